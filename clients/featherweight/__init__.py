@@ -1,0 +1,1 @@
+"""Featherweight's client library."""

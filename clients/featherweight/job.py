@@ -1,0 +1,169 @@
+"""A job: its states, the legal transitions between them, and the record a caller sees.
+
+    queued ──> running ──> finalizing ──> succeeded
+       │  ^       │ │           │ └─────> failed
+       │  └───────┘ │           │         (a lost worker's job goes back to queued)
+       │            ├───────────┼───────> failed
+       ├────────────┴───────────┴───────> cancelled
+       └────────────────────────────────> expired   (max_queue_s passed)
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from featherweight.problem import Problem
+from featherweight.report import Verdict
+from featherweight.spec import CompressionSpec
+
+__all__ = [
+    "TRANSITIONS",
+    "Artifact",
+    "Attempt",
+    "IllegalTransition",
+    "Job",
+    "JobLimits",
+    "JobRequest",
+    "JobState",
+    "Progress",
+    "check_transition",
+]
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINALIZING = "finalizing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def done(self) -> bool:
+        """No transition leads out of this state."""
+        return not TRANSITIONS[self]
+
+
+_S = JobState
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED, _S.EXPIRED, _S.FAILED}),
+    _S.RUNNING: frozenset({_S.QUEUED, _S.FINALIZING, _S.FAILED, _S.CANCELLED}),
+    _S.FINALIZING: frozenset({_S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+    _S.EXPIRED: frozenset(),
+}
+
+
+class IllegalTransition(ValueError):
+    """A state was asked to become one that cannot follow it."""
+
+
+def check_transition(old: JobState, new: JobState) -> None:
+    """Raise IllegalTransition unless `new` may follow `old`."""
+    if new not in TRANSITIONS[old]:
+        raise IllegalTransition(f"a job that is {old} cannot become {new}")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Answer(BaseModel):
+    """Sent by the service: a client that is older than the service must not choke on a new key."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class JobLimits(_Part):
+    """Deadlines in seconds. Waiting in the queue never eats running time."""
+
+    max_queue_s: Annotated[int, Field(ge=1, le=30 * 86_400, strict=True)] = 86_400
+    max_run_s: Annotated[int, Field(ge=1, le=7 * 86_400, strict=True)] = 14_400
+
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16),
+]
+
+
+class JobRequest(_Part):
+    """The body of ``POST /v1/jobs``."""
+
+    model_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    dataset_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    spec: CompressionSpec
+    name: Annotated[str, StringConstraints(max_length=200)] | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    limits: JobLimits = JobLimits()
+
+
+class Progress(_Answer):
+    """How far a running job is. `fraction` is of the whole job, 0 to 1; `step` of `total` is of
+    the current stage (optimiser steps while training); `eta_s` seconds to the end of the stage."""
+
+    fraction: float = 0.0
+    step: int | None = None
+    total: int | None = None
+    eta_s: float | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class Attempt(_Answer):
+    """One try at running the job. `ended_because` is ``succeeded``, ``cancelled`` or a problem code."""
+
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    ended_because: str | None = None
+
+
+class Artifact(_Answer):
+    """A file a job made. `sha256` in lower-case hex, `bytes` the raw size."""
+
+    name: str
+    format: str
+    bytes: int
+    sha256: str
+    media_type: str = "application/octet-stream"
+
+
+class Job(_Answer):
+    """A job as the service shows it."""
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    model_id: str
+    dataset_id: str | None = None
+    spec: dict[str, Any]
+    limits: JobLimits = JobLimits()
+    # A plain string beside the enum: a client must survive a state that it does not know yet.
+    state: JobState | str
+    done: bool = False
+    verdict: Verdict | str | None = None
+    stage: str | None = None
+    progress: Progress = Progress()
+    attempt: int = 0
+    attempts: list[Attempt] = Field(default_factory=list)
+    cancel_requested: bool = False
+    created_at: datetime
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finalizing_at: datetime | None = None
+    ended_at: datetime | None = None
+    updated_at: datetime | None = None
+    error: Problem | None = None
+    artifacts: list[Artifact] = Field(default_factory=list)

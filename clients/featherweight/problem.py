@@ -1,0 +1,180 @@
+"""The error body of every answer, and of every failed job: RFC 9457 problem details.
+
+`code` is stable and is what programs test; `CODES` holds every one with its HTTP status, title and
+whether the same request can succeed later. The same shape stands in ``job.error`` with the stage
+and, where one is to blame, the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+__all__ = ["CODES", "MEDIA_TYPE", "Code", "FieldError", "Problem", "field_errors", "problem"]
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Code(NamedTuple):
+    status: int
+    title: str
+    retryable: bool = False
+
+
+CODES: dict[str, Code] = {
+    # the request
+    "bad_json": Code(400, "The body is not strict JSON"),
+    "bad_request": Code(400, "The request is malformed"),
+    "bad_cursor": Code(400, "The cursor was not given out by this list"),
+    "unauthenticated": Code(401, "A valid API key is needed"),
+    "forbidden": Code(403, "The API key may not do this"),
+    "not_found": Code(404, "There is no such thing here"),
+    "method_not_allowed": Code(405, "The method is not allowed here"),
+    "not_acceptable": Code(406, "None of the accepted media types can be served"),
+    "job_not_done": Code(409, "The job has not ended yet"),
+    "job_done": Code(409, "The job has already ended"),
+    "upload_completed": Code(409, "The upload is already complete"),
+    "upload_incomplete": Code(409, "Parts of the upload are missing"),
+    "idempotency_key_in_flight": Code(409, "A request with this Idempotency-Key is still running", True),
+    "upload_expired": Code(410, "The upload has expired"),
+    "artifact_gone": Code(410, "The file is no longer stored"),
+    "payload_too_large": Code(413, "The body is too large"),
+    "unsupported_media_type": Code(415, "The media type is not supported"),
+    "unknown_file_type": Code(415, "The file is of no known type"),
+    "invalid_request": Code(422, "A value of the request is not valid"),
+    "idempotency_key_reused": Code(422, "The Idempotency-Key was used with another body"),
+    "size_mismatch": Code(422, "The bytes received are not as many as announced"),
+    "sha256_mismatch": Code(422, "The sha256 of the bytes received is not the one announced"),
+    "unsupported_technique": Code(422, "The technique is not available for this model's framework"),
+    "unsupported_output": Code(422, "The output format is not available for this model's framework"),
+    "dataset_required": Code(422, "The spec needs a data set"),
+    "rate_limited": Code(429, "Too many requests", True),
+    "internal_error": Code(500, "The service failed", True),
+    "storage_unavailable": Code(503, "The object storage cannot be reached", True),
+    "queue_unavailable": Code(503, "The job queue cannot be reached", True),
+    "overloaded": Code(503, "The service is at its limit", True),
+    # the model
+    "bad_model": Code(422, "The model file is damaged or incomplete"),
+    "unsupported_model": Code(422, "This kind of model cannot be compressed yet"),
+    "layer_not_found": Code(422, "A layer pattern matches no layer of the model"),
+    "layer_not_supported": Code(422, "A selected layer cannot be compressed this way"),
+    "loss_not_inferable": Code(422, "The loss cannot be inferred; name it in the spec"),
+    "conversion_failed": Code(422, "The model cannot be converted to the output format"),
+    "verification_failed": Code(422, "An output does not do what the model it came from does"),
+    "training_diverged": Code(422, "The loss became NaN or infinite while fine-tuning"),
+    "nothing_to_do": Code(422, "The recipe would change nothing in this model"),
+    # the data
+    "bad_data": Code(422, "The data set is damaged or incomplete"),
+    "pickled_array": Code(422, "The data set contains pickled objects"),
+    "array_missing": Code(422, "The data set lacks an array"),
+    "array_too_large": Code(422, "An array of the data set is too large"),
+    "dtype_not_allowed": Code(422, "An array of the data set has a type that cannot be used"),
+    "not_finite": Code(422, "The data set contains NaN or infinity"),
+    "shape_mismatch": Code(422, "The data set does not fit the model"),
+    "label_out_of_range": Code(422, "A label lies outside the model's classes"),
+    "too_few_samples": Code(422, "The data set has too few samples"),
+    # the run
+    "time_limit": Code(422, "The job ran longer than it may"),
+    "out_of_memory": Code(422, "The job needed more memory than it may use"),
+    "output_refused": Code(422, "A file the job made was refused"),
+    "runner_crashed": Code(500, "The process that ran the job crashed"),
+    "worker_lost": Code(503, "The worker that ran the job was lost", True),
+    "too_many_attempts": Code(503, "Every attempt at the job was lost"),
+    "queue_timeout": Code(503, "The job waited longer than it may", True),
+}
+
+
+class FieldError(BaseModel):
+    """One fault. `pointer` is the RFC 6901 JSON pointer of the value in the request's body."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem. `type` is a URI reference into the service's own documentation."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    hint: str | None = None
+    retryable: bool = False
+    errors: list[FieldError] = Field(default_factory=list)
+    request_id: str | None = None
+    stage: str | None = None
+    layer: str | None = None
+
+
+def problem(
+    code: str,
+    detail: str,
+    *,
+    hint: str | None = None,
+    errors: Iterable[FieldError] = (),
+    request_id: str | None = None,
+    stage: str | None = None,
+    layer: str | None = None,
+) -> Problem:
+    """The problem of a known code; KeyError for an unknown one."""
+    known = CODES[code]
+    return Problem(
+        type=f"/problems/{code}",
+        title=known.title,
+        status=known.status,
+        code=code,
+        detail=detail,
+        hint=hint,
+        retryable=known.retryable,
+        errors=list(errors),
+        request_id=request_id,
+        stage=stage,
+        layer=layer,
+    )
+
+
+def field_errors(error: ValidationError, body: Any, *, prefix: Sequence[str | int] = ()) -> list[FieldError]:
+    """Pydantic's errors with pointers into `body`, the JSON value that was validated.
+
+    Pydantic names the branch of a union in the location (``steps, 0, prune, schedule``); the branch
+    is not part of the document, so it is left out of the pointer.
+    """
+    return [
+        FieldError(
+            pointer=_pointer([*prefix, *_in_document(item["loc"], body)]),
+            code=item["type"],
+            detail=item["msg"],
+        )
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _in_document(location: Sequence[str | int], body: Any) -> list[str | int]:
+    path: list[str | int] = []
+    here = body
+    for position, name in enumerate(location):
+        if isinstance(name, int) and isinstance(here, list | tuple) and name < len(here):
+            path.append(name)
+            here = here[name]
+        elif isinstance(here, Mapping) and name in here:
+            path.append(name)
+            here = here[name]
+        elif isinstance(here, Mapping) and position == len(location) - 1 and not _is_tag(name, here):
+            path.append(name)
+    return path
+
+
+def _is_tag(name: str | int, value: Mapping[str, Any]) -> bool:
+    return name in (value.get("technique"), value.get("type"))
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

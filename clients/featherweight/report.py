@@ -1,0 +1,199 @@
+"""The report of a job, version 1: what was done, to what, and what it cost.
+
+Sizes are in bytes, times in seconds unless the name ends in ``_ms``, sparsity is the share of
+zeros from 0 to 1. `original` describes the uploaded file, `outputs` every file delivered; the
+accuracy of each is measured on the *file itself*, on a test split that neither training nor
+calibration saw.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "REPORT_VERSION",
+    "DataCounts",
+    "EpochReport",
+    "FileDigest",
+    "Host",
+    "Inference",
+    "Latency",
+    "LayerReport",
+    "Measurement",
+    "Report",
+    "ReportWarning",
+    "StepReport",
+    "Variant",
+    "Verdict",
+]
+
+REPORT_VERSION = 1
+
+Verdict = Literal["smaller", "smaller_but_worse", "smaller_unverified", "not_smaller"]
+"""The outcome in a word, by the gzipped size of the smallest output against the original's:
+
+smaller             smaller, and the metric is not worse than the original's beyond chance
+smaller_but_worse   smaller, and worse than the original beyond chance (intervals do not overlap)
+smaller_unverified  smaller, and there was no data to measure the metric on
+not_smaller         no output is smaller than the original
+"""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class FileDigest(_Part):
+    """A file that went in or came out. `role` is model, dataset or output."""
+
+    role: Literal["model", "dataset", "output"]
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Inference(_Part):
+    """A value the caller left out: where it came from. `source` is spec, compiled_model,
+    last_layer_and_labels, data or default."""
+
+    field: str
+    value: Any
+    source: Literal["spec", "compiled_model", "last_layer_and_labels", "data", "default"]
+
+
+class DataCounts(_Part):
+    """Samples in each split; the calibration samples are drawn from the training samples.
+
+    `test_source` is ``caller`` when the data set brought its own test split."""
+
+    samples: int
+    train: int
+    validation: int
+    calibration: int
+    test: int
+    classes: int | None = None
+    test_source: Literal["caller", "split"]
+
+
+class EpochReport(_Part):
+    epoch: int
+    seconds: float
+    metrics: dict[str, float]
+    sparsity: float | None = None
+
+
+class StepReport(_Part):
+    """One step of the spec. `key` names the step's result by what made it (step and input);
+    `reused` says that an earlier attempt had already made it."""
+
+    index: int
+    technique: str
+    seconds: float
+    key: str
+    reused: bool = False
+    epochs: list[EpochReport] = Field(default_factory=list)
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class LayerReport(_Part):
+    """A layer with weights, of the model after the last step before conversion.
+
+    `target_sparsity` is null where the layer was not selected for pruning or could not be pruned;
+    `skipped` then says why."""
+
+    name: str
+    kind: str
+    parameters: int
+    sparsity_before: float
+    sparsity_after: float
+    target_sparsity: float | None = None
+    skipped: str | None = None
+
+
+class Measurement(_Part):
+    """A metric on `n` test samples with its 95 % interval.
+
+    Shares (accuracy) have the Wilson score interval (Wilson 1927), means (mean squared or absolute
+    error) a seeded percentile bootstrap; `method` says which."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    method: Literal["wilson", "bootstrap"]
+    higher_is_better: bool = True
+    confidence: float = 0.95
+
+
+class Latency(_Part):
+    """Milliseconds an inference of batch 1 took in `runtime` on the worker's CPU."""
+
+    p50_ms: float
+    p95_ms: float
+    runs: int
+    threads: int
+    runtime: str
+
+
+class Variant(_Part):
+    """One file: its size, and what was measured running it."""
+
+    name: str
+    format: str
+    bytes: int
+    gzip_bytes: int
+    sha256: str
+    parameters: int | None = None
+    nonzero_parameters: int | None = None
+    scheme: str | None = None
+    input_dtype: str | None = None
+    accuracy: Measurement | None = None
+    latency: Latency | None = None
+    # |output - float reference| on the samples verified; null where nothing could be compared.
+    max_abs_difference: float | None = None
+    agreement: float | None = None
+    compression_ratio: float | None = None
+
+
+class ReportWarning(_Part):
+    code: str
+    message: str
+    layer: str | None = None
+
+
+class Host(_Part):
+    cpu: str
+    cores: int
+    memory_bytes: int
+    platform: str
+
+
+class Report(_Part):
+    """All of it. `spec` is the resolved spec: every default and ``auto`` replaced by its value.
+
+    `baseline` is the original converted to a float ``.tflite`` without any compression: what the
+    latencies of the outputs are compared with."""
+
+    version: Literal[1] = REPORT_VERSION
+    job_id: str | None = None
+    created_at: datetime
+    verdict: Verdict
+    spec: dict[str, Any]
+    seed: int
+    inputs: list[FileDigest]
+    files: list[FileDigest]
+    inferred: list[Inference]
+    data: DataCounts | None = None
+    steps: list[StepReport]
+    layers: list[LayerReport]
+    original: Variant
+    baseline: Variant | None = None
+    outputs: list[Variant]
+    warnings: list[ReportWarning]
+    versions: dict[str, str]
+    host: Host
+    seconds: float
