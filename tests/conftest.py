@@ -1,0 +1,82 @@
+"""Real parts for the tests: a Redis and an S3 server of our own, started once for the session.
+
+Storage is shared by all tests of a session, so keys and ids must not collide; Redis is emptied
+before every test that asks for `redis_client`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.local.object_store import ObjectStore
+from deploy.local.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    import redis
+
+    from tasks.settings import Settings
+    from tasks.storage import Storage
+
+
+# Frameworks that a test starts must neither fill the log nor fight over two cores.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    # Never the one of $REDIS_URL: these tests empty it, and kill it.
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with ObjectStore(tmp_path_factory.mktemp("object-store")) as store:
+        yield store
+
+
+@pytest.fixture
+def settings(redis_url: str, object_store: ObjectStore, tmp_path: Path) -> Settings:
+    """The service's and the worker's settings on the session's Redis and object store."""
+    from pydantic import SecretStr
+
+    from tasks.settings import Settings
+
+    return Settings(
+        redis_url=redis_url,
+        s3_endpoint_url=object_store.endpoint_url,
+        s3_bucket=object_store.bucket,
+        s3_access_key_id=SecretStr(object_store.access_key_id),
+        s3_secret_access_key=SecretStr(object_store.secret_access_key),
+        scratch_dir=tmp_path / "scratch",
+    )
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    from tasks.storage import Storage
+
+    return Storage(settings)
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of the session's Redis, which is emptied first."""
+    import redis
+
+    client = redis.Redis.from_url(redis_url)
+    client.flushall()
+    yield client
+    client.close()
