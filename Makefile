@@ -1,0 +1,68 @@
+# The few commands for people and CI alike. 'make help' lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8080
+PYTEST_ARGS ?=
+
+# The first of these that is a Python we support; PYTHON=/path/to/python to choose another.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+
+# Named after what it installed: nothing is installed again until one of these files changes.
+STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
+
+.PHONY: help install demo serve test lint format bench lock docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv and install exactly what requirements.lock says
+
+$(STAMP):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found (Debian: apt-get install python3.11 python3.11-venv); PYTHON=/path/to/python names one"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
+	@rm -f $(VENV)/installed-*
+	@touch $@
+
+demo: install ## Compress a real model through the running service, print before and after
+	@$(BIN)/python -m deploy.local.demo
+
+serve: install ## Keep the whole stack up on http://127.0.0.1:8080 (PORT=...) until Ctrl-C
+	@exec $(BIN)/python -m deploy.local.serve --port $(PORT)
+
+test: install lint ## Lint, then all tests on real parts (PYTEST_ARGS=... is passed on)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: install ## Style, types and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+
+format: install ## Put code in the one style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Measure against plain scripts and plain S3; writes docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks
+
+lock: install ## Make requirements.lock anew from pyproject.toml
+	$(BIN)/python -m deploy.lock
+
+docs: install ## Make the generated pages of docs/ anew
+	$(BIN)/python -m deploy.documentation
+
+clean: ## Remove .venv, caches and local data
+	rm -rf $(VENV) .local build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

