@@ -1,0 +1,79 @@
+"""Keys in object storage, all of them made here.
+
+projects/<project>/
+├── models/<id>/<id>.bin      the bytes, as they were uploaded
+│              model.json     the record beside it
+├── datasets/<id>/<id>.bin    dataset.json
+└── jobs/<id>/
+    ├── job.json              the request, at submission
+    ├── result.json           how the job ended, once it has been committed
+    └── a<attempt>/           what an attempt made; only the committed attempt's is kept
+        ├── <artifact name>   report.json among them
+        └── log.txt
+"""
+
+from __future__ import annotations
+
+from tasks.identifiers import check_name
+
+__all__ = [
+    "artifact_key",
+    "attempt_prefix",
+    "dataset_key",
+    "dataset_record_key",
+    "job_key",
+    "job_prefix",
+    "log_key",
+    "model_key",
+    "model_record_key",
+    "report_key",
+    "result_key",
+]
+
+
+def model_key(project: str, model_id: str) -> str:
+    return f"{_prefix(project, 'models', model_id)}{model_id}.bin"
+
+
+def model_record_key(project: str, model_id: str) -> str:
+    return f"{_prefix(project, 'models', model_id)}model.json"
+
+
+def dataset_key(project: str, dataset_id: str) -> str:
+    return f"{_prefix(project, 'datasets', dataset_id)}{dataset_id}.bin"
+
+
+def dataset_record_key(project: str, dataset_id: str) -> str:
+    return f"{_prefix(project, 'datasets', dataset_id)}dataset.json"
+
+
+def job_prefix(project: str, job_id: str) -> str:
+    return _prefix(project, "jobs", job_id)
+
+
+def job_key(project: str, job_id: str) -> str:
+    return f"{job_prefix(project, job_id)}job.json"
+
+
+def result_key(project: str, job_id: str) -> str:
+    return f"{job_prefix(project, job_id)}result.json"
+
+
+def attempt_prefix(project: str, job_id: str, attempt: int) -> str:
+    return f"{job_prefix(project, job_id)}a{attempt}/"
+
+
+def artifact_key(project: str, job_id: str, attempt: int, name: str) -> str:
+    return f"{attempt_prefix(project, job_id, attempt)}{check_name(name)}"
+
+
+def report_key(project: str, job_id: str, attempt: int) -> str:
+    return artifact_key(project, job_id, attempt, "report.json")
+
+
+def log_key(project: str, job_id: str, attempt: int) -> str:
+    return artifact_key(project, job_id, attempt, "log.txt")
+
+
+def _prefix(project: str, kind: str, resource_id: str) -> str:
+    return f"projects/{check_name(project)}/{kind}/{check_name(resource_id)}/"

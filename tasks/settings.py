@@ -1,0 +1,72 @@
+"""Settings of the service and the workers: read from the environment once at start-up, then handed down.
+
+Every variable has the prefix ``FEATHERWEIGHT_``; ``deploy/env.example`` lists them all.
+Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="FEATHERWEIGHT_", frozen=True, extra="ignore")
+
+    # Redis: records and queue. It must be durable (appendonly yes) and must not evict (noeviction).
+    redis_url: str = "redis://127.0.0.1:6379/0"
+
+    # Object storage. Left out, boto3 finds endpoint and credentials its usual way.
+    s3_endpoint_url: str | None = None
+    # What presigned URLs name, where clients reach the storage under another address than we do.
+    s3_public_endpoint_url: str | None = None
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "featherweight"
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+
+    # What callers may send.
+    max_model_bytes: int = Field(default=2 * GIB, ge=1)
+    max_dataset_bytes: int = Field(default=4 * GIB, ge=1)
+    max_json_bytes: int = Field(default=1 * MIB, ge=1)
+    # S3 takes no part under 5 MiB except the last.
+    upload_part_bytes: int = Field(default=16 * MIB, ge=5 * MIB)
+    upload_expiry_s: int = Field(default=86_400, ge=60)
+    presign_expiry_s: int = Field(default=300, ge=1)
+    idempotency_expiry_s: int = Field(default=86_400, ge=60)
+    long_poll_max_s: float = Field(default=60, ge=0)
+    trusted_proxy_hops: int = Field(default=0, ge=0)
+
+    # Jobs: a worker that has not renewed its lease for `lease_s` has lost the job; after
+    # `max_attempts` lost attempts the job fails.
+    lease_s: float = Field(default=30, gt=0)
+    heartbeat_s: float = Field(default=5, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    reaper_interval_s: float = Field(default=5, gt=0)
+    # A queued job is announced again when no message about it is left after this time.
+    stale_queued_s: float = Field(default=60, gt=0)
+    visibility_timeout_s: int = Field(default=60, ge=4)
+    event_stream_max: int = Field(default=10_000, ge=100)
+    # How long the events of an ended job can still be read.
+    event_expiry_s: int = Field(default=7 * 86_400, ge=60)
+
+    # The worker. `runner_warm` is called once by the fork server, to import what is slow to import
+    # (empty: nothing); `runner_target` is what a job calls. Both are "module:function".
+    worker_concurrency: int = Field(default=1, ge=1)
+    runner_target: str = "tasks.compression:compress"
+    runner_warm: str = "tasks.compression.backends.tensorflow:warm"
+    # 0: as many threads as there are cores; 0: no memory limit.
+    runner_threads: int = Field(default=0, ge=0)
+    runner_memory_bytes: int = Field(default=0, ge=0)
+    scratch_dir: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()) / "featherweight")
+
+    log_level: str = "INFO"
