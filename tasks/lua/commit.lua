@@ -1,0 +1,14 @@
+-- ARGV: id, attempt, nonce, state, ended because, then the fields to set and their values
+local id, attempt, nonce, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local job = load(id)
+if not owned(job, attempt, nonce) then
+  -- The nonce outlives a commit alone: this is the same commit, asked again after a lost answer.
+  local again = job and is_done(job.state) and job.attempt == attempt and job.nonce == nonce
+  return again and 1 or 0
+end
+move(id, job, state)
+end_attempt(id, job, ARGV[5])
+for i = 6, #ARGV, 2 do
+  redis.call('HSET', record_key(id), ARGV[i], ARGV[i + 1])
+end
+return 1

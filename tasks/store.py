@@ -1,0 +1,523 @@
+"""Job records and other small records in Redis.
+
+The message in the queue is a hint, the record is the truth. Every change of a job is one Lua script
+(``tasks/lua``) that uses Redis' own clock, so no worker's clock matters; the transitions allowed
+are those of ``featherweight.job.TRANSITIONS``. Whoever holds a claim is known by attempt number and
+nonce: a worker that was frozen or cut off and whose job went to another changes nothing any more.
+
+How a job ends
+    1. ``finalizing``: fenced; the outputs are collected and stored under ``a<attempt>/``.
+    2. ``commit``: fenced; from here on the job has ended, whatever happens to the worker.
+    3. ``result.json`` is written from the committed record and what other attempts left in storage
+       is removed (``tasks.settle``). Until that is confirmed the job stands in ``fw:unsettled``,
+       and the reaper does it if nobody else did.
+So ``result.json`` never says what was not committed, and a worker killed at any point in between
+leaves either a lease that runs out or a job that the reaper settles.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import redis
+from pydantic import BaseModel
+
+from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent
+from featherweight.job import TRANSITIONS, IllegalTransition, JobRequest, Progress
+from featherweight.problem import Problem, problem
+from tasks.identifiers import check_name, is_id
+from tasks.queue import DEFAULT_QUEUE
+from tasks.records import Claim, JobRecord, Outcome, Renewal
+from tasks.settings import Settings
+
+__all__ = ["Conflict", "JobStore", "NotFound", "RecordStore", "connect"]
+
+# Named here because inside the classes `list` is a method.
+_Ids = list[str]
+_Events = list[tuple[str, dict[str, Any]]]
+
+_SCRIPTS = Path(__file__).with_name("lua")
+_BATCH = 100
+_EVENTS_AT_ONCE = 1000
+_STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
+_TIMES = ("created_at", "queued_at", "started_at", "finalizing_at", "ended_at", "updated_at")
+
+
+class NotFound(LookupError):
+    """There is no such record in this project."""
+
+
+class Conflict(Exception):
+    """The record's state does not allow it; `code` is the problem code that says so."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(detail or code)
+        self.code = code
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A Redis client with deadlines, which tries again for about five seconds."""
+    return redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        socket_keepalive=True,
+        health_check_interval=30,
+        client_name="featherweight",
+    )
+
+
+class JobStore:
+    """Job records. Any method may raise redis.RedisError when Redis cannot be reached."""
+
+    def __init__(self, redis: redis.Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+
+    # For the service
+
+    def create(
+        self,
+        project: str,
+        request: JobRequest,
+        *,
+        job_id: str,
+        queue: str = DEFAULT_QUEUE,
+        request_id: str | None = None,
+    ) -> JobRecord:
+        """A new job in state queued, or the one that exists under this id."""
+        return _record(
+            self._run(
+                "create",
+                _checked(job_id),
+                check_name(project),
+                request.model_id,
+                request.limits.max_queue_s,
+                queue,
+                request.model_dump_json(),
+                request_id or "",
+            )
+        )
+
+    def discard(self, project: str, job_id: str) -> bool:
+        """Forget a job that could not be submitted; False once a worker has seen it."""
+        return bool(self._run("discard", _checked(job_id), project))
+
+    def get(self, project: str, job_id: str) -> JobRecord:
+        """The record; NotFound also for another project's id."""
+        record = self.find(job_id)
+        if record is None or record.project != project:
+            raise NotFound(job_id)
+        return record
+
+    def find(self, job_id: str) -> JobRecord | None:
+        """The record, whichever project it belongs to: for workers."""
+        if not is_id(job_id):
+            return None
+        fields = cast("dict[bytes, bytes]", self._redis.hgetall(_key(job_id)))
+        return _record(fields) if fields else None
+
+    def version(self, project: str, job_id: str) -> str:
+        """Changes with every change of the public record."""
+        if not is_id(job_id):
+            raise NotFound(job_id)
+        owner, version = cast("list[Any]", self._redis.hmget(_key(job_id), ["project", "version"]))
+        if owner is None or _text(owner) != project:
+            raise NotFound(job_id)
+        return _text(version)
+
+    def list(
+        self,
+        project: str,
+        *,
+        state: str | None = None,
+        model_id: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> tuple[list[JobRecord], str | None]:
+        """Newest first, and the cursor of what follows; ValueError for a cursor not of ours."""
+        index = f"fw:jobs:{check_name(project)}"
+        if model_id is not None:
+            index += f":model:{model_id}"
+        if state is not None:
+            index += f":state:{state}"
+        ids, following = _page(self._redis, index, limit, cursor)
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipeline.hgetall(_key(job_id))
+        return [_record(fields) for fields in pipeline.execute() if fields], following
+
+    def request_cancel(self, project: str, job_id: str) -> JobRecord:
+        """A queued job is cancelled at once, a running one is asked to stop, an ended one stays."""
+        event = LogEvent(message="cancellation was requested").model_dump_json()
+        fields = self._run("cancel", job_id, project, event) if is_id(job_id) else None
+        if not fields:
+            raise NotFound(job_id)
+        return _record(fields)
+
+    def wait_change(self, project: str, job_id: str, version: str, timeout_s: float) -> JobRecord:
+        """The record as soon as its version is not `version`, or as it is after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            # The stream's end is read first: a change after it wakes the read below.
+            last = self._last_event(job_id) if is_id(job_id) else "0-0"
+            record = self.get(project, job_id)
+            left = deadline - time.monotonic()
+            if record.version != version or record.done or left <= 0:
+                return record
+            self._read_events(job_id, last, left)
+
+    def events(self, project: str, job_id: str, *, after: str = "0-0", block_s: float = 0) -> _Events:
+        """At most 1000 events after stream id `after`, waiting up to `block_s` for the first.
+
+        NotFound; ValueError when `after` is no stream id.
+        """
+        if not _STREAM_ID.fullmatch(after):
+            raise ValueError(f"{after!r} is not an event id")
+        self.version(project, job_id)
+        deadline = time.monotonic() + block_s
+        while True:
+            found = self._read_events(job_id, after, deadline - time.monotonic())
+            if found or time.monotonic() >= deadline:
+                return found
+
+    # For the worker
+
+    def claim(self, job_id: str, worker: str) -> Claim | None:
+        """Start the next attempt; None when the job is not queued (any more)."""
+        if not is_id(job_id):
+            return None
+        nonce = secrets.token_hex(8)
+        fields = self._run("claim", job_id, worker, nonce, self._settings.lease_s, _waited_too_long())
+        if not fields:
+            return None
+        record = _record(fields)
+        return Claim(record, record.attempt, nonce)
+
+    def renew(self, claim: Claim) -> Renewal:
+        owned, cancel_requested = self._run("renew", *_token(claim), self._settings.lease_s)
+        return Renewal(bool(owned), bool(cancel_requested))
+
+    def poll(self, claim: Claim) -> Renewal:
+        """What `renew` would answer, without renewing."""
+        attempt, nonce, cancel_requested, state = cast(
+            "list[Any]",
+            self._redis.hmget(_key(claim.job_id), ["attempt", "nonce", "cancel_requested", "state"]),
+        )
+        owned = (
+            state is not None
+            and _text(state) in ("running", "finalizing")
+            and (_text(attempt), _text(nonce)) == (str(claim.attempt), claim.nonce)
+        )
+        return Renewal(owned, owned and cancel_requested is not None)
+
+    def emit(self, claim: Claim, event: Event) -> bool:
+        """Append to the job's events and fold stage and progress into the record; False: not ours."""
+        if isinstance(event, ProgressEvent):
+            event = _finite(event)
+        stage = event.stage if isinstance(event, StageEvent | ProgressEvent) else ""
+        progress = _progress(event).model_dump_json() if isinstance(event, ProgressEvent) else ""
+        return bool(self._run("emit", *_token(claim), event.model_dump_json(), stage, progress))
+
+    def finalizing(self, claim: Claim) -> bool:
+        """The runner is done and its outputs are being stored; False: not ours."""
+        return bool(self._run("finalizing", *_token(claim)))
+
+    def commit(self, claim: Claim, outcome: Outcome) -> bool:
+        """End the job; False: not ours any more. IllegalTransition: succeeded before finalizing."""
+        fields: dict[str, str] = {}
+        if outcome.verdict is not None:
+            fields["verdict"] = outcome.verdict
+        if outcome.artifacts:
+            fields["artifacts"] = json.dumps([item.model_dump() for item in outcome.artifacts])
+        if outcome.error is not None:
+            fields["error"] = outcome.error.model_dump_json()
+        flat = [text for pair in fields.items() for text in pair]
+        return bool(self._run("commit", *_token(claim), outcome.state.value, outcome.because, *flat))
+
+    def release(self, claim: Claim, reason: str, *, counted: bool = False, delay_s: float = 0) -> bool:
+        """Give the job back; True when it is queued again and may be announced.
+
+        `reason` is a problem code. A `counted` attempt was lost: after ``max_attempts`` of these the
+        job has failed. The reaper announces the job after `delay_s`, if nobody has before.
+        """
+        state = self._run(
+            "release", *_token(claim), reason, int(counted), delay_s, _too_many(self._settings.max_attempts)
+        )
+        return state is not None and _text(state) == "queued"
+
+    # For the reaper
+
+    def expire_leases(self) -> _Ids:
+        """Take jobs from workers that stopped renewing; the ids that are queued again."""
+        return self._ids("expire_leases", _BATCH, _too_many(self._settings.max_attempts))
+
+    def expire_queued(self) -> _Ids:
+        """End jobs that waited longer than max_queue_s; their ids."""
+        return self._ids("expire_queued", _BATCH, _waited_too_long())
+
+    def stale_queued(self, older_than_s: float) -> _Ids:
+        """Queued jobs that are due to be looked at; they are due again in `older_than_s`."""
+        return self._ids("take_due", "fw:hints", 10 * _BATCH, older_than_s)
+
+    def unsettled(self, again_after_s: float = 30) -> _Ids:
+        """Ended jobs whose result nobody has written yet; they are due again in `again_after_s`."""
+        return self._ids("take_due", "fw:unsettled", _BATCH, again_after_s)
+
+    def settled(self, job_id: str) -> None:
+        """The job's result.json is written and storage holds nothing else of it."""
+        self._redis.zrem("fw:unsettled", job_id)
+
+    # Inside
+
+    def _run(self, script: str, *args: str | float) -> Any:
+        try:
+            return self._scripts[script](keys=[], args=list(args))
+        except redis.ResponseError as error:
+            _, illegal, sentence = str(error).rpartition("ILLEGAL ")
+            if illegal:
+                raise IllegalTransition(sentence) from error
+            raise
+
+    def _ids(self, script: str, *args: str | float) -> _Ids:
+        return [_text(job_id) for job_id in self._run(script, *args)]
+
+    @cached_property
+    def _scripts(self) -> Mapping[str, Any]:
+        head = self._constants() + (_SCRIPTS / "prelude.lua").read_text()
+        return {
+            path.stem: self._redis.register_script(head + path.read_text())
+            for path in _SCRIPTS.glob("*.lua")
+            if path.stem != "prelude"
+        }
+
+    def _constants(self) -> str:
+        transitions = {old: dict.fromkeys(news, True) for old, news in TRANSITIONS.items()}
+        return (
+            f"local TRANSITIONS = cjson.decode('{json.dumps(transitions)}')\n"
+            f"local EVENT_MAX = {self._settings.event_stream_max}\n"
+            f"local EVENT_EXPIRY = {self._settings.event_expiry_s}\n"
+            f"local MAX_ATTEMPTS = {self._settings.max_attempts}\n"
+            f"local STALE_AFTER = {self._settings.stale_queued_s}\n"
+        )
+
+    def _last_event(self, job_id: str) -> str:
+        newest = cast("list[Any]", self._redis.xrevrange(f"{_key(job_id)}:events", count=1))
+        return _text(newest[0][0]) if newest else "0-0"
+
+    def _read_events(self, job_id: str, after: str, block_s: float) -> _Events:
+        # Well under the socket's timeout; the callers ask again.
+        block_ms = int(1000 * min(block_s, 5)) or None if block_s > 0 else None
+        stream = f"{_key(job_id)}:events"
+        answer = cast("list[Any]", self._redis.xread({stream: after}, count=_EVENTS_AT_ONCE, block=block_ms))
+        return [
+            (_text(event_id), json.loads(_get(fields, "e")))
+            for _, entries in answer
+            for event_id, fields in entries
+        ]
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class RecordStore(Generic[M]):
+    """Records of one kind (models, uploads, keys ...) with an `id`, as JSON, by project and id."""
+
+    def __init__(self, redis: redis.Redis, kind: str, type: type[M]) -> None:
+        self._redis = redis
+        self._kind = check_name(kind)
+        self._type = type
+
+    def put(self, project: str, record: M, *, expire_s: float | None = None, if_absent: bool = False) -> bool:
+        """Store or replace; with `if_absent` False is returned when the id is taken."""
+        record_id = _checked(cast("_HasId", record).id)
+        stored = self._redis.set(
+            self._key(project, record_id),
+            record.model_dump_json(),
+            px=None if expire_s is None else int(expire_s * 1000),
+            nx=if_absent,
+        )
+        if stored:
+            sequence = self._redis.incr(f"fw:{self._kind}:sequence")
+            # nx: a record that is replaced keeps its place in the list.
+            self._redis.zadd(self._index(project), {record_id: sequence}, nx=True)
+        return bool(stored)
+
+    def get(self, project: str, record_id: str) -> M:
+        """The record; NotFound also for another project's id."""
+        stored = self._redis.get(self._key(project, record_id)) if is_id(record_id) else None
+        if stored is None:
+            raise NotFound(record_id)
+        return self._type.model_validate_json(cast("bytes", stored))
+
+    def list(self, project: str, *, limit: int = 20, cursor: str | None = None) -> tuple[list[M], str | None]:
+        """Newest first, and the cursor of what follows; ValueError for a cursor not of ours."""
+        ids, following = _page(self._redis, self._index(project), limit, cursor)
+        if not ids:
+            return [], None
+        stored = cast("list[Any]", self._redis.mget([self._key(project, name) for name in ids]))
+        expired = [name for name, value in zip(ids, stored, strict=True) if value is None]
+        if expired:
+            self._redis.zrem(self._index(project), *expired)
+        return [self._type.model_validate_json(value) for value in stored if value is not None], following
+
+    def delete(self, project: str, record_id: str) -> bool:
+        """Forget it; False when there was nothing."""
+        if not is_id(record_id):
+            return False
+        self._redis.zrem(self._index(project), record_id)
+        return bool(self._redis.delete(self._key(project, record_id)))
+
+    def _key(self, project: str, record_id: str) -> str:
+        return f"fw:{self._kind}:{check_name(project)}:{record_id}"
+
+    def _index(self, project: str) -> str:
+        return f"fw:{self._kind}s:{check_name(project)}"
+
+
+def _page(client: redis.Redis, index: str, limit: int, cursor: str | None) -> tuple[list[str], str | None]:
+    """Ids in `index`, newest first, after `cursor`: what it costs depends on `limit` alone."""
+    newest = "+inf" if cursor is None else f"({_decode_cursor(cursor)}"
+    rows = cast(
+        "list[tuple[Any, float]]",
+        client.zrevrangebyscore(index, newest, "-inf", start=0, num=limit + 1, withscores=True),
+    )
+    ids = [_text(row[0]) for row in rows[:limit]]
+    return ids, _encode_cursor(int(rows[limit - 1][1])) if len(rows) > limit else None
+
+
+def _encode_cursor(sequence: int) -> str:
+    return base64.urlsafe_b64encode(f"1.{sequence}".encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> int:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode(
+            "ascii"
+        )
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("not a cursor of this list") from error
+    version, _, sequence = text.partition(".")
+    if version != "1" or not re.fullmatch(r"\d{1,18}", sequence):
+        raise ValueError("not a cursor of this list")
+    return int(sequence)
+
+
+def _key(job_id: str) -> str:
+    return f"fw:job:{job_id}"
+
+
+def _checked(record_id: str) -> str:
+    if not is_id(record_id):
+        raise ValueError(f"{record_id!r} is not an id")
+    return record_id
+
+
+def _token(claim: Claim) -> tuple[str, int, str]:
+    return claim.job_id, claim.attempt, claim.nonce
+
+
+def _finite(event: ProgressEvent) -> ProgressEvent:
+    """JSON has no NaN: a loss that diverged is left out, and the rest can still be read."""
+    metrics = {name: value for name, value in event.metrics.items() if math.isfinite(value)}
+    fraction = min(max(event.fraction, 0.0), 1.0) if math.isfinite(event.fraction) else 0.0
+    eta_s = event.eta_s if event.eta_s is not None and math.isfinite(event.eta_s) else None
+    return event.model_copy(update={"metrics": metrics, "fraction": fraction, "eta_s": eta_s})
+
+
+def _progress(event: ProgressEvent) -> Progress:
+    return Progress.model_validate(event.model_dump(exclude={"type", "stage"}))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _get(fields: Mapping[Any, Any], name: str) -> str:
+    return _text(fields[name] if name in fields else fields[name.encode()])
+
+
+def _pairs(answer: Mapping[Any, Any] | Iterable[Any]) -> dict[str, str]:
+    """A hash as a script (a flat list) or a command (a mapping) answers it."""
+    if isinstance(answer, Mapping):
+        return {_text(name): _text(value) for name, value in answer.items()}
+    flat = [_text(item) for item in answer]
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> JobRecord:
+    fields = _pairs(answer)
+    request = json.loads(fields["request"])
+    return JobRecord.model_validate(
+        {
+            **request,
+            **{name: _time(fields[name]) for name in _TIMES if name in fields},
+            "id": fields["id"],
+            "project": fields["project"],
+            "queue": fields["queue"],
+            "version": fields["version"],
+            "request_id": fields.get("request_id") or None,
+            "state": fields["state"],
+            "done": not TRANSITIONS[fields["state"]],  # type: ignore[index]
+            "verdict": fields.get("verdict"),
+            "stage": fields.get("stage"),
+            "progress": json.loads(fields.get("progress", "{}")),
+            "attempt": int(fields["attempt"]),
+            "attempts": [_attempt(item) for item in json.loads(fields["attempts"])],
+            "losses": int(fields["losses"]),
+            "worker": fields.get("worker"),
+            "lease_until": float(fields["lease_until"]) if "lease_until" in fields else None,
+            "cancel_requested": fields.get("cancel_requested") == "1",
+            "error": _error(fields.get("error"), fields.get("request_id")),
+            "artifacts": json.loads(fields.get("artifacts", "[]")),
+        }
+    )
+
+
+def _attempt(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: _time(value) if name.endswith("_at") else value for name, value in item.items()}
+
+
+def _error(text: str | None, request_id: str | None) -> Problem | None:
+    if text is None:
+        return None
+    error = Problem.model_validate_json(text)
+    return (
+        error if error.request_id or not request_id else error.model_copy(update={"request_id": request_id})
+    )
+
+
+def _time(seconds: str) -> datetime:
+    return datetime.fromtimestamp(float(seconds), UTC)
+
+
+def _waited_too_long() -> str:
+    return problem(
+        "queue_timeout",
+        "the job waited longer than its limits.max_queue_s before a worker was free",
+        hint="submit it again, with a longer limits.max_queue_s if the queue is long",
+    ).model_dump_json()
+
+
+def _too_many(attempts: int) -> str:
+    return problem(
+        "too_many_attempts",
+        f"{attempts} attempts at the job ended without a result, although the job itself was not refused",
+        hint="the job's attempts say why each of them ended",
+    ).model_dump_json()
