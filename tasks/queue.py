@@ -1,0 +1,106 @@
+"""The queue: Celery on Redis, configured so that a message is never lost for long nor stranded.
+
+A message is only a hint that a job is there to be claimed; it holds nothing but the job's id.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from celery import Celery
+
+from tasks.settings import Settings
+
+__all__ = ["DEFAULT_QUEUE", "RUN_JOB", "Queue", "make_celery"]
+
+RUN_JOB = "tasks.run_job"
+DEFAULT_QUEUE = "tensorflow"
+
+_CHUNK = 500
+_PRIORITY_SEPARATOR = ":"
+
+
+def make_celery(settings: Settings) -> Celery:
+    """A Celery application for sending; the worker adds its tasks and steps (``tasks.celery``)."""
+    app = Celery("tasks", set_as_current=False)
+    app.conf.update(
+        broker_url=settings.redis_url,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport_options(settings),
+        # With the threads pool a Redis result backend lost acknowledgements when Redis restarted.
+        result_backend=None,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        task_default_queue=DEFAULT_QUEUE,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        # True loses jobs: they are cancelled and acknowledged.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=True,
+        worker_redirect_stdouts=False,
+        # A caller waits for an answer while we try to send.
+        task_publish_retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},
+    )
+    return app
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    return {
+        # Short, and kept alive by tasks.heartbeat while a job runs.
+        "visibility_timeout": settings.visibility_timeout_s,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": 30,
+        "queue_order_strategy": "round_robin",
+        "sep": _PRIORITY_SEPARATOR,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+
+
+class Queue:
+    """Sends hints, and can tell for which jobs one is still on its way."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def enqueue(self, job_id: str, *, queue: str = DEFAULT_QUEUE) -> None:
+        """Announce a job; kombu's OperationalError when the broker cannot be reached."""
+        self._celery.send_task(RUN_JOB, args=[job_id], queue=queue, ignore_result=True)
+
+    def hinted(self, queue: str = DEFAULT_QUEUE) -> set[str]:
+        """Ids of the jobs whose message waits in `queue`, or was delivered and not yet acknowledged."""
+        with self._celery.connection_for_read() as connection:
+            channel = connection.default_channel
+            messages = [*_waiting(channel, queue), *_unacknowledged(channel)]
+        return {job_id for message in messages if (job_id := _job_id(message)) is not None}
+
+
+def _waiting(channel: Any, queue: str) -> Iterator[dict[str, Any]]:
+    position = 0
+    while raw := channel.client.lrange(queue, position, position + _CHUNK - 1):
+        yield from map(json.loads, raw)
+        position += _CHUNK
+
+
+def _unacknowledged(channel: Any) -> Iterator[dict[str, Any]]:
+    for _, raw in channel.client.hscan_iter(channel.unacked_key, count=_CHUNK):
+        yield json.loads(raw)[0]
+
+
+def _job_id(message: dict[str, Any]) -> str | None:
+    if message.get("headers", {}).get("task") != RUN_JOB:
+        return None
+    arguments = json.loads(base64.b64decode(message["body"]))[0]
+    return str(arguments[0]) if arguments else None
