@@ -133,7 +133,7 @@ class ObjectStore:
 
     def _ended(self) -> None:
         self.process = None
-        # It makes these in /tmp whatever it is told, and does not take them away.
+        # These it makes in /tmp whatever it is told, and does not always take away.
         for part, port in self.ports._asdict().items():
             with suppress(FileNotFoundError):
                 Path(f"/tmp/seaweedfs-{part}-grpc-{port + GRPC_OFFSET}.sock").unlink()  # noqa: S108
@@ -160,6 +160,9 @@ class ObjectStore:
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "s3.config": self._write_identities(),
+            # Relative, for a socket's path may have 107 characters; the default is in /tmp.
+            "s3.localSocket": "s3.sock",
+            "filer.localSocket": "filer.sock",
             "filer.port": self.ports.filer,
             "volume.port": self.ports.volume,
             "master.port": self.ports.master,

@@ -77,6 +77,10 @@ class Process:
     def log_tail(self, lines: int = 20) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for its end; its exit code. subprocess.TimeoutExpired after `timeout_s`."""
+        return self._popen.wait(timeout_s)
+
     def stop(self, timeout_s: float = 10.0) -> int:
         """Ask it to end (SIGTERM), insist after `timeout_s` (SIGKILL); its exit code."""
         if self.exit_code is None:

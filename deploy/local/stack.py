@@ -1,0 +1,263 @@
+"""The whole of Featherweight on 127.0.0.1: Redis, S3, the API and workers, each a real process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+from pydantic import BaseModel, SecretStr
+
+from deploy.local.object_store import ObjectStore, Ports
+from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
+from deploy.local.redis_server import RedisServer
+from tasks.queue import DEFAULT_QUEUE
+from tasks.settings import Settings
+
+__all__ = ["LocalStack"]
+
+ROOT = Path(__file__).parents[2]
+_PROJECT = "local"
+
+
+class _Identity(BaseModel):
+    """What must be the same when a stack is started again in its directory."""
+
+    redis_port: int
+    redis_password: str
+    store_ports: Ports
+    access_key_id: str
+    secret_access_key: str
+    api_key: str | None = None
+
+
+class LocalStack:
+    """The running service, with all its data in `directory`.
+
+        with LocalStack(tmp_path) as stack:
+            client = featherweight.Client(stack.url, api_key=stack.api_key)
+
+    `port` is the API's, 0 for a free one. `redis_url` is a Redis to use instead of an own one.
+    `overrides` are fields of Settings. Start and stop it in the same, long-lived thread: its
+    processes are killed when the thread that made them dies.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        workers: int = 1,
+        redis_url: str | None = None,
+        **overrides: Any,
+    ) -> None:
+        self.directory = directory.resolve()
+        self.port = port or free_port()
+        self.workers: list[Process] = []
+        self.api: Process | None = None
+        self._wanted_workers = workers
+        self._made_workers = 0
+        self._overrides = overrides
+        self._identity = self._load_identity()
+        self.redis_server = None if redis_url else self._redis_server()
+        self.object_store = self._object_store()
+        self.settings = self._settings(redis_url or self._redis_server().url)
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def api_key(self) -> str:
+        """The key of the project "local". StartError before the stack was started."""
+        if self._identity.api_key is None:
+            raise StartError("the stack has no API key before it was started")
+        return self._identity.api_key
+
+    @property
+    def redis(self) -> redis.Redis:
+        """A new client of the stack's Redis; close it."""
+        return redis.Redis.from_url(self.settings.redis_url)
+
+    def start(self) -> LocalStack:
+        """Start everything; returns when the API is ready. Started workers may still be loading."""
+        atexit.register(self.stop)
+        try:
+            if self.redis_server is not None:
+                self.redis_server.start()
+            self.object_store.start()
+            for _ in range(self._wanted_workers):
+                self.start_worker()
+            self.start_api()
+            self._ensure_api_key()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End everything, callers first. Does nothing when nothing runs."""
+        atexit.unregister(self.stop)
+        if self.api is not None:
+            self.api.stop(timeout_s=5)
+            self.api = None
+        while self.workers:
+            self.workers.pop().stop(timeout_s=15)
+        self.object_store.stop()
+        if self.redis_server is not None:
+            self.redis_server.stop()
+
+    def __enter__(self) -> LocalStack:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start_api(self) -> None:
+        """Start the API; returns when it says that it is ready."""
+        self.api = self._process(
+            "api",
+            [
+                "gunicorn",
+                "--config",
+                str(ROOT / "deploy" / "gunicorn.conf.py"),
+                "--bind",
+                f"{HOST}:{self.port}",
+            ],
+        )
+        wait_until(
+            self._check_ready, what="the API", process=self.api, timeout_s=60, retry=(httpx.HTTPError,)
+        )
+
+    def start_worker(self) -> Process:
+        """Start one more worker and return it; it takes jobs as soon as it has loaded."""
+        self._made_workers += 1
+        name = f"worker-{self._made_workers}"
+        arguments = ["--pool=threads", f"--concurrency={self.settings.worker_concurrency}"]
+        arguments += [f"--queues={DEFAULT_QUEUE}", f"--hostname={name}@{HOST}"]
+        arguments += [f"--loglevel={self.settings.log_level}"]
+        arguments += ["--without-gossip", "--without-mingle"]
+        worker = self._process(name, ["celery", "--app=tasks", "worker", *arguments])
+        self.workers.append(worker)
+        return worker
+
+    def kill_worker(self) -> None:
+        """``kill -9`` of the newest worker's process alone: what hangs on it must notice by itself."""
+        worker = self.workers.pop()
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+    def _process(self, name: str, command: list[str]) -> Process:
+        program = Path(sys.executable).with_name(command[0])
+        return Process(
+            name,
+            [program, *command[1:]],
+            log=self.directory / "logs" / f"{name}.log",
+            environment=self.environment(),
+            directory=ROOT,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What the service's processes are given: the settings and the bare necessities, nothing of ours."""
+        values = {
+            f"{Settings.model_config['env_prefix']}{name.upper()}": _plain(value)
+            for name, value in self.settings
+            if value is not None
+        }
+        return {
+            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+            "HOME": str(self.directory),
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            **values,
+        }
+
+    def _check_ready(self) -> None:
+        httpx.get(f"{self.url}/readyz", timeout=5).raise_for_status()
+
+    def _ensure_api_key(self) -> None:
+        """Ask for a key once and keep it: the service keeps only its hash."""
+        if self._identity.api_key is None or not self._accepts(self._identity.api_key):
+            self._identity.api_key = self._create_key()
+            self._save_identity()
+
+    def _accepts(self, key: str) -> bool:
+        answer = httpx.get(
+            f"{self.url}/v1/techniques", headers={"Authorization": f"Bearer {key}"}, timeout=30
+        )
+        return answer.status_code != httpx.codes.UNAUTHORIZED
+
+    def _create_key(self) -> str:
+        flask = Path(sys.executable).with_name("flask")
+        made = subprocess.run(  # noqa: S603 - our own command
+            [flask, "--app", "service", "keys", "create", "--project", _PROJECT],
+            cwd=ROOT,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        found = re.search(r"\bfw_\S+", made.stdout)
+        if made.returncode != 0 or found is None:
+            raise StartError(f"no API key could be made (exit code {made.returncode})\n{made.stderr}")
+        return found[0]
+
+    def _redis_server(self) -> RedisServer:
+        return RedisServer(
+            self.directory / "redis", password=self._identity.redis_password, port=self._identity.redis_port
+        )
+
+    def _object_store(self) -> ObjectStore:
+        return ObjectStore(
+            self.directory / "object-store",
+            access_key_id=self._identity.access_key_id,
+            secret_access_key=self._identity.secret_access_key,
+            ports=self._identity.store_ports,
+        )
+
+    def _settings(self, redis_url: str) -> Settings:
+        values: dict[str, Any] = {
+            "redis_url": redis_url,
+            "s3_endpoint_url": self.object_store.endpoint_url,
+            "s3_region": self.object_store.region,
+            "s3_bucket": self.object_store.bucket,
+            "s3_access_key_id": SecretStr(self.object_store.access_key_id),
+            "s3_secret_access_key": SecretStr(self.object_store.secret_access_key),
+            "scratch_dir": self.directory / "scratch",
+        }
+        return Settings(**{**values, **self._overrides})
+
+    def _load_identity(self) -> _Identity:
+        path = self.directory / "identity.json"
+        if path.exists():
+            return _Identity.model_validate_json(path.read_bytes())
+        self._identity = _Identity(
+            redis_port=free_port(),
+            redis_password=secrets.token_urlsafe(24),
+            store_ports=Ports.free(),
+            access_key_id=secrets.token_hex(10),
+            secret_access_key=secrets.token_urlsafe(30),
+        )
+        self._save_identity()
+        return self._identity
+
+    def _save_identity(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "identity.json"
+        path.touch(mode=0o600)
+        path.write_text(self._identity.model_dump_json(indent=2))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value)
