@@ -147,24 +147,30 @@ def field_errors(error: ValidationError, body: Any, *, prefix: Sequence[str | in
     Pydantic names the branch of a union in the location (``steps, 0, prune, schedule``); the branch
     is not part of the document, so it is left out of the pointer.
     """
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    locations = [fault["loc"] for fault in faults]
     return [
         FieldError(
-            pointer=_pointer([*prefix, *_in_document(item["loc"], body)]),
-            code=item["type"],
-            detail=item["msg"],
+            pointer=_pointer([*prefix, *_in_document(fault["loc"], body)]),
+            code=fault["type"],
+            detail=fault["msg"],
         )
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
+        for fault in faults
+        if not (fault["type"] == "too_short" and _has_faults_inside(fault["loc"], locations))
     ]
+
+
+def _has_faults_inside(location: tuple[str | int, ...], others: Iterable[tuple[str | int, ...]]) -> bool:
+    # Pydantic counts the valid items of a tuple only: one bad item makes it "too short" as well.
+    return any(len(other) > len(location) and other[: len(location)] == location for other in others)
 
 
 def _in_document(location: Sequence[str | int], body: Any) -> list[str | int]:
     path: list[str | int] = []
     here = body
     for position, name in enumerate(location):
-        if isinstance(name, int) and isinstance(here, list | tuple) and name < len(here):
-            path.append(name)
-            here = here[name]
-        elif isinstance(here, Mapping) and name in here:
+        is_item = isinstance(name, int) and isinstance(here, list | tuple) and name < len(here)
+        if is_item or (isinstance(here, Mapping) and name in here):
             path.append(name)
             here = here[name]
         elif isinstance(here, Mapping) and position == len(location) - 1 and not _is_tag(name, here):
