@@ -1,11 +1,11 @@
 """A job: its states, the legal transitions between them, and the record a caller sees.
 
-    queued ──> running ──> finalizing ──> succeeded
-       │  ^       │ │           │ └─────> failed
-       │  └───────┘ │           │         (a lost worker's job goes back to queued)
-       │            ├───────────┼───────> failed
-       ├────────────┴───────────┴───────> cancelled
-       └────────────────────────────────> expired   (max_queue_s passed)
+queued ──> running ──> finalizing ──> succeeded
+   │  ^       │ │           │ └─────> failed
+   │  └───────┘ │           │         (a lost worker's job goes back to queued)
+   │            ├───────────┼───────> failed
+   ├────────────┴───────────┴───────> cancelled
+   └────────────────────────────────> expired   (max_queue_s passed)
 """
 
 from __future__ import annotations

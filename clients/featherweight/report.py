@@ -9,7 +9,7 @@ calibration saw.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,7 +30,7 @@ __all__ = [
     "Verdict",
 ]
 
-REPORT_VERSION = 1
+REPORT_VERSION: Final = 1
 
 Verdict = Literal["smaller", "smaller_but_worse", "smaller_unverified", "not_smaller"]
 """The outcome in a word, by the gzipped size of the smallest output against the original's:

@@ -19,7 +19,7 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -39,8 +39,8 @@ __all__ = [
     "Step",
 ]
 
-SPEC_VERSION = 1
-AUTO = "auto"
+SPEC_VERSION: Final = 1
+AUTO: Final = "auto"
 
 _MAX_STEP = 10_000_000
 
