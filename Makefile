@@ -55,7 +55,7 @@ format: install ## Put code in the one style
 	$(BIN)/ruff format .
 
 bench: install ## Measure against plain scripts and plain S3; writes docs/benchmarks.md
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks --write $(BENCH_ARGS)
 
 lock: install ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/python -m deploy.lock

