@@ -46,6 +46,7 @@ _MAX_STEP = 10_000_000
 
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
 StepNumber = Annotated[int, Field(ge=0, le=_MAX_STEP, strict=True)]
+Frequency = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 LayerPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 OutputFormat = Literal["tflite", "keras"]
 
@@ -69,15 +70,15 @@ class ConstantSparsity(_Part):
     """The same sparsity from `begin_step` on.
 
     Steps are optimiser steps (batches). ``auto`` for `begin_step` is 0, for `end_step` the last
-    step of the fine-tuning that carries the schedule out; masks are updated every `frequency`
-    steps in between.
+    step of the fine-tuning that carries the schedule out. Masks are updated at both and every
+    `frequency` steps in between; ``auto`` is a twentieth of the way, at most 100.
     """
 
     type: Literal["constant_sparsity"] = "constant_sparsity"
     target_sparsity: Sparsity = 0.5
     begin_step: StepNumber | Literal["auto"] = AUTO
     end_step: StepNumber | Literal["auto"] = AUTO
-    frequency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 100
+    frequency: Frequency | Literal["auto"] = AUTO
 
     @property
     def final_sparsity(self) -> float:
@@ -95,6 +96,8 @@ class PolynomialDecay(_Part):
     At step t between `begin_step` and `end_step`, with u = (t - begin) / (end - begin):
     ``final + (initial - final) * (1 - u) ** power``. ``auto`` for `begin_step` is 0, for
     `end_step` the last step of the fine-tuning (``ceil(training samples / batch size) * epochs``).
+    Masks are updated at both and every `frequency` steps in between; ``auto`` is a twentieth of the
+    way, at most 100.
     """
 
     type: Literal["polynomial_decay"] = "polynomial_decay"
@@ -103,7 +106,7 @@ class PolynomialDecay(_Part):
     begin_step: StepNumber | Literal["auto"] = AUTO
     end_step: StepNumber | Literal["auto"] = AUTO
     power: Annotated[float, Field(gt=0, le=20)] = 3.0
-    frequency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 100
+    frequency: Frequency | Literal["auto"] = AUTO
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> PolynomialDecay:
