@@ -1,1 +1,206 @@
-"""Featherweight's client library."""
+"""Featherweight's client library: make trained neural networks small, over HTTP.
+
+    import featherweight
+
+    client = featherweight.Client()             # FEATHERWEIGHT_URL, FEATHERWEIGHT_API_KEY
+    job = client.compress("model.keras", spec="spec.yaml", dataset="digits.npz")
+    paths = job.wait().download("out")
+
+The names below are all there is to it; they are fetched on first use, so that a program which only
+wants the vocabulary (`featherweight.spec`) does not load an HTTP client.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featherweight._listing import Listing
+    from featherweight.client import Client
+    from featherweight.errors import (
+        APIError,
+        AuthenticationError,
+        BadRequest,
+        ChecksumMismatch,
+        ConfigurationError,
+        Conflict,
+        ConnectionFailed,
+        FeatherweightError,
+        Gone,
+        InternalError,
+        InvalidRequest,
+        InvalidSpec,
+        JobCancelled,
+        JobError,
+        JobExpired,
+        JobFailed,
+        NotFound,
+        PayloadTooLarge,
+        PermissionDenied,
+        RateLimited,
+        RequestTimeout,
+        ServiceUnavailable,
+        StorageError,
+        UnexpectedResponse,
+        UnsupportedMediaType,
+        WaitTimeout,
+    )
+    from featherweight.events import (
+        Event,
+        LogEvent,
+        ProgressEvent,
+        StageEvent,
+        StateEvent,
+        WarningEvent,
+    )
+    from featherweight.eventstream import EventStream, UnknownEvent
+    from featherweight.handle import JobHandle
+    from featherweight.job import Artifact, Job, JobLimits, JobState, Progress
+    from featherweight.problem import FieldError, Problem
+    from featherweight.report import Report
+    from featherweight.resources import Dataset, Health, Model, Technique
+    from featherweight.spec import (
+        CompressionSpec,
+        ConstantSparsity,
+        DataSplit,
+        Finetune,
+        LayerSelection,
+        PolynomialDecay,
+        Prune,
+        Quantize,
+    )
+    from featherweight.specfile import load_spec
+
+    __version__: str
+
+__all__ = [
+    "APIError",
+    "Artifact",
+    "AuthenticationError",
+    "BadRequest",
+    "ChecksumMismatch",
+    "Client",
+    "CompressionSpec",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectionFailed",
+    "ConstantSparsity",
+    "DataSplit",
+    "Dataset",
+    "Event",
+    "EventStream",
+    "FeatherweightError",
+    "FieldError",
+    "Finetune",
+    "Gone",
+    "Health",
+    "InternalError",
+    "InvalidRequest",
+    "InvalidSpec",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobHandle",
+    "JobLimits",
+    "JobState",
+    "LayerSelection",
+    "Listing",
+    "LogEvent",
+    "Model",
+    "NotFound",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "PolynomialDecay",
+    "Problem",
+    "Progress",
+    "ProgressEvent",
+    "Prune",
+    "Quantize",
+    "RateLimited",
+    "Report",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "StageEvent",
+    "StateEvent",
+    "StorageError",
+    "Technique",
+    "UnexpectedResponse",
+    "UnknownEvent",
+    "UnsupportedMediaType",
+    "WaitTimeout",
+    "WarningEvent",
+    "__version__",
+    "load_spec",
+]
+
+_HOMES = {
+    "_listing": ["Listing"],
+    "client": ["Client"],
+    "errors": [
+        "APIError",
+        "AuthenticationError",
+        "BadRequest",
+        "ChecksumMismatch",
+        "ConfigurationError",
+        "Conflict",
+        "ConnectionFailed",
+        "FeatherweightError",
+        "Gone",
+        "InternalError",
+        "InvalidRequest",
+        "InvalidSpec",
+        "JobCancelled",
+        "JobError",
+        "JobExpired",
+        "JobFailed",
+        "NotFound",
+        "PayloadTooLarge",
+        "PermissionDenied",
+        "RateLimited",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "StorageError",
+        "UnexpectedResponse",
+        "UnsupportedMediaType",
+        "WaitTimeout",
+    ],
+    "events": ["Event", "LogEvent", "ProgressEvent", "StageEvent", "StateEvent", "WarningEvent"],
+    "eventstream": ["EventStream", "UnknownEvent"],
+    "handle": ["JobHandle"],
+    "job": ["Artifact", "Job", "JobLimits", "JobState", "Progress"],
+    "problem": ["FieldError", "Problem"],
+    "report": ["Report"],
+    "resources": ["Dataset", "Health", "Model", "Technique"],
+    "spec": [
+        "CompressionSpec",
+        "ConstantSparsity",
+        "DataSplit",
+        "Finetune",
+        "LayerSelection",
+        "PolynomialDecay",
+        "Prune",
+        "Quantize",
+    ],
+    "specfile": ["load_spec"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from featherweight._version import version
+
+        value: Any = version()
+    elif name in _HOME:
+        value = getattr(import_module(f"featherweight.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module 'featherweight' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

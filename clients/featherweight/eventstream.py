@@ -1,0 +1,127 @@
+"""A job's events as they happen."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from featherweight._sse import ServerSentEvent, parse
+from featherweight._transport import Session, connection_error
+from featherweight.events import EVENT, Event, StateEvent
+from featherweight.job import Job, JobState
+
+__all__ = ["EventStream", "UnknownEvent"]
+
+log = logging.getLogger("featherweight")
+
+_FINAL_STATES = frozenset(state.value for state in JobState if state.done)
+# The service sends a comment now and then, so silence for this long means a dead connection.
+_SILENCE_S = 60.0
+
+
+class UnknownEvent(BaseModel):
+    """An event of a service newer than this library; its fields are in `data`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    data: dict[str, Any]
+
+
+class EventStream:
+    """Iterate over it: it ends with the job. A broken connection is taken up where it broke.
+
+    `last_event_id` is the id of the last event handed out; given as `after`, a later stream goes
+    on from there. Use it as a context manager, or close() it, to leave before the end.
+    """
+
+    def __init__(self, session: Session, job_id: str, *, after: str | None = None) -> None:
+        self._session = session
+        self._path = f"/v1/jobs/{quote(job_id, safe='')}"
+        self._events = self._follow()
+        self._closed = False
+        self.last_event_id = after
+
+    def __iter__(self) -> Iterator[Event | UnknownEvent]:
+        return self
+
+    def __next__(self) -> Event | UnknownEvent:
+        return next(self._events)
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream; a thread that is reading it stops at the next line that comes."""
+        self._closed = True
+
+    def _follow(self) -> Iterator[Event | UnknownEvent]:
+        attempt = 0
+        while not self._closed:
+            before = self.last_event_id
+            failure = None
+            try:
+                for event in self._connected():
+                    yield event
+                    if isinstance(event, StateEvent) and event.state in _FINAL_STATES:
+                        return
+            except httpx.TransportError as error:
+                failure = connection_error(error, self._path)
+            if self._closed or (failure is None and self._job_is_done()):
+                return
+            attempt = 0 if self.last_event_id != before else attempt
+            self._pause(attempt, failure)
+            attempt += 1
+
+    def _connected(self) -> Iterator[Event | UnknownEvent]:
+        """The events of one connection."""
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if self.last_event_id is not None:
+            headers["Last-Event-ID"] = self.last_event_id
+        with self._session.stream(
+            "GET", f"{self._path}/events", headers=headers, timeout=_SILENCE_S
+        ) as response:
+            for message in parse(response.iter_bytes()):
+                if self._closed:
+                    return
+                if message is not None:
+                    self.last_event_id = message.id or self.last_event_id
+                    yield _decoded(message)
+
+    def _job_is_done(self) -> bool:
+        return self._session.get(self._path, Job).done
+
+    def _pause(self, attempt: int, failure: Exception | None) -> None:
+        policy = self._session.policy
+        if failure is not None and attempt >= policy.max_retries:
+            raise failure
+        log.info("the event stream ended early (%s); connecting again", failure or "closed by the service")
+        self._session.clock.sleep(policy.jitter(attempt))
+
+
+def _decoded(message: ServerSentEvent) -> Event | UnknownEvent:
+    try:
+        return EVENT.validate_json(message.data)
+    except ValidationError:
+        return _unknown(message)
+
+
+def _unknown(message: ServerSentEvent) -> UnknownEvent:
+    try:
+        data = json.loads(message.data)
+    except ValueError:
+        data = message.data
+    fields = data if isinstance(data, dict) else {"data": data}
+    return UnknownEvent(type=str(fields.get("type", message.event)), data=fields)
