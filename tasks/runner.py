@@ -1,0 +1,84 @@
+"""What runs in the process of a job: read the task, do it, write the result.
+
+    <scratch>/task.json     {"job_id", "target", "spec", "model", "dataset", "threads"}; paths are relative
+              work/         the working folder; finished steps are kept there for the next attempt
+              work/out/     the outputs
+              result.json   {"ok": {"verdict", "artifacts": [name, ...]}} or {"problem": {...}}
+
+Events go to a pipe as JSON lines, standard output and error to another as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from featherweight.events import Event
+from featherweight.problem import Problem, problem
+from tasks.targets import resolve
+
+__all__ = ["main"]
+
+
+def main(scratch: Path, events_fd: int) -> int:
+    """Exit code: 0 when there is a result, which may be a problem."""
+    try:
+        result = _run(scratch, json.loads((scratch / "task.json").read_text()), events_fd)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
+        traceback.print_exc()
+        result = {"problem": _problem(error).model_dump(mode="json")}
+    part = scratch / "result.json.part"
+    part.write_text(json.dumps(result))
+    part.replace(scratch / "result.json")
+    return 0
+
+
+def _run(scratch: Path, task: Mapping[str, Any], events_fd: int) -> dict[str, Any]:
+    compress = resolve(task["target"])
+    outcome = compress(
+        scratch / task["model"],
+        task["spec"],
+        dataset=scratch / task["dataset"] if task["dataset"] else None,
+        workdir=scratch / "work",
+        emit=_emitter(events_fd),
+        threads=task["threads"],
+        job_id=task["job_id"],
+    )
+    names = [path.name for path in outcome.artifacts]
+    return {"ok": {"verdict": outcome.report.verdict, "artifacts": names}}
+
+
+def _emitter(fd: int) -> Callable[[Event], None]:
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        line = event.model_dump_json().encode() + b"\n"
+        with lock:
+            while line:
+                line = line[os.write(fd, line) :]
+
+    return emit
+
+
+def _problem(error: BaseException) -> Problem:
+    """The domain's errors bring their own problem; of others only the kind is told: what they say
+    may name files of this machine, and stands in the log."""
+    make = getattr(error, "problem", None)
+    if callable(make):
+        made = make()
+        if isinstance(made, Problem):
+            return made
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return problem(
+            "out_of_memory",
+            "the job needed more memory than it got",
+            hint="a smaller batch_size needs less memory",
+        )
+    return problem(
+        "runner_crashed", f"an unexpected {type(error).__name__}", hint="the job's log may show more"
+    )
