@@ -1,0 +1,107 @@
+"""The folders jobs run in, on the worker's own disk.
+
+    <scratch_dir>/<job id>/
+        in/      the inputs, fetched anew by each attempt
+        home/    HOME and TMPDIR of the runner
+        work/    finished steps: kept from one attempt to the next, so that none is run again
+        task.json, result.json
+
+A folder belongs to whoever holds the lock on it. A worker that lost a job while it was frozen still
+holds its own: the next attempt on the same machine then works in a folder of another name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["Scratch", "claimed_scratch", "leftover_job_ids"]
+
+_KEPT = "work"
+_SUFFIX = "~"
+
+
+class Scratch:
+    """A folder for one attempt. `discard` it once nothing in it will be needed again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.inputs = path / "in"
+
+    def prepare(self) -> None:
+        """Remove what an earlier attempt left, except its finished steps.
+
+        Nothing of it is followed or reused: the job that ran here may have planted links.
+        """
+        for entry in os.scandir(self.path):
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != _KEPT:
+                    shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+        self.inputs.mkdir()
+        (self.path / "home").mkdir()
+        (self.path / _KEPT).mkdir(exist_ok=True)
+
+    def discard(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def claimed_scratch(root: Path, job_id: str, attempt: int) -> Iterator[Scratch]:
+    """The job's folder, locked and prepared; OSError when there is no room."""
+    for name in (job_id, f"{job_id}{_SUFFIX}{attempt}"):
+        path = root / name
+        lock = _lock(path)
+        if lock is None:
+            continue
+        try:
+            scratch = Scratch(path)
+            scratch.prepare()
+            yield scratch
+            return
+        finally:
+            os.close(lock)
+    raise BlockingIOError(f"the scratch folders of {job_id} are in use")
+
+
+def leftover_job_ids(root: Path) -> set[str]:
+    """Jobs of which there is a folder that nobody is using."""
+    found = set()
+    with suppress(FileNotFoundError):
+        for entry in os.scandir(root):
+            if entry.name.startswith("job_") and entry.is_dir(follow_symlinks=False):
+                lock = _lock(Path(entry.path))
+                if lock is not None:
+                    os.close(lock)
+                    found.add(entry.name.partition(_SUFFIX)[0])
+    return found
+
+
+def discard_leftovers(root: Path, job_id: str) -> None:
+    """Remove the folders of a job that nobody is using."""
+    for path in [root / job_id, *root.glob(f"{job_id}{_SUFFIX}*")]:
+        if path.is_dir() and (lock := _lock(path)) is not None:
+            Scratch(path).discard()
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor that holds the lock on the folder, made if it is missing; None when it is taken."""
+    while True:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # It may have been removed and made again between opening and locking.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        os.close(fd)

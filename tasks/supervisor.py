@@ -1,0 +1,328 @@
+"""A job from claim to commit, in a thread of the worker.
+
+    claim ──> fetch inputs ──> run ──> finalizing: store outputs ──> commit ──> settle
+      │            │            │                   │
+      │            └────────────┴── refused ────────┴──> commit failed
+      │                         ├── cancelled ─────────> commit cancelled
+      │                         ├── worker stops ──────> release: queued again, not counted
+      │                         ├── infrastructure ────> release: queued again later, counted
+      │                         └── lease lost ────────> publish nothing, take uploads back
+      └── not queued (a second message, a cancelled job): nothing to do
+
+Nothing that happens to a job may leave `Supervisor.run` as an exception: a MemoryError that leaves
+a task ends the whole worker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import redis
+from kombu.exceptions import OperationalError
+
+from featherweight.job import Artifact
+from featherweight.problem import Problem, problem
+from featherweight.report import Verdict
+from tasks import keys
+from tasks.joblog import Hidden, JobLog
+from tasks.lease import Interrupted, Lease, Reason
+from tasks.queue import Queue
+from tasks.records import Claim, DatasetRecord, ModelRecord, Outcome
+from tasks.relay import Relay
+from tasks.sandbox.children import Exit, RunnerLost, Runners
+from tasks.sandbox.collect import OutputRefused, open_output, read_output
+from tasks.sandbox.exits import explain
+from tasks.sandbox.lockdown import Limits
+from tasks.scratch import Scratch, claimed_scratch
+from tasks.settings import Settings
+from tasks.settle import withdraw
+from tasks.storage import Storage, StorageUnavailable, TooLarge
+from tasks.store import JobStore, NotFound, RecordStore
+from tasks.watch import Refused, Watch
+
+__all__ = ["Supervisor"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_ROOT = Path(__file__).parents[1]
+_SUFFIX = {"keras_zip": ".keras", "hdf5": ".h5", "tflite": ".tflite", "npz": ".npz", "zip": ".zip"}
+_MEDIA_TYPE = {".json": "application/json"}
+_RESULT_BYTES = 1024 * 1024
+_ARTIFACTS_MAX = 32
+_CHUNK = 1024 * 1024
+# How long an attempt waits for Redis or storage to come back before it gives the job back.
+_PATIENCE_S = 300.0
+_INFRASTRUCTURE = (redis.RedisError, StorageUnavailable, OperationalError, RunnerLost, OSError, MemoryError)
+
+
+class Supervisor:
+    """Runs jobs, any number at a time. `stop` makes all of them end and go back to the queue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: redis.Redis,
+        store: JobStore,
+        storage: Storage,
+        queue: Queue,
+        runners: Runners,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._storage = storage
+        self._queue = queue
+        self._runners = runners
+        self._models = RecordStore(client, "model", ModelRecord)
+        self._datasets = RecordStore(client, "dataset", DatasetRecord)
+        self._stopping = threading.Event()
+        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def run(self, job_id: str) -> None:
+        """Do the job if it is there to be done. Never raises."""
+        try:
+            claim = self._store.claim(job_id, self.worker)
+            if claim is None:
+                _log.info("%s is not queued: nothing to do", job_id)
+            else:
+                self._run(claim)
+        except _INFRASTRUCTURE as error:
+            # The record says what is left to do: the lease runs out, or the job is announced again.
+            _log.warning("%s is left to the reaper: %s", job_id, error)
+        except BaseException:  # noqa: BLE001 - see the module's docstring
+            _log.exception("%s is left to the reaper", job_id)
+
+    # One attempt
+
+    def _run(self, claim: Claim) -> None:
+        _log.info("%s: attempt %d", claim.job_id, claim.attempt)
+        try:
+            with (
+                Lease(claim, self._store, self._settings, self._stopping) as lease,
+                claimed_scratch(self._settings.scratch_dir, claim.job_id, claim.attempt) as scratch,
+            ):
+                log = JobLog(hidden := _hidden(scratch.path))
+                outcome = self._outcome(claim, lease, scratch, log, hidden)
+                self._commit(claim, outcome, scratch, log)
+        except Interrupted as error:
+            if error.reason is Reason.LOST:
+                self._lost(claim)
+            else:
+                self._release(claim, "worker_stopped", counted=False)
+        except _INFRASTRUCTURE as error:
+            _log.warning("%s: attempt %d cannot go on here: %s", claim.job_id, claim.attempt, error)
+            self._release(claim, _code_of(error), counted=True)
+
+    def _outcome(self, claim: Claim, lease: Lease, scratch: Scratch, log: JobLog, hidden: Hidden) -> Outcome:
+        """How the job ends; Interrupted or an infrastructure error when it does not end here."""
+        try:
+            return self._attempt(claim, lease, scratch, log, hidden)
+        except Refused as error:
+            return Outcome.failed(error.problem)
+        except Interrupted as error:
+            if error.reason is Reason.CANCELLED:
+                return Outcome.cancelled()
+            raise
+        except _INFRASTRUCTURE:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours, which the next attempt would meet too
+            _log.exception("%s: attempt %d", claim.job_id, claim.attempt)
+            return Outcome.failed(problem("internal_error", "the worker failed"))
+
+    def _attempt(self, claim: Claim, lease: Lease, scratch: Scratch, log: JobLog, hidden: Hidden) -> Outcome:
+        task = self._patiently(lambda: self._fetch(claim, scratch, lease), lease)
+        (scratch.path / "task.json").write_text(json.dumps(task))
+        relay = Relay(claim, self._store, lease, log, hidden)
+        end = self._run_child(claim, scratch, relay, log, lease)
+        result = self._result(scratch, end, log, hidden)
+        if not self._patiently(lambda: self._store.finalizing(claim), lease):
+            raise Interrupted(Reason.LOST)
+        artifacts = [self._store_output(claim, scratch, lease, name) for name in _names(result)]
+        verdict = result.get("verdict")
+        return Outcome.succeeded(artifacts, verdict if verdict in get_args(Verdict) else None)
+
+    def _fetch(self, claim: Claim, scratch: Scratch, lease: Lease) -> dict[str, Any]:
+        """Download the inputs; the task for the runner."""
+        job = claim.job
+        try:
+            model = self._models.get(job.project, job.model_id)
+            dataset = self._datasets.get(job.project, job.dataset_id) if job.dataset_id else None
+            inputs = {"model": self._download(model, scratch, "model", lease)}
+            if dataset is not None:
+                inputs["dataset"] = self._download(dataset, scratch, "dataset", lease)
+        except (NotFound, FileNotFoundError) as error:
+            raise Refused(
+                problem("artifact_gone", "the model or the data set is no longer stored")
+            ) from error
+        return {
+            "job_id": job.id,
+            "target": self._settings.runner_target,
+            "spec": job.spec,
+            "model": inputs["model"],
+            "dataset": inputs.get("dataset"),
+            "threads": self._settings.runner_threads,
+        }
+
+    def _download(
+        self, record: ModelRecord | DatasetRecord, scratch: Scratch, role: str, lease: Lease
+    ) -> str:
+        path = scratch.inputs / f"{role}{_SUFFIX.get(record.format, '.bin')}"
+        sha256 = self._storage.get_file(record.key, path, check=lease.check)
+        if sha256 != record.sha256:
+            raise Refused(
+                problem("sha256_mismatch", f"the stored {role} is not what was uploaded: its sha256 differs")
+            )
+        return str(path.relative_to(scratch.path))
+
+    def _run_child(self, claim: Claim, scratch: Scratch, relay: Relay, log: JobLog, lease: Lease) -> Exit:
+        settings = self._settings
+        limits = Limits(
+            memory_bytes=settings.runner_memory_bytes,
+            file_bytes=settings.max_model_bytes + settings.max_dataset_bytes,
+        )
+        child = self._runners.start(scratch.path, limits)
+        try:
+            watch = Watch(
+                child,
+                relay,
+                log,
+                lease,
+                max_run_s=claim.job.limits.max_run_s,
+                memory_bytes=settings.runner_memory_bytes,
+            )
+            return watch.until_dead()
+        finally:
+            child.close()
+
+    def _result(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> dict[str, Any]:
+        """What the runner says it made; Refused with its problem, or with one for how it died."""
+        crashed = explain(end, log.tail, memory_bytes=self._settings.runner_memory_bytes)
+        if end.code != 0:
+            raise Refused(crashed)
+        try:
+            result = json.loads(read_output(scratch.path, "result.json", max_bytes=_RESULT_BYTES))
+            if "problem" in result:
+                raise Refused(_told(Problem.model_validate(result["problem"]), hidden))
+            made: dict[str, Any] = result["ok"]
+        except (OutputRefused, ValueError, LookupError, TypeError) as error:
+            raise Refused(crashed) from error
+        return made
+
+    def _store_output(self, claim: Claim, scratch: Scratch, lease: Lease, name: str) -> Artifact:
+        suffix = Path(name).suffix
+        media_type = _MEDIA_TYPE.get(suffix, "application/octet-stream")
+        key = keys.artifact_key(claim.job.project, claim.job_id, claim.attempt, name)
+        limit = self._settings.max_model_bytes
+
+        def store() -> tuple[int, str]:
+            with open_output(scratch.path, f"work/out/{name}", max_bytes=limit) as file:
+                chunks = _checked_chunks(file.read, lease.check_claim)
+                return self._storage.put_stream(chunks, key, max_bytes=limit, media_type=media_type)
+
+        try:
+            size, sha256 = self._patiently(store, lease)
+        except (OutputRefused, TooLarge) as error:
+            raise Refused(problem("output_refused", str(error))) from error
+        form = suffix.removeprefix(".") or "bin"
+        return Artifact(name=name, format=form, bytes=size, sha256=sha256, media_type=media_type)
+
+    # How an attempt ends
+
+    def _commit(self, claim: Claim, outcome: Outcome, scratch: Scratch, log: JobLog) -> None:
+        self._store_log(claim, log)
+        if not self._patiently(lambda: self._store.commit(claim, outcome), None):
+            raise Interrupted(Reason.LOST)
+        _log.info("%s: %s (%s)", claim.job_id, outcome.state, outcome.because)
+        scratch.discard()
+        try:
+            withdraw(self._store, self._storage, claim.job_id, claim.attempt)
+        except (redis.RedisError, StorageUnavailable) as error:
+            _log.warning("%s is left to the reaper to settle: %s", claim.job_id, error)
+
+    def _store_log(self, claim: Claim, log: JobLog) -> None:
+        key = keys.log_key(claim.job.project, claim.job_id, claim.attempt)
+        try:
+            self._storage.put_bytes(key, log.getvalue(), media_type="text/plain; charset=utf-8")
+        except StorageUnavailable as error:
+            _log.warning("%s: its log is lost: %s", claim.job_id, error)
+
+    def _lost(self, claim: Claim) -> None:
+        _log.warning("%s: attempt %d has lost the job and publishes nothing", claim.job_id, claim.attempt)
+        self._patiently(lambda: withdraw(self._store, self._storage, claim.job_id, claim.attempt), None)
+
+    def _release(self, claim: Claim, code: str, *, counted: bool) -> None:
+        delay_s = min(300.0, 10.0 * 2**claim.job.losses) if counted else 0.0
+        if self._store.release(claim, code, counted=counted, delay_s=delay_s) and not counted:
+            self._queue.enqueue(claim.job_id, queue=claim.job.queue)
+        with suppress(StorageUnavailable):
+            withdraw(self._store, self._storage, claim.job_id, claim.attempt)
+
+    def _patiently(self, action: Callable[[], _T], lease: Lease | None) -> _T:
+        """The answer of `action`, tried again while Redis or storage are away; Interrupted."""
+        deadline = time.monotonic() + _PATIENCE_S
+        pause = 0.5
+        while True:
+            try:
+                return action()
+            except (redis.RedisError, StorageUnavailable) as error:
+                if time.monotonic() > deadline or (lease is None and self.stopping):
+                    raise
+                _log.warning("waiting for %s", error)
+            self._wait(pause, lease)
+            pause = min(2 * pause, 10.0)
+
+    def _wait(self, seconds: float, lease: Lease | None) -> None:
+        if lease is not None:
+            lease.wait(seconds)
+        else:
+            self._stopping.wait(seconds)
+
+
+def _hidden(scratch: Path) -> Hidden:
+    """Paths of this machine that neither logs nor problems show."""
+    return Hidden({str(scratch): ".", str(_ROOT): "featherweight", sys.prefix: "python"})
+
+
+def _names(result: dict[str, Any]) -> list[str]:
+    """The declared outputs, each once; Refused when they cannot be names."""
+    names = result.get("artifacts")
+    if (
+        not isinstance(names, list)
+        or len(names) > _ARTIFACTS_MAX
+        or not all(isinstance(name, str) and "/" not in name for name in names)
+        or "log.txt" in names
+    ):
+        raise Refused(problem("output_refused", "the outputs declared are not a list of file names"))
+    return sorted(set(names))
+
+
+def _checked_chunks(read: Callable[[int], bytes], check: Callable[[], None]) -> Any:
+    while chunk := read(_CHUNK):
+        check()
+        yield chunk
+
+
+def _told(error: Problem, hidden: Hidden) -> Problem:
+    hint = hidden(error.hint) if error.hint else None
+    return error.model_copy(update={"detail": hidden(error.detail), "hint": hint})
+
+
+def _code_of(error: BaseException) -> str:
+    return "storage_unavailable" if isinstance(error, StorageUnavailable) else "worker_lost"
