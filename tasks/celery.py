@@ -1,0 +1,77 @@
+"""The worker: ``celery -A tasks worker -Q tensorflow``.
+
+SIGTERM gives its jobs back to the queue and ends it. Its environment needs nothing but the settings
+of ``tasks.settings``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.exceptions import Reject
+
+from tasks.heartbeat import Heartbeat
+from tasks.queue import RUN_JOB, Queue, make_celery
+from tasks.reaper import Reaper
+from tasks.sandbox.children import Runners
+from tasks.settings import Settings
+from tasks.storage import Storage
+from tasks.store import JobStore, connect
+from tasks.supervisor import Supervisor
+
+__all__ = ["app", "make_worker"]
+
+
+class _Parts:
+    """What a worker is made of. Nothing is connected or started before `start`."""
+
+    def __init__(self, settings: Settings, celery: Celery) -> None:
+        client = connect(settings)
+        store, storage, queue = JobStore(client, settings), Storage(settings), Queue(celery)
+        self.runners = Runners(settings.runner_warm, settings.scratch_dir / ".home")
+        self.supervisor = Supervisor(settings, client, store, storage, queue, self.runners)
+        self.reaper = Reaper(settings, client, store, storage, queue)
+
+    def start(self) -> None:
+        self.runners.warm_up()
+        self.reaper.start()
+
+    def stop(self) -> None:
+        self.supervisor.stop()
+        self.reaper.stop()
+
+
+class _Supervision(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A step of the worker, stopped before the pool waits for its threads."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        worker.app.parts.start()
+
+    def stop(self, worker: Any) -> None:
+        worker.app.parts.stop()
+
+    terminate = stop
+
+
+def make_worker(settings: Settings) -> Celery:
+    app = make_celery(settings)
+    app.conf.update(worker_pool="threads", worker_concurrency=settings.worker_concurrency)
+    app.parts = parts = _Parts(settings, app)
+    app.steps["worker"].add(_Supervision)
+    app.steps["consumer"].add(Heartbeat)
+
+    @app.task(name=RUN_JOB, bind=False)  # type: ignore[untyped-decorator]
+    def run_job(job_id: str) -> None:
+        if parts.supervisor.stopping:
+            raise Reject("this worker is shutting down", requeue=True)
+        parts.supervisor.run(job_id)
+
+    # Sooner than the step above, which has to wait for the connection to close.
+    signals.worker_shutting_down.connect(lambda **_: parts.supervisor.stop(), weak=False)
+    return app
+
+
+app = make_worker(Settings())

@@ -1,0 +1,131 @@
+"""What nobody else looks after any more: lost leases, lost messages, waiting too long, unsettled jobs.
+
+A thread in every worker; a lock in Redis lets one of them work at a time. All of it can be done
+twice without harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+
+import redis
+from kombu.exceptions import OperationalError
+
+from tasks.queue import Queue
+from tasks.scratch import discard_leftovers, leftover_job_ids
+from tasks.settings import Settings
+from tasks.settle import settle
+from tasks.storage import Storage, StorageUnavailable
+from tasks.store import JobStore
+
+__all__ = ["Reaper"]
+
+_log = logging.getLogger(__name__)
+_AWAY = (redis.RedisError, OperationalError, StorageUnavailable, OSError)
+_SWEEP_EVERY_S = 600.0
+
+
+class Reaper:
+    def __init__(
+        self, settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
+    ) -> None:
+        self._settings = settings
+        self._redis = client
+        self._store = store
+        self._storage = storage
+        self._queue = queue
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="reaper", daemon=True)
+        self._looked_at = time.monotonic()
+        self._spare_leases_until = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def look(self) -> None:
+        """Do once whatever is due, whether or not another reaper just has. Raises when parts are away."""
+        self._requeue_lost()
+        for job_id in self._store.expire_queued():
+            _log.warning("%s waited too long and expired", job_id)
+        self._announce_forgotten()
+        self._settle_ended()
+
+    def sweep_scratch(self) -> None:
+        """Remove the folders of jobs that have ended; those of the others hold finished steps."""
+        for job_id in leftover_job_ids(self._settings.scratch_dir):
+            record = self._store.find(job_id)
+            if record is not None and record.done:
+                # The worker that left it may have died before it could take its uploads back.
+                settle(self._store, self._storage, record)
+            if record is None or record.done:
+                discard_leftovers(self._settings.scratch_dir, job_id)
+
+    def _work(self) -> None:
+        swept_at = None
+        while not self._over.is_set():
+            try:
+                self._look_if_my_turn()
+                if swept_at is None or time.monotonic() - swept_at > _SWEEP_EVERY_S:
+                    self.sweep_scratch()
+                    swept_at = time.monotonic()
+            except _AWAY as error:
+                _log.warning("the reaper waits: %s", error)
+            except Exception:  # noqa: BLE001 - a worker without a reaper loses jobs quietly
+                _log.exception("the reaper goes on")
+            self._over.wait(self._settings.reaper_interval_s)
+
+    def _look_if_my_turn(self) -> None:
+        # Not released: until it runs out nobody needs to look again.
+        turn_ms = int(900 * self._settings.reaper_interval_s)
+        if self._redis.set("fw:reaper", "1", nx=True, px=turn_ms):
+            self.look()
+        self._note_absence()
+
+    def _note_absence(self) -> None:
+        """After Redis was away, or this process frozen, others get the time to renew first."""
+        now = time.monotonic()
+        if now - self._looked_at > self._settings.lease_s:
+            self._spare_leases_until = now + self._settings.lease_s
+        self._looked_at = now
+
+    def _requeue_lost(self) -> None:
+        self._note_absence()
+        if time.monotonic() < self._spare_leases_until:
+            return
+        for job_id in self._store.expire_leases():
+            _log.warning("%s lost its worker and is queued again", job_id)
+            self._announce(job_id)
+
+    def _announce_forgotten(self) -> None:
+        """Queued jobs whose message was lost. Looking through the queue is dear, so only when one
+        has been waiting for long; a job with a message waiting is not announced twice."""
+        by_queue: dict[str, list[str]] = defaultdict(list)
+        for job_id in self._store.stale_queued(self._settings.stale_queued_s):
+            record = self._store.find(job_id)
+            if record is not None:
+                by_queue[record.queue].append(job_id)
+        for queue, job_ids in by_queue.items():
+            hinted = self._queue.hinted(queue)
+            for job_id in job_ids:
+                if job_id not in hinted:
+                    _log.warning("%s had no message left and is announced again", job_id)
+                    self._queue.enqueue(job_id, queue=queue)
+
+    def _settle_ended(self) -> None:
+        for job_id in self._store.unsettled():
+            record = self._store.find(job_id)
+            if record is None:
+                self._store.settled(job_id)
+            else:
+                settle(self._store, self._storage, record)
+
+    def _announce(self, job_id: str) -> None:
+        record = self._store.find(job_id)
+        if record is not None:
+            self._queue.enqueue(job_id, queue=record.queue)
