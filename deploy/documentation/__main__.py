@@ -1,0 +1,3 @@
+from deploy.documentation import write_pages
+
+write_pages()
