@@ -1,0 +1,66 @@
+"""The frameworks. Each is a package with the same file names and, in ``backend``, the same verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from featherweight.report import ReportWarning
+from tasks.compression.facts import LayerFacts, ModelFacts
+
+__all__ = ["Backend", "LoadedModel"]
+
+Array = npt.NDArray[Any]
+
+
+class LoadedModel(Protocol):
+    """A caller's model: `network` is the backend's own and goes through the handlers."""
+
+    @property
+    def network(self) -> Any: ...
+    @property
+    def facts(self) -> ModelFacts: ...
+
+
+class Backend(Protocol):
+    """The verbs the pipeline uses of a framework. A module of that shape is a backend."""
+
+    def start(self, threads: int, seed: int) -> None:
+        """Set threads (0: all cores) and seeds, before anything is computed."""
+
+    def versions(self) -> dict[str, str]:
+        """Of every library that has a part in the result."""
+
+    def load(self, path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> LoadedModel:
+        """Read an uploaded file without running code from it.
+
+        CompressionError bad_model, unsupported_model."""
+
+    def predict(self, network: Any, x: Array) -> Array:
+        """Outputs for samples, as float32."""
+
+    def layers(self, network: Any) -> list[LayerFacts]:
+        """Every layer with weights, in the order of the model."""
+
+    def fingerprint(self, network: Any) -> str:
+        """Equal only for networks that would be delivered as the same files."""
+
+    def waits(self, network: Any) -> bool:
+        """Whether steps were taken in that a later one has yet to carry out."""
+
+    def save(self, network: Any, directory: Path) -> None:
+        """Write the network into an empty directory, so that `restore` brings it back."""
+
+    def restore(self, directory: Path) -> Any: ...
+
+    def float_program(self, network: Any) -> bytes:
+        """The network as a float ``.tflite``, uncompressed. CompressionError conversion_failed."""
+
+    def write(self, network: Any, output: str, path: Path) -> None:
+        """Write an output format of the catalogue to `path`. CompressionError conversion_failed."""
+
+    def predict_file(self, path: Path, x: Array) -> Array:
+        """Outputs of a written file of the framework's own format, loaded afresh."""

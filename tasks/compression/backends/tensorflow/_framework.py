@@ -1,0 +1,65 @@
+"""The only module that imports TensorFlow, after setting the environment it has to be imported in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from importlib import import_module
+from typing import Any
+
+__all__ = ["configure_threads", "keras", "lite", "load_lazy_parts", "sparsity", "strip_pruning", "tf"]
+
+# TFMOT works on Keras 2 alone; the variable makes tf.keras mean tf_keras.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# Errors only: the rest of TensorFlow's log is about the build and the GPU that is not there.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Idle OpenMP threads sleep instead of spinning: several jobs may share the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import tensorflow as tf
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+sparsity: Any = tfmot.sparsity.keras
+strip_pruning: Any = sparsity.strip_pruning
+lite: Any = tf.lite
+
+_LAZY = (
+    "ai_edge_litert.interpreter",
+    "h5py",
+    "tensorflow.lite.python.lite",
+    "tensorflow.lite.python.optimize.calibrator",
+    "tensorflow.python.data.experimental",
+    "tf_keras.src.saving.legacy.hdf5_format",
+    "tf_keras.src.saving.saving_lib",
+)
+
+
+def load_lazy_parts() -> None:
+    """Import what TensorFlow would import at first use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in _LAZY:
+            import_module(name)
+        _ = (lite.TFLiteConverter, lite.Optimize, keras.optimizers.legacy.Adam, sparsity.UpdatePruningStep)
+
+
+def configure_threads(threads: int) -> None:
+    """Use `threads` threads in an operation and between operations; 0 leaves TensorFlow's own choice.
+
+    RuntimeError when TensorFlow has computed already with another number: it cannot be changed then.
+    """
+    for setting in (tf.config.threading,):
+        if (threads, threads) == (
+            setting.get_intra_op_parallelism_threads(),
+            setting.get_inter_op_parallelism_threads(),
+        ):
+            return
+        setting.set_intra_op_parallelism_threads(threads)
+        setting.set_inter_op_parallelism_threads(threads)

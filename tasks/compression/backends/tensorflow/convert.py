@@ -1,0 +1,67 @@
+"""Writes files: ``.tflite`` by TensorFlow's converter, ``.keras`` with the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.compression.backends.tensorflow._framework import lite
+from tasks.compression.errors import CompressionError
+
+__all__ = ["to_tflite", "write_keras"]
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> bytes:
+    """The model as a ``.tflite``; `configure` sets the converter up, without it weights stay float32.
+
+    CompressionError conversion_failed for models the converter cannot take.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converter = lite.TFLiteConverter.from_keras_model(model)
+        if configure is not None:
+            configure(converter)
+        try:
+            return bytes(converter.convert())
+        # The converter raises its own ConverterError, ValueError, RuntimeError and more.
+        except Exception as error:
+            raise CompressionError(
+                "conversion_failed",
+                f"TensorFlow's converter refused the model: {_first_line(error)}",
+                hint="leave out the output tflite, or replace the layer it names",
+            ) from error
+
+
+def write_keras(model: Any, path: Path) -> None:
+    """Save uncompiled, dates taken out: equal models make equal files."""
+    raw = path.with_name(f"{path.stem}.raw.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _uncompiled(model).save(raw)
+    with zipfile.ZipFile(raw) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "metadata.json":
+                content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+            target.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
+    raw.unlink()
+
+
+def _uncompiled(model: Any) -> Any:
+    """The optimiser's variables would be saved with the model, three times its size."""
+    model.optimizer = None
+    model.compiled_loss = None
+    model.compiled_metrics = None
+    model._is_compiled = False
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

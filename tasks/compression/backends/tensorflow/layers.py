@@ -1,0 +1,108 @@
+"""The layers of a model: their paths, their prunable weights, and which a pattern selects."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from featherweight.spec import LayerSelection
+from tasks.compression.backends.tensorflow._framework import keras
+from tasks.compression.errors import CompressionError
+from tasks.compression.facts import LayerFacts
+
+__all__ = ["Placed", "describe", "kernels", "placed_layers", "select", "zero_share"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A layer and its path: its name, after those of the models it is nested in (``encoder/dense``)."""
+
+    path: str
+    layer: Any
+
+
+def placed_layers(model: Any, prefix: str = "") -> Iterator[Placed]:
+    """Every layer that is no model itself, in order; a layer used twice comes once."""
+    seen: set[int] = set()
+    for layer in model.layers:
+        path = f"{prefix}{layer.name}"
+        if isinstance(layer, keras.Model):
+            yield from placed_layers(layer, f"{path}/")
+        elif id(layer) not in seen:
+            seen.add(id(layer))
+            yield Placed(path, layer)
+
+
+def kernels(layer: Any) -> list[Any]:
+    """The weights of a layer that magnitude pruning applies to, as TFMOT's registry has them."""
+    from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
+
+    if not PruneRegistry.supports(layer):
+        return []
+    found: list[Any] = PruneRegistry.make_prunable(layer).get_prunable_weights()
+    return found
+
+
+def zero_share(weights: list[Any]) -> float:
+    """The share of exact zeros in all of `weights` together."""
+    values = [weight.numpy() for weight in weights]
+    size = sum(value.size for value in values)
+    return (size - sum(int(np.count_nonzero(value)) for value in values)) / size if size else 0.0
+
+
+def describe(model: Any) -> list[LayerFacts]:
+    return [_facts(place) for place in placed_layers(model) if place.layer.weights]
+
+
+def select(model: Any, selection: LayerSelection, pointer: str) -> list[Placed]:
+    """The layers `selection` names, by path or by bare name.
+
+    Raises CompressionError layer_not_found for a pattern that matches none; `pointer` is that of the
+    selection in the spec.
+    """
+    places = list(placed_layers(model))
+    for group in ("include", "exclude"):
+        for index, pattern in enumerate(getattr(selection, group)):
+            if not any(_matches(place, pattern) for place in places):
+                raise _not_found(places, pattern, f"{pointer}/{group}/{index}")
+    return [
+        place
+        for place in places
+        if any(_matches(place, pattern) for pattern in selection.include)
+        and not any(_matches(place, pattern) for pattern in selection.exclude)
+    ]
+
+
+def _facts(place: Placed) -> LayerFacts:
+    layer = place.layer
+    prunable = kernels(layer)
+    sizes = [int(np.prod(weight.shape)) for weight in layer.weights]
+    return LayerFacts(
+        name=place.path,
+        kind=type(layer).__name__,
+        parameters=sum(sizes),
+        nonzero=sum(int(np.count_nonzero(weight.numpy())) for weight in layer.weights),
+        sparsity=zero_share(prunable or layer.weights),
+        prunable=bool(prunable),
+    )
+
+
+def _matches(place: Placed, pattern: str) -> bool:
+    return fnmatchcase(place.path, pattern) or fnmatchcase(place.layer.name, pattern)
+
+
+def _not_found(places: list[Placed], pattern: str, pointer: str) -> CompressionError:
+    names = [place.path for place in places]
+    near = difflib.get_close_matches(pattern, names, n=3)
+    offered = near or [place.path for place in places if place.layer.weights][:8]
+    return CompressionError(
+        "layer_not_found",
+        f"the pattern {pattern!r} matches no layer of the model",
+        hint=f"{'did you mean' if near else 'layers with weights are'} {', '.join(offered)}",
+        pointer=pointer,
+    )

@@ -1,0 +1,133 @@
+"""Reads an uploaded Keras file. Its type is what its bytes say; nothing in it is run."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from featherweight.report import ReportWarning
+from tasks.compression.backends.tensorflow._framework import keras
+from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
+from tasks.compression.backends.tensorflow.network import Loaded, Network
+from tasks.compression.errors import CompressionError
+from tasks.compression.facts import ModelFacts, Shape
+from tasks.compression.formats import model_format
+from tasks.compression.remarks import remark
+
+__all__ = ["load", "read_model"]
+
+_MODELS = {"Functional", "Model", "Sequential"}
+# What the functional API writes for operations applied to tensors; and cells inside recurrent layers.
+_OPERATIONS = {"ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLambda", "TFOpLambda"}
+
+
+def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Loaded:
+    """A ``.keras`` or ``.h5`` file of Keras 2. The compiled state is read for its loss and metrics, never
+    restored.
+
+    Raises CompressionError: bad_model for damaged files, unsupported_model for other kinds of files and
+    for models that carry code, have classes of their own, or no fixed input.
+    """
+    kind = model_format(path)
+    if kind not in ("keras_zip", "hdf5"):
+        raise _wrong_kind(kind)
+    file = read_config(path, kind)
+    model = _build(path, kind, file, scratch)
+    compiled = file.compiled()
+    for part, why in compiled.ignored:
+        warn(remark("compiled_state_ignored", part=part, why=why))
+    facts = ModelFacts(_shapes(model.inputs), _shapes(model.outputs), _output_activation(model), compiled)
+    return Loaded(Network(model), facts)
+
+
+def read_model(path: Path) -> Any:
+    """A file this backend wrote itself (``.keras``), uncompiled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _build(path: Path, kind: str, file: KerasFile, scratch: Path) -> Any:
+    if file.major >= 3:
+        return _bridge(file)
+    refuse_unsafe(file.model, _known_classes())
+    # tf_keras looks at the name's ending, and opens the file for writing too.
+    copy = scratch / ("model.keras" if kind == "keras_zip" else "model.h5")
+    shutil.copyfile(path, copy)
+    try:
+        model = _deserialise(copy)
+    # Keras raises about anything for a file that contradicts itself.
+    except Exception as error:
+        raise CompressionError(
+            "bad_model", f"Keras cannot load the model: {_first_line(error)}", hint="save and upload it again"
+        ) from error
+    finally:
+        copy.unlink()
+    if not getattr(model, "inputs", None):
+        raise CompressionError(
+            "unsupported_model",
+            "the model has no fixed input shape",
+            hint="build it with an Input layer, or call it on a sample before saving",
+        )
+    return model
+
+
+def _deserialise(path: Path) -> Any:
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+    # The argument safe_mode is not looked at for HDF5 files; the scope is.
+    with warnings.catch_warnings(), SafeModeScope(True):
+        warnings.simplefilter("ignore")
+        return keras.models.load_model(path, compile=False)
+
+
+def _bridge(file: KerasFile) -> Any:
+    """Where a Keras 3 model becomes a Keras 2 one. Not yet: such files are refused."""
+    raise CompressionError(
+        "unsupported_model",
+        f"the model was saved by Keras {file.keras}; pruning works on Keras 2 models",
+        hint="save it with tf_keras (TF_USE_LEGACY_KERAS=1 before importing TensorFlow) and upload it again",
+    )
+
+
+def _wrong_kind(kind: str) -> CompressionError:
+    what = {"tflite": "a .tflite file, already converted", "zip": "an archive, but no Keras model"}
+    return CompressionError(
+        "unsupported_model" if kind in what else "bad_model",
+        f"the file is {what.get(kind, 'no Keras model')}",
+        hint="upload a model saved by model.save('model.keras') or model.save('model.h5')",
+    )
+
+
+def _known_classes() -> frozenset[str]:
+    from tf_keras.src.engine.base_layer import Layer
+
+    names = {
+        name
+        for name in dir(keras.layers)
+        if isinstance(getattr(keras.layers, name), type) and issubclass(getattr(keras.layers, name), Layer)
+    }
+    return frozenset(names | _MODELS | _OPERATIONS)
+
+
+def _shapes(tensors: Any) -> tuple[Shape, ...]:
+    return tuple(tuple(tensor.shape.as_list()[1:]) for tensor in tensors)
+
+
+def _output_activation(model: Any) -> str | None:
+    """The activation of the layer that makes the first output; linear for a layer that has none."""
+    layer = model.outputs[0]._keras_history.layer
+    while isinstance(layer, keras.Model):
+        layer = layer.outputs[0]._keras_history.layer
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    activation = getattr(layer, "activation", None)
+    return getattr(activation, "__name__", None) if activation is not None else "linear"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

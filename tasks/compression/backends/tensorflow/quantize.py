@@ -1,0 +1,45 @@
+"""Post-training quantisation by TensorFlow's converter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from featherweight.spec import Quantize
+from tasks.compression.backends.tensorflow._framework import lite, tf
+from tasks.compression.backends.tensorflow.convert import to_tflite
+from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.context import Context
+from tasks.compression.data import Data
+
+__all__ = ["quantize"]
+
+
+def quantize(network: Network, step: Quantize, context: Context) -> Network:
+    """Convert to a quantised ``.tflite``; the Keras model stays float. CompressionError conversion_failed."""
+
+    def configure(converter: Any) -> None:
+        converter.optimizations = [lite.Optimize.DEFAULT]
+        if step.scheme == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        elif step.scheme == "full_int8":
+            _calibrate(converter, step, context.training_data)
+
+    content = to_tflite(network.model, configure)
+    context.record.details.update(scheme=step.scheme, bytes=len(content))
+    if step.scheme == "full_int8":
+        context.record.details["calibration_samples"] = len(context.training_data.calibration)
+    return replace(network, tflite=content)
+
+
+def _calibrate(converter: Any, step: Quantize, data: Data) -> None:
+    dtype = tf.int8 if step.io_dtype == "int8" else tf.float32
+    converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = dtype
+
+    def samples() -> Iterator[list[Any]]:
+        for index in data.calibration:
+            yield [data.x[index : index + 1].astype("float32", copy=False)]
+
+    converter.representative_dataset = samples

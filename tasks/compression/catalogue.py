@@ -1,0 +1,188 @@
+"""What works on which framework: a table of rows, and the only place that knows.
+
+A row holds import strings, resolved on use, so the service checks a spec without loading a framework.
+Adding a technique is a parameter class in the contract, a handler, and a row here; the conformance
+tests run over every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from featherweight.problem import FieldError
+from featherweight.resources import Technique
+from featherweight.spec import CompressionSpec, Finetune, OutputFormat, Prune, Quantize, Step
+
+__all__ = [
+    "BACKENDS",
+    "ROWS",
+    "Row",
+    "missing_dataset",
+    "resolve",
+    "row",
+    "support",
+    "techniques",
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One technique on one framework.
+
+    `handler` names ``handler(model, step, context) -> model``. `check`, where there is one, names
+    ``check(model, step, pointer) -> None``, which raises CompressionError for a step that cannot be
+    done to this model; it runs before anything is computed. `outputs` are the formats whose files show
+    the technique's effect.
+    """
+
+    technique: str
+    framework: str
+    parameters: type[Prune] | type[Finetune] | type[Quantize]
+    handler: str
+    outputs: tuple[OutputFormat, ...]
+    needs_data: Literal["never", "always", "depends"]
+    title: str
+    summary: str
+    check: str | None = None
+
+
+BACKENDS: dict[str, str] = {"tensorflow": "tasks.compression.backends.tensorflow.backend"}
+"""The module of each framework that has the verbs of tasks.compression.backends.Backend."""
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        technique="prune",
+        framework="tensorflow",
+        parameters=Prune,
+        handler="tasks.compression.backends.tensorflow.prune:prune",
+        check="tasks.compression.backends.tensorflow.prune:check",
+        outputs=("tflite", "keras"),
+        needs_data="never",
+        title="Magnitude pruning",
+        summary=(
+            "Makes the smallest weights of each layer zero, gradually while the finetune step right after it "
+            "trains, or at once without one. Zeros pay when the file is gzipped."
+        ),
+    ),
+    Row(
+        technique="finetune",
+        framework="tensorflow",
+        parameters=Finetune,
+        handler="tasks.compression.backends.tensorflow.finetune:finetune",
+        outputs=("tflite", "keras"),
+        needs_data="always",
+        title="Fine-tuning",
+        summary=(
+            "Trains on the data set, carrying out the prune steps right before it and keeping the zeros "
+            "that earlier steps made."
+        ),
+    ),
+    Row(
+        technique="quantize",
+        framework="tensorflow",
+        parameters=Quantize,
+        handler="tasks.compression.backends.tensorflow.quantize:quantize",
+        outputs=("tflite",),
+        needs_data="depends",
+        title="Post-training quantisation",
+        summary=(
+            "Stores weights as float16 or int8, and with full_int8 computes in int8 too, the ranges of the "
+            "activations calibrated on samples of the data set."
+        ),
+    ),
+)
+
+
+def _index() -> dict[tuple[str, str], Row]:
+    index: dict[tuple[str, str], Row] = {}
+    for entry in ROWS:
+        key = (entry.technique, entry.framework)
+        if key in index:
+            raise ValueError(f"two rows for {key}")
+        index[key] = entry
+    return index
+
+
+_BY_KEY = _index()
+
+
+def row(technique: str, framework: str) -> Row:
+    """The row; KeyError when the framework does not have the technique."""
+    return _BY_KEY[technique, framework]
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """The function an import string ``module:function`` names."""
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def support(spec: CompressionSpec, framework: str) -> list[FieldError]:
+    """What of `spec` the framework does not have; pointers are into the spec."""
+    offered = [entry for entry in ROWS if entry.framework == framework]
+    faults = [
+        FieldError(
+            pointer=f"/steps/{index}/technique",
+            code="unsupported_technique",
+            detail=_not_offered(framework, step.technique, [entry.technique for entry in offered]),
+        )
+        for index, step in enumerate(spec.steps)
+        if step.technique not in {entry.technique for entry in offered}
+    ]
+    formats = sorted({name for entry in offered for name in entry.outputs})
+    faults += [
+        FieldError(
+            pointer=f"/outputs/{index}",
+            code="unsupported_output",
+            detail=_not_offered(framework, output, formats),
+        )
+        for index, output in enumerate(spec.outputs)
+        if output not in formats
+    ]
+    return faults
+
+
+def missing_dataset(spec: CompressionSpec) -> list[FieldError]:
+    """The steps of `spec` that cannot be done without a data set, should there be none."""
+    return [
+        FieldError(pointer=f"/steps/{index}", code="dataset_required", detail=detail)
+        for index, step in enumerate(spec.steps)
+        if (detail := _data_needed(step)) is not None
+    ]
+
+
+def techniques() -> list[Technique]:
+    """The table for callers: a technique with every framework that has it, and its JSON Schema."""
+    names = dict.fromkeys(entry.technique for entry in ROWS)
+    return [_technique([entry for entry in ROWS if entry.technique == name]) for name in names]
+
+
+def _technique(rows: list[Row]) -> Technique:
+    first = rows[0]
+    return Technique(
+        technique=first.technique,
+        title=first.title,
+        summary=first.summary,
+        frameworks=[entry.framework for entry in rows],
+        outputs=sorted({name for entry in rows for name in entry.outputs}),
+        needs_data=first.needs_data,
+        schema=first.parameters.model_json_schema(),
+    )
+
+
+def _not_offered(framework: str, name: str, offered: Sequence[str]) -> str:
+    if not offered:
+        return f"{framework} models cannot be compressed; offered: {', '.join(BACKENDS)}"
+    return f"{framework} models cannot be given {name!r}; offered: {', '.join(offered)}"
+
+
+def _data_needed(step: Step) -> str | None:
+    if isinstance(step, Finetune):
+        return "finetune needs a data set to train on"
+    if isinstance(step, Quantize) and step.scheme == "full_int8":
+        return "full_int8 needs a data set to calibrate on; dynamic_int8 needs none"
+    return None

@@ -1,0 +1,48 @@
+"""What a handler is given beside the model and its step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featherweight.report import ReportWarning
+from featherweight.spec import Step
+from tasks.compression.data import Data
+from tasks.compression.progress import Progress
+from tasks.compression.remarks import remark
+from tasks.compression.workspace import StepRecord
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """`following` is the next step of the spec; `pointer` the JSON pointer of this one.
+
+    A handler writes what it did into `record` and says warnings through `warn`; `scratch` is a directory
+    for its temporary files.
+    """
+
+    index: int
+    pointer: str
+    following: Step | None
+    seed: int
+    data: Data | None
+    progress: Progress
+    scratch: Path
+    record: StepRecord = field(default_factory=StepRecord)
+
+    def warn(self, code: str, *, layer: str | None = None, **values: object) -> None:
+        """KeyError for a code that remarks does not know."""
+        self._say(remark(code, layer=layer, **values))
+
+    def _say(self, warning: ReportWarning) -> None:
+        self.record.warnings.append(warning)
+        self.progress.warn(warning)
+
+    @property
+    def training_data(self) -> Data:
+        """The data set, for steps that cannot do without; the pipeline has refused the others before."""
+        if self.data is None:
+            raise RuntimeError("a step that needs data was started without any")
+        return self.data

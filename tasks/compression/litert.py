@@ -1,0 +1,132 @@
+"""Runs ``.tflite`` files in the LiteRT interpreter.
+
+Always from bytes: given a path the interpreter does not verify the file and crashes on damaged ones.
+Outputs come back as floats, whatever the file's own types are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Program", "TensorInfo"]
+
+BATCH = 256
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Program:
+    """A loaded file with one interpreter; not for two threads at once. ValueError for a damaged file."""
+
+    def __init__(self, content: bytes, *, threads: int = 1) -> None:
+        self._content = content
+        self._threads = threads
+        self._load()
+
+    @property
+    def input_dtype(self) -> str:
+        return str(np.dtype(self._inputs[0]["dtype"]))
+
+    @property
+    def single(self) -> bool:
+        """One input and one output, so that `predict` has something to say."""
+        return len(self._inputs) == 1 and len(self._outputs) == 1
+
+    def tensors(self) -> list[TensorInfo]:
+        """Every tensor of the file, inner ones too."""
+        return [
+            TensorInfo(item["name"], str(np.dtype(item["dtype"])), tuple(int(n) for n in item["shape"]))
+            for item in self._interpreter.get_tensor_details()
+            if item["name"]
+        ]
+
+    def predict(self, x: Array) -> Array:
+        """The outputs for samples `x` (axis 0), as float32."""
+        if self._resize(min(BATCH, len(x))):
+            outputs = self._predict_in_batches(x)
+        else:
+            outputs = [self._predict_batch(x[index : index + 1]) for index in range(len(x))]
+        self._load()
+        return np.concatenate(outputs)
+
+    def prepare(self, sample: Array | None = None) -> None:
+        """Fill the inputs for `run`: with one sample (batch 1), or zeros."""
+        for item in self._inputs:
+            value = np.zeros(item["shape"], item["dtype"]) if sample is None else self._encode(sample)
+            self._interpreter.set_tensor(item["index"], value)
+
+    def run(self) -> None:
+        """One inference on the inputs prepared."""
+        self._interpreter.invoke()
+
+    def _load(self) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._interpreter: Any = Interpreter(model_content=self._content, num_threads=self._threads)
+            self._interpreter.allocate_tensors()
+        self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
+        self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+
+    def _predict_in_batches(self, x: Array) -> list[Array]:
+        whole = len(x) // BATCH * BATCH if len(x) > BATCH else len(x)
+        step = min(BATCH, len(x))
+        outputs = [self._predict_batch(x[start : start + step]) for start in range(0, whole, step)]
+        if whole < len(x):
+            self._resize(len(x) - whole)
+            outputs.append(self._predict_batch(x[whole:]))
+        return outputs
+
+    def _resize(self, batch: int) -> bool:
+        """Whether the file can run `batch` samples at once; if not, it is as it was loaded."""
+        item = self._inputs[0]
+        if int(item["shape_signature"][0]) != -1:
+            return False
+        try:
+            self._interpreter.resize_tensor_input(item["index"], [batch, *item["shape"][1:]])
+            self._interpreter.allocate_tensors()
+            self._interpreter.set_tensor(item["index"], np.zeros([batch, *item["shape"][1:]], item["dtype"]))
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError):
+            self._load()
+            return False
+        if int(self._interpreter.get_output_details()[0]["shape"][0]) != batch:
+            self._load()
+            return False
+        return True
+
+    def _predict_batch(self, x: Array) -> Array:
+        self._interpreter.set_tensor(self._inputs[0]["index"], self._encode(x))
+        self._interpreter.invoke()
+        output = self._outputs[0]
+        return _dequantized(self._interpreter.get_tensor(output["index"]), output["quantization"])
+
+    def _encode(self, x: Array) -> Array:
+        item = self._inputs[0]
+        dtype = np.dtype(item["dtype"])
+        scale, zero = item["quantization"]
+        if dtype.kind in "iu" and scale:
+            limits = np.iinfo(dtype)
+            steps = np.round(x.astype(np.float32) / scale) + zero
+            return np.asarray(np.clip(steps, limits.min, limits.max), dtype=dtype)
+        return np.ascontiguousarray(x, dtype=dtype)
+
+
+def _dequantized(values: Array, quantization: tuple[float, int]) -> Array:
+    scale, zero = quantization
+    if values.dtype.kind in "iu" and scale:
+        return np.asarray((values.astype(np.float32) - zero) * scale, dtype=np.float32)
+    return values.astype(np.float32)

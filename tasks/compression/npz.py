@@ -1,0 +1,125 @@
+"""Reads ``.npz`` files that strangers made: nothing is unpickled, and no array is read before its header
+has been judged."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from tasks.compression.errors import CompressionError
+
+__all__ = ["read_arrays"]
+
+MAX_ARRAYS = 64
+MAX_DIMENSIONS = 8
+MAX_BYTES = 8 << 30
+_KINDS = "biuf"  # bool, int, uint, float
+_MAX_HEADER = 10_000
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_arrays(
+    path: Path, wanted: frozenset[str], *, max_bytes: int = MAX_BYTES
+) -> Mapping[str, npt.NDArray[Any]]:
+    """The arrays of the file whose names are in `wanted`; others are not read.
+
+    Raises CompressionError: bad_data for a damaged file or member, pickled_array, dtype_not_allowed,
+    array_too_large where the arrays wanted come to more than `max_bytes` together.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_members(archive, wanted, max_bytes)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        # zipfile raises RuntimeError for encrypted members, NotImplementedError for unknown compression.
+        raise CompressionError(
+            "bad_data", f"the data set cannot be read: {error}", hint="write it with numpy.savez"
+        ) from error
+
+
+def _read_members(
+    archive: zipfile.ZipFile, wanted: frozenset[str], max_bytes: int
+) -> dict[str, npt.NDArray[Any]]:
+    members = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in wanted]
+    names = [info.filename.removesuffix(".npy") for info in members]
+    if len(set(names)) != len(names) or len(archive.infolist()) > MAX_ARRAYS:
+        raise CompressionError("bad_data", "the data set holds an array twice, or too many arrays")
+    headers = {info.filename: _header(archive, info) for info in members}
+    total = sum(header.bytes for header in headers.values())
+    if total > max_bytes:
+        raise CompressionError(
+            "array_too_large", f"the arrays come to {total} bytes; {max_bytes} are the limit"
+        )
+    return {
+        info.filename.removesuffix(".npy"): _array(archive, info, headers[info.filename]) for info in members
+    }
+
+
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
+    name = info.filename
+    with archive.open(info) as member:
+        try:
+            header = _parse_header(member)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise CompressionError("bad_data", f"{name} has no valid array header") from error
+        offset = member.tell()
+    if header.dtype.hasobject:
+        raise CompressionError(
+            "pickled_array",
+            f"{name} holds Python objects, which are never unpickled here",
+            hint="convert the array to a number type first: numpy.asarray(x, dtype='float32')",
+        )
+    if header.dtype.kind not in _KINDS or header.dtype.itemsize > 8:
+        raise CompressionError(
+            "dtype_not_allowed", f"{name} has the type {header.dtype}; bool, int, uint and float can be used"
+        )
+    if len(header.shape) > MAX_DIMENSIONS or header.bytes != info.file_size - offset:
+        raise CompressionError("bad_data", f"{name} has not as many bytes as its header says")
+    return header
+
+
+def _parse_header(member: IO[bytes]) -> _Header:
+    version = npy.read_magic(member)
+    if version == (1, 0):
+        return _Header(*npy.read_array_header_1_0(member, max_header_size=_MAX_HEADER))
+    if version == (2, 0):
+        return _Header(*npy.read_array_header_2_0(member, max_header_size=_MAX_HEADER))
+    raise ValueError(f"array file version {version}")
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: _Header) -> npt.NDArray[Any]:
+    with archive.open(info) as member:
+        _parse_header(member)
+        array = np.empty(math.prod(header.shape), dtype=header.dtype)
+        _read_into(member, memoryview(array.view(np.uint8)))  # type: ignore[arg-type]
+    array = array.reshape(header.shape, order="F" if header.fortran else "C")
+    native = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
+    return np.ascontiguousarray(native) if native.ndim else native
+
+
+def _read_into(member: IO[bytes], buffer: memoryview) -> None:
+    position = 0
+    while position < len(buffer):
+        chunk = member.read(min(1 << 20, len(buffer) - position))
+        if not chunk:
+            raise EOFError("an array ends too early")
+        buffer[position : position + len(chunk)] = chunk
+        position += len(chunk)

@@ -1,0 +1,263 @@
+"""A job from beginning to end: load, baseline, the steps, convert, evaluate, report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from featherweight.events import Event
+from featherweight.report import Report, StepReport
+from featherweight.spec import CompressionSpec, Finetune, Prune, Step
+from tasks.compression import Outcome
+from tasks.compression.backends import Backend, LoadedModel
+from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
+from tasks.compression.context import Context
+from tasks.compression.data import Data, prepare
+from tasks.compression.errors import CompressionError
+from tasks.compression.facts import LayerFacts
+from tasks.compression.progress import Progress
+from tasks.compression.remarks import remark
+from tasks.compression.report import Findings, build_report
+from tasks.compression.resolve import resolve_spec
+from tasks.compression.sizes import sha256
+from tasks.compression.verify import measure_original, measure_outputs
+from tasks.compression.workspace import StepRecord, Workspace, chain
+
+__all__ = ["run"]
+
+_FRAMEWORK = "tensorflow"
+_WEIGHTS = {"finetune": 12.0, "quantize": 2.0, "prune": 0.3}
+_FILES = {"tflite": "model.tflite", "keras": "model.keras"}
+
+
+@dataclass
+class _Job:
+    """What a running job has found out so far."""
+
+    spec: CompressionSpec
+    backend: Backend
+    workspace: Workspace
+    progress: Progress
+    versions: Mapping[str, str]
+    digests: dict[str, str] = field(default_factory=dict)
+    steps: list[StepReport] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+
+
+def run(
+    model: Path,
+    spec: CompressionSpec | Mapping[str, Any],
+    *,
+    dataset: Path | None,
+    workdir: Path,
+    emit: Callable[[Event], None],
+    threads: int,
+    job_id: str | None,
+) -> Outcome:
+    """See tasks.compression.compress."""
+    began = time.monotonic()
+    checked = spec if isinstance(spec, CompressionSpec) else CompressionSpec.model_validate(spec)
+    _refuse_unsupported(checked, dataset)
+    progress = Progress(emit, _stages(checked))
+    try:
+        report, files = _run(model, checked, dataset, workdir, progress, threads, job_id, began)
+    except CompressionError as error:
+        error.stage = error.stage or progress.stage
+        raise
+    progress.finish()
+    return Outcome(report, files)
+
+
+def _refuse_unsupported(spec: CompressionSpec, dataset: Path | None) -> None:
+    faults = support(spec, _FRAMEWORK) + ([] if dataset is not None else missing_dataset(spec))
+    if faults:
+        first = faults[0]
+        raise CompressionError(first.code, first.detail, pointer=first.pointer)
+
+
+def _stages(spec: CompressionSpec) -> list[tuple[str, float]]:
+    steps = [(step.technique, _WEIGHTS.get(step.technique, 2.0)) for step in spec.steps]
+    return [("load", 1.0), ("baseline", 2.0), *steps, ("convert", 0.5), ("evaluate", 2.0), ("report", 0.1)]
+
+
+def _run(
+    model: Path,
+    spec: CompressionSpec,
+    dataset: Path | None,
+    workdir: Path,
+    progress: Progress,
+    threads: int,
+    job_id: str | None,
+    began: float,
+) -> tuple[Report, tuple[Path, ...]]:
+    progress.begin()
+    backend = cast(Backend, import_module(BACKENDS[_FRAMEWORK]))
+    backend.start(threads, spec.seed)
+    job = _Job(spec, backend, Workspace(workdir), progress, backend.versions())
+    loaded, data = _load(job, model, dataset)
+    before = backend.layers(loaded.network)
+
+    progress.begin()
+    original = measure_original(backend, loaded, model, data, spec, job.workspace, progress.warn)
+
+    network = _take_steps(job, loaded.network, data)
+    after = backend.layers(network)
+    _remark_on_layers(job, before, after)
+
+    progress.begin()
+    files = _write_outputs(job, network)
+
+    progress.begin()
+    measured = measure_outputs(backend, network, files, original, data, spec, threads, progress.warn)
+
+    progress.begin()
+    findings = Findings(
+        job_id=job_id,
+        spec=job.spec,
+        model=(model, job.digests["model"]),
+        dataset=None if dataset is None else (dataset, job.digests["dataset"]),
+        data=data,
+        steps=job.steps,
+        records=job.records,
+        before=before,
+        after=after,
+        original=original,
+        baseline=measured.baseline,
+        outputs=measured.outputs,
+        verdict=measured.verdict,
+        warnings=progress.warnings,
+        versions=job.versions,
+        seconds=time.monotonic() - began,
+    )
+    report = build_report(findings)
+    written = [*files.values(), job.workspace.write_json("spec.json", report.spec)]
+    written.append(job.workspace.write_json("report.json", report))
+    return report, tuple(written)
+
+
+def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Data | None]:
+    job.digests["model"] = sha256(model)
+    loaded = job.backend.load(model, job.workspace.scratch, job.progress.warn)
+    for index, step in enumerate(job.spec.steps):
+        check = row(step.technique, _FRAMEWORK).check
+        if check is not None:
+            resolve(check)(loaded.network, step, f"/steps/{index}")
+    data = None
+    if dataset is not None:
+        _refuse_many_tensors(loaded)
+        job.digests["dataset"] = sha256(dataset)
+        data = prepare(dataset, loaded.facts, job.spec, job.progress.warn)
+    job.spec = resolve_spec(job.spec, data)
+    return loaded, data
+
+
+def _refuse_many_tensors(loaded: LoadedModel) -> None:
+    facts = loaded.facts
+    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
+        raise CompressionError(
+            "unsupported_model",
+            f"the model has {len(facts.inputs)} inputs and {len(facts.outputs)} outputs; with a data set, "
+            "models of one input and one output can be compressed",
+            hint="leave the data set out for one-shot pruning, float16 and dynamic_int8",
+        )
+
+
+def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:
+    """Every step in order; results that an earlier try at the job left in the workspace are taken over."""
+    steps = job.spec.steps
+    keys = _keys(job)
+    found = {index: job.workspace.find(key) for index, key in enumerate(keys)}
+    last = max((index for index, result in found.items() if result is not None), default=-1)
+    for index, step in enumerate(steps):
+        job.progress.begin()
+        result = found[index]
+        reused = index <= last and (result is not None or index < last)
+        if reused and result is not None:
+            record = result[1]
+            for warning in record.warnings:
+                job.progress.warn(warning)
+            if index == last:
+                network = job.backend.restore(result[0])
+        else:
+            network, record = _take_step(job, network, index, step, data, keys[index])
+        job.records.append(record)
+        job.steps.append(_step_report(index, step, record, keys[index], reused))
+    return network
+
+
+def _take_step(
+    job: _Job, network: Any, index: int, step: Step, data: Data | None, key: str
+) -> tuple[Any, StepRecord]:
+    following = job.spec.steps[index + 1] if index + 1 < len(job.spec.steps) else None
+    context = Context(
+        index=index,
+        pointer=f"/steps/{index}",
+        following=following,
+        seed=job.spec.seed,
+        data=data,
+        progress=job.progress,
+        scratch=job.workspace.scratch,
+    )
+    before = job.backend.fingerprint(network)
+    network = resolve(row(step.technique, _FRAMEWORK).handler)(network, step, context)
+    record = context.record
+    record.changed = job.backend.waits(network) or job.backend.fingerprint(network) != before
+    if not record.changed:
+        context.warn("nothing_changed", index=index, technique=step.technique)
+    record.seconds = round(job.progress.elapsed(), 4)
+    made = network
+    job.workspace.keep(key, record, lambda directory: job.backend.save(made, directory))
+    return network, record
+
+
+def _keys(job: _Job) -> list[str]:
+    """The key of every step's result: the step and its place, the key before it, versions, data, seed."""
+    key = chain(
+        "start",
+        inputs=job.digests,
+        versions=dict(job.versions),
+        split=job.spec.split.model_dump(mode="json"),
+        seed=job.spec.seed,
+        validation=[step.validation_split for step in job.spec.steps if isinstance(step, Finetune)],
+    )
+    keys = []
+    for index, step in enumerate(job.spec.steps):
+        following = job.spec.steps[index + 1].technique if index + 1 < len(job.spec.steps) else None
+        waits = isinstance(step, Prune) and following in ("prune", "finetune")
+        key = chain(key, step=step.model_dump(mode="json"), waits=waits)
+        keys.append(key)
+    return keys
+
+
+def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: bool) -> StepReport:
+    return StepReport(
+        index=index,
+        technique=step.technique,
+        seconds=record.seconds,
+        key=key,
+        reused=reused,
+        epochs=record.epochs,
+        details=record.details,
+    )
+
+
+def _remark_on_layers(job: _Job, before: list[LayerFacts], after: list[LayerFacts]) -> None:
+    zeros = {layer.name: layer.sparsity for layer in before if layer.prunable}
+    if any(layer.sparsity > zeros.get(layer.name, 1.0) for layer in after):
+        job.progress.warn(remark("unstructured_sparsity_no_speed"))
+
+
+def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:
+    shutil.rmtree(job.workspace.out)
+    job.workspace.out.mkdir()
+    files: dict[str, Path] = {}
+    for output in job.spec.outputs:
+        path = job.workspace.out / _FILES[output]
+        job.backend.write(network, output, path)
+        files[output] = path
+    return files

@@ -1,0 +1,53 @@
+"""The warnings a report can hold: every code with its sentence, and the emitter's only source of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from featherweight.report import ReportWarning
+
+__all__ = ["SENTENCES", "remark"]
+
+SENTENCES: dict[str, str] = {
+    # the model
+    "compiled_state_ignored": "The model's compiled {part} was not used ({why}); the report says what was.",
+    "optimizer_state_in_original": (
+        "The uploaded file holds optimiser state. Ratios compare with the model alone, saved without it: "
+        "{bytes} bytes, {gzip_bytes} gzipped."
+    ),
+    "existing_zeros_kept": "The layer came with {share:.1%} zeros in its weights; fine-tuning kept them.",
+    "baseline_not_convertible": "The original cannot be converted to .tflite as it is: {why}",
+    # the data
+    "channel_axis_added": "A channel axis of size 1 was added to the samples: {before} became {after}.",
+    "test_split_small": "The test split has {count} samples; the intervals are wide.",
+    "calibration_small": "Only {count} samples were there to calibrate on; {wanted} or more are advised.",
+    "class_missing_in_training": "{count} of the model's {classes} classes have no training sample.",
+    "baseline_near_chance": (
+        "The original scores {value:.1%} on the test split, no better than always naming the commonest "
+        "class: data and model may not belong together (scaling, label order)."
+    ),
+    # the steps
+    "layer_skipped": "The layer was selected for pruning and left as it is: {why}.",
+    "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
+    "nothing_changed": "Step {index} ({technique}) changed nothing in the model.",
+    "fewer_steps_than_frequency": (
+        "The schedule takes {steps} steps and masks are updated every {frequency}: sparsity jumps "
+        "instead of rising."
+    ),
+    # the outputs
+    "unstructured_sparsity_no_speed": (
+        "Scattered zeros make neither the raw file smaller nor dense kernels faster; they pay when the file "
+        "is gzipped. Speed comes from quantisation or removed channels."
+    ),
+    "slower_than_original": (
+        "{name} takes {value:.3f} ms per inference (median), the float original {baseline:.3f} ms."
+    ),
+    "larger_than_original": "{name} is larger gzipped than the original ({value} against {baseline} bytes).",
+    "partly_quantized": "{count} operations of {name} still compute in float.",
+    "not_verified": "{name} could not be compared with its float source: {why}.",
+}
+
+
+def remark(code: str, *, layer: str | None = None, **values: Any) -> ReportWarning:
+    """The warning of `code` with its sentence filled in; KeyError for an unknown code or a missing value."""
+    return ReportWarning(code=code, message=SENTENCES[code].format(**values), layer=layer)

@@ -1,0 +1,108 @@
+"""Puts what a job found into the contract's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from featherweight.report import (
+    FileDigest,
+    Inference,
+    LayerReport,
+    Report,
+    ReportWarning,
+    StepReport,
+    Variant,
+    Verdict,
+)
+from featherweight.spec import CompressionSpec
+from tasks.compression.data import Data
+from tasks.compression.facts import LayerFacts
+from tasks.compression.host import host
+from tasks.compression.verify import Original
+from tasks.compression.workspace import LayerNote, StepRecord
+
+__all__ = ["Findings", "build_report"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`spec` is the resolved one, `model` and `dataset` a file and its sha256; `before` and `after` are the
+    layers at the start and after the last step."""
+
+    job_id: str | None
+    spec: CompressionSpec
+    model: tuple[Path, str]
+    dataset: tuple[Path, str] | None
+    data: Data | None
+    steps: Sequence[StepReport]
+    records: Sequence[StepRecord]
+    before: Sequence[LayerFacts]
+    after: Sequence[LayerFacts]
+    original: Original
+    baseline: Variant | None
+    outputs: Sequence[Variant]
+    verdict: Verdict
+    warnings: Sequence[ReportWarning]
+    versions: Mapping[str, str]
+    seconds: float
+
+
+def build_report(found: Findings) -> Report:
+    return Report(
+        job_id=found.job_id,
+        created_at=datetime.now(UTC),
+        verdict=found.verdict,
+        spec=found.spec.model_dump(mode="json"),
+        seed=found.spec.seed,
+        inputs=_inputs(found),
+        files=[
+            FileDigest(role="output", name=item.name, bytes=item.bytes, sha256=item.sha256)
+            for item in found.outputs
+        ],
+        inferred=_inferred(found),
+        data=None if found.data is None else found.data.counts(),
+        steps=list(found.steps),
+        layers=_layers(found),
+        original=found.original.variant,
+        baseline=found.baseline,
+        outputs=list(found.outputs),
+        warnings=list(found.warnings),
+        versions=dict(found.versions),
+        host=host(),
+        seconds=round(found.seconds, 4),
+    )
+
+
+def _inputs(found: Findings) -> list[FileDigest]:
+    path, digest = found.model
+    files = [FileDigest(role="model", name=path.name, bytes=path.stat().st_size, sha256=digest)]
+    if found.dataset is not None:
+        path, digest = found.dataset
+        files.append(FileDigest(role="dataset", name=path.name, bytes=path.stat().st_size, sha256=digest))
+    return files
+
+
+def _inferred(found: Findings) -> list[Inference]:
+    return [] if found.data is None else list(found.data.objective.inferred)
+
+
+def _layers(found: Findings) -> list[LayerReport]:
+    notes: dict[str, LayerNote] = {}
+    for record in found.records:
+        notes |= record.layers
+    earlier = {layer.name: layer.sparsity for layer in found.before}
+    return [
+        LayerReport(
+            name=layer.name,
+            kind=layer.kind,
+            parameters=layer.parameters,
+            sparsity_before=earlier.get(layer.name, 0.0),
+            sparsity_after=layer.sparsity,
+            target_sparsity=notes.get(layer.name, LayerNote()).target_sparsity,
+            skipped=notes.get(layer.name, LayerNote()).skipped,
+        )
+        for layer in found.after
+    ]

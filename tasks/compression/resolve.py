@@ -1,0 +1,88 @@
+"""The spec with every ``auto`` and every value left out replaced by what will be used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from featherweight.spec import (
+    AUTO,
+    CompressionSpec,
+    ConstantSparsity,
+    Finetune,
+    PolynomialDecay,
+    Prune,
+    PruningSchedule,
+    Step,
+)
+from tasks.compression.data import Data
+from tasks.compression.errors import CompressionError
+
+__all__ = ["carrier", "optimiser_steps", "resolve_schedule", "resolve_spec"]
+
+MAX_FREQUENCY = 100
+UPDATES = 20
+
+
+def resolve_spec(spec: CompressionSpec, data: Data | None) -> CompressionSpec:
+    """`spec` as it will be carried out on `data`.
+
+    The steps of a one-shot prune's schedule stay ``auto``: there is no training to count them in.
+    CompressionError invalid_request for a schedule that begins after the training ends.
+    """
+    steps = tuple(_resolve_step(spec, index, data) for index in range(len(spec.steps)))
+    return spec.model_copy(update={"steps": steps})
+
+
+def carrier(steps: Sequence[Step], index: int) -> Finetune | None:
+    """The finetune step that carries out the prune step at `index`; None for one-shot pruning."""
+    for step in steps[index + 1 :]:
+        if isinstance(step, Finetune):
+            return step
+        if not isinstance(step, Prune):
+            return None
+    return None
+
+
+def optimiser_steps(samples: int, step: Finetune) -> int:
+    """How many batches the fine-tuning trains on; the last one of an epoch may be smaller."""
+    return math.ceil(samples / step.batch_size) * step.epochs
+
+
+def resolve_schedule(schedule: PruningSchedule, steps: int, pointer: str) -> PruningSchedule:
+    """`schedule` over a training of `steps` optimiser steps, as the TFMOT tutorials compute it."""
+    begin = 0 if schedule.begin_step == AUTO else schedule.begin_step
+    end = steps if schedule.end_step == AUTO else schedule.end_step
+    if begin >= end:
+        raise CompressionError(
+            "invalid_request",
+            f"the schedule begins at step {begin} and the training ends at step {end}",
+            hint=f"begin before step {end}, or train longer",
+            pointer=f"{pointer}/begin_step",
+        )
+    frequency = schedule.frequency
+    if frequency == AUTO:
+        frequency = max(1, min(MAX_FREQUENCY, (end - begin) // UPDATES))
+    return schedule.model_copy(update={"begin_step": begin, "end_step": end, "frequency": frequency})
+
+
+def _resolve_step(spec: CompressionSpec, index: int, data: Data | None) -> Step:
+    step = spec.steps[index]
+    if isinstance(step, Prune):
+        return _resolve_prune(spec, index, step, data)
+    if isinstance(step, Finetune) and data is not None:
+        objective = data.objectives[index]
+        seed = spec.seed if step.seed is None else step.seed
+        return step.model_copy(update={"loss": objective.loss, "metrics": objective.metrics, "seed": seed})
+    return step
+
+
+def _resolve_prune(spec: CompressionSpec, index: int, step: Prune, data: Data | None) -> Prune:
+    training = carrier(spec.steps, index)
+    if training is None or data is None:
+        return step
+    total = optimiser_steps(len(data.train), training)
+    schedule: ConstantSparsity | PolynomialDecay = resolve_schedule(
+        step.schedule, total, f"/steps/{index}/schedule"
+    )
+    return step.model_copy(update={"schedule": schedule})
