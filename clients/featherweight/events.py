@@ -6,9 +6,10 @@ event stream as JSON. `type` tells them apart.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 __all__ = ["EVENT", "Event", "LogEvent", "ProgressEvent", "StageEvent", "StateEvent", "WarningEvent"]
 
@@ -35,7 +36,10 @@ class StageEvent(_Event):
 
 
 class ProgressEvent(_Event):
-    """`fraction` of the whole job, 0 to 1; `step` of `total` within the stage; metrics by name."""
+    """`fraction` of the whole job, 0 to 1; `step` of `total` within the stage; metrics by name.
+
+    JSON knows no NaN: a metric that is not finite, as a loss that diverged, is left out.
+    """
 
     type: Literal["progress"] = "progress"
     stage: str
@@ -44,6 +48,21 @@ class ProgressEvent(_Event):
     total: int | None = None
     eta_s: float | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("fraction")
+    @classmethod
+    def _within_bounds(cls, fraction: float) -> float:
+        return min(max(fraction, 0.0), 1.0) if math.isfinite(fraction) else 0.0
+
+    @field_validator("eta_s")
+    @classmethod
+    def _known_or_none(cls, eta_s: float | None) -> float | None:
+        return eta_s if eta_s is not None and math.isfinite(eta_s) else None
+
+    @field_validator("metrics")
+    @classmethod
+    def _finite(cls, metrics: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 class LogEvent(_Event):

@@ -23,15 +23,16 @@ SpecSource = CompressionSpec | Mapping[str, Any] | str | os.PathLike[str]
 
 
 def load_spec(source: SpecSource) -> CompressionSpec:
-    """`source` is a spec, its fields as a mapping, inline JSON (begins with ``{``) or a file's path.
+    """`source` is a spec, its fields as a mapping, a file's path, or the text itself.
 
-    Raises InvalidSpec, and OSError when the file cannot be read.
+    A string is the text when it begins with ``{`` (JSON) or has more than one line (YAML). Raises
+    InvalidSpec, and OSError when the file cannot be read.
     """
     if isinstance(source, CompressionSpec):
         return source
     if isinstance(source, Mapping):
         return _validated(dict(source), "the spec", None)
-    if isinstance(source, str) and source.lstrip().startswith("{"):
+    if isinstance(source, str) and (source.lstrip().startswith("{") or "\n" in source):
         return parse_spec(source, "the inline spec")
     return parse_spec(Path(source).read_bytes(), str(source))
 

@@ -1,0 +1,7 @@
+"""``python -m featherweight`` is the command ``featherweight``."""
+
+import sys
+
+from featherweight.cli import main
+
+sys.exit(main())
