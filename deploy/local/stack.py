@@ -155,6 +155,11 @@ class LocalStack:
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
 
+    def processes(self) -> list[Process]:
+        """All that should be running."""
+        servers = [self.object_store.process, self.redis_server.process if self.redis_server else None]
+        return [process for process in (*servers, self.api, *self.workers) if process is not None]
+
     def _process(self, name: str, command: list[str]) -> Process:
         program = Path(sys.executable).with_name(command[0])
         return Process(
