@@ -20,7 +20,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
 import secrets
 import time
@@ -224,8 +223,6 @@ class JobStore:
 
     def emit(self, claim: Claim, event: Event) -> bool:
         """Append to the job's events and fold stage and progress into the record; False: not ours."""
-        if isinstance(event, ProgressEvent):
-            event = _finite(event)
         stage = event.stage if isinstance(event, StageEvent | ProgressEvent) else ""
         progress = _progress(event).model_dump_json() if isinstance(event, ProgressEvent) else ""
         return bool(self._run("emit", *_token(claim), event.model_dump_json(), stage, progress))
@@ -431,14 +428,6 @@ def _checked(record_id: str) -> str:
 
 def _token(claim: Claim) -> tuple[str, int, str]:
     return claim.job_id, claim.attempt, claim.nonce
-
-
-def _finite(event: ProgressEvent) -> ProgressEvent:
-    """JSON has no NaN: a loss that diverged is left out, and the rest can still be read."""
-    metrics = {name: value for name, value in event.metrics.items() if math.isfinite(value)}
-    fraction = min(max(event.fraction, 0.0), 1.0) if math.isfinite(event.fraction) else 0.0
-    eta_s = event.eta_s if event.eta_s is not None and math.isfinite(event.eta_s) else None
-    return event.model_copy(update={"metrics": metrics, "fraction": fraction, "eta_s": eta_s})
 
 
 def _progress(event: ProgressEvent) -> Progress:
