@@ -3,7 +3,7 @@
     <scratch>/task.json     {"job_id", "target", "spec", "model", "dataset", "threads"}; paths are relative
               work/         the working folder; finished steps are kept there for the next attempt
               work/out/     the outputs
-              result.json   {"ok": {"verdict", "artifacts": [name, ...]}} or {"problem": {...}}
+              result.json   a `Result`
 
 Events go to a pipe as JSON lines, standard output and error to another as they are.
 """
@@ -16,13 +16,32 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints
 
 from featherweight.events import Event
 from featherweight.problem import Problem, problem
+from featherweight.report import Verdict
 from tasks.targets import resolve
 
-__all__ = ["main"]
+__all__ = ["Made", "Result", "main"]
+
+OutputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Made(BaseModel):
+    """The outputs, by their names in ``work/out``."""
+
+    verdict: Verdict | None = None
+    artifacts: Annotated[list[OutputName], Field(max_length=32)]
+
+
+class Result(BaseModel):
+    """How it went: one of the two."""
+
+    ok: Made | None = None
+    problem: Problem | None = None
 
 
 def main(scratch: Path, events_fd: int) -> int:
@@ -31,14 +50,14 @@ def main(scratch: Path, events_fd: int) -> int:
         result = _run(scratch, json.loads((scratch / "task.json").read_text()), events_fd)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
         traceback.print_exc()
-        result = {"problem": _problem(error).model_dump(mode="json")}
+        result = Result(problem=_problem(error))
     part = scratch / "result.json.part"
-    part.write_text(json.dumps(result))
+    part.write_text(result.model_dump_json())
     part.replace(scratch / "result.json")
     return 0
 
 
-def _run(scratch: Path, task: Mapping[str, Any], events_fd: int) -> dict[str, Any]:
+def _run(scratch: Path, task: Mapping[str, Any], events_fd: int) -> Result:
     compress = resolve(task["target"])
     outcome = compress(
         scratch / task["model"],
@@ -50,7 +69,7 @@ def _run(scratch: Path, task: Mapping[str, Any], events_fd: int) -> dict[str, An
         job_id=task["job_id"],
     )
     names = [path.name for path in outcome.artifacts]
-    return {"ok": {"verdict": outcome.report.verdict, "artifacts": names}}
+    return Result(ok=Made(verdict=outcome.report.verdict, artifacts=names))
 
 
 def _emitter(fd: int) -> Callable[[Event], None]:

@@ -25,20 +25,21 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import redis
 from kombu.exceptions import OperationalError
+from pydantic import ValidationError
 
 from featherweight.job import Artifact
-from featherweight.problem import Problem, problem
-from featherweight.report import Verdict
+from featherweight.problem import CODES, Problem, problem
 from tasks import keys
 from tasks.joblog import Hidden, JobLog
 from tasks.lease import Interrupted, Lease, Reason
 from tasks.queue import Queue
 from tasks.records import Claim, DatasetRecord, ModelRecord, Outcome
 from tasks.relay import Relay
+from tasks.runner import Made, Result
 from tasks.sandbox.children import Exit, RunnerLost, Runners
 from tasks.sandbox.collect import OutputRefused, open_output, read_output
 from tasks.sandbox.exits import explain
@@ -59,7 +60,6 @@ _ROOT = Path(__file__).parents[1]
 _SUFFIX = {"keras_zip": ".keras", "hdf5": ".h5", "tflite": ".tflite", "npz": ".npz", "zip": ".zip"}
 _MEDIA_TYPE = {".json": "application/json"}
 _RESULT_BYTES = 1024 * 1024
-_ARTIFACTS_MAX = 32
 _CHUNK = 1024 * 1024
 # How long an attempt waits for Redis or storage to come back before it gives the job back.
 _PATIENCE_S = 300.0
@@ -154,9 +154,9 @@ class Supervisor:
         result = self._result(scratch, end, log, hidden)
         if not self._patiently(lambda: self._store.finalizing(claim), lease):
             raise Interrupted(Reason.LOST)
-        artifacts = [self._store_output(claim, scratch, lease, name) for name in _names(result)]
-        verdict = result.get("verdict")
-        return Outcome.succeeded(artifacts, verdict if verdict in get_args(Verdict) else None)
+        names = sorted(set(result.artifacts))
+        artifacts = [self._store_output(claim, scratch, lease, name) for name in names]
+        return Outcome.succeeded(artifacts, result.verdict)
 
     def _fetch(self, claim: Claim, scratch: Scratch, lease: Lease) -> dict[str, Any]:
         """Download the inputs; the task for the runner."""
@@ -211,19 +211,20 @@ class Supervisor:
         finally:
             child.close()
 
-    def _result(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> dict[str, Any]:
+    def _result(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> Made:
         """What the runner says it made; Refused with its problem, or with one for how it died."""
         crashed = explain(end, log.tail, memory_bytes=self._settings.runner_memory_bytes)
         if end.code != 0:
             raise Refused(crashed)
         try:
-            result = json.loads(read_output(scratch.path, "result.json", max_bytes=_RESULT_BYTES))
-            if "problem" in result:
-                raise Refused(_told(Problem.model_validate(result["problem"]), hidden))
-            made: dict[str, Any] = result["ok"]
-        except (OutputRefused, ValueError, LookupError, TypeError) as error:
+            text = read_output(scratch.path, "result.json", max_bytes=_RESULT_BYTES)
+            result = Result.model_validate_json(text)
+        except (OutputRefused, ValidationError) as error:
             raise Refused(crashed) from error
-        return made
+        if result.ok is not None:
+            return result.ok
+        told = result.problem
+        raise Refused(_shown(told, hidden) if told is not None and told.code in CODES else crashed)
 
     def _store_output(self, claim: Claim, scratch: Scratch, lease: Lease, name: str) -> Artifact:
         suffix = Path(name).suffix
@@ -300,26 +301,13 @@ def _hidden(scratch: Path) -> Hidden:
     return Hidden({str(scratch): ".", str(_ROOT): "featherweight", sys.prefix: "python"})
 
 
-def _names(result: dict[str, Any]) -> list[str]:
-    """The declared outputs, each once; Refused when they cannot be names."""
-    names = result.get("artifacts")
-    if (
-        not isinstance(names, list)
-        or len(names) > _ARTIFACTS_MAX
-        or not all(isinstance(name, str) and "/" not in name for name in names)
-        or "log.txt" in names
-    ):
-        raise Refused(problem("output_refused", "the outputs declared are not a list of file names"))
-    return sorted(set(names))
-
-
 def _checked_chunks(read: Callable[[int], bytes], check: Callable[[], None]) -> Any:
     while chunk := read(_CHUNK):
         check()
         yield chunk
 
 
-def _told(error: Problem, hidden: Hidden) -> Problem:
+def _shown(error: Problem, hidden: Hidden) -> Problem:
     hint = hidden(error.hint) if error.hint else None
     return error.model_copy(update={"detail": hidden(error.detail), "hint": hint})
 
