@@ -1,0 +1,255 @@
+"""A job from claim to commit, whatever it does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks import keys
+from tests.tasks.conftest import MODEL, PROJECT, Bench, eventually, is_alive, pids
+
+
+def test_job_ends_succeeded_with_its_outputs_hashed_and_stored(bench: Bench) -> None:
+    job = bench.run("behaves")
+    assert job.state == "succeeded", job.error
+    assert job.verdict == "smaller"
+    by_name = {artifact.name: artifact for artifact in job.artifacts}
+    assert by_name["model.tflite"].bytes == 2 * len(MODEL)
+    assert by_name["model.tflite"].sha256 == hashlib.sha256(2 * MODEL).hexdigest()
+    assert by_name["report.json"].media_type == "application/json"
+    assert bench.storage.read(keys.artifact_key(PROJECT, job.id, 1, "model.tflite")) == 2 * MODEL
+    assert bench.keys(job) == {"result.json", "a1/model.tflite", "a1/report.json", "a1/log.txt"}
+
+
+def test_result_json_is_written_from_the_committed_record(bench: Bench) -> None:
+    job = bench.run("behaves")
+    result = bench.storage.get_json(keys.result_key(PROJECT, job.id))
+    assert (result["state"], result["attempt"], result["project"]) == ("succeeded", 1, PROJECT)
+    assert bench.store.unsettled() == []
+
+
+def test_events_become_progress_stream_and_log(bench: Bench) -> None:
+    job = bench.run("behaves")
+    assert job.stage == "load"
+    assert job.progress.fraction == 0.5
+    assert job.progress.metrics == {"accuracy": 0.9}
+    kinds = [event["type"] for _, event in bench.store.events(PROJECT, job.id)]
+    assert kinds == ["state", "state", "stage", "log", "progress", "state", "state"]
+    assert "the model is ./in/model.keras" in bench.log(job)
+
+
+def test_paths_of_the_machine_are_shown_nowhere(bench: Bench) -> None:
+    job = bench.run("raises")
+    assert job.error is not None
+    assert job.error.code == "runner_crashed"
+    assert "RuntimeError" in job.error.detail
+    shown = bench.log(job) + job.model_dump_json() + str(bench.store.events(PROJECT, job.id))
+    assert "cannot read ./in/model.keras" in shown
+    assert str(bench.settings.scratch_dir) not in shown
+    assert str(Path(__file__).parents[2]) not in shown
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "code", "words"),
+    [
+        ("exits_hard", "runner_crashed", "exit code 3"),
+        ("segfaults", "runner_crashed", "SIGSEGV"),
+        ("leaves_nonsense", "runner_crashed", "no result"),
+        ("is_killed", "out_of_memory", "ran out of memory"),
+        ("aborts_for_memory", "out_of_memory", "no more memory"),
+        ("plants_symlink", "output_refused", "model.tflite"),
+        ("plants_folder_link", "output_refused", "passwd"),
+        ("plants_pipe", "output_refused", "not a regular file"),
+        ("plants_hard_link", "output_refused", "more than one name"),
+    ],
+)
+def test_misbehaviour_fails_the_job_with_its_code(
+    bench: Bench, misbehaviour: str, code: str, words: str
+) -> None:
+    job = bench.run(misbehaviour)
+    assert job.state == "failed"
+    assert job.error is not None
+    assert (job.error.code, job.attempts[0].ended_because) == (code, code)
+    assert words in job.error.detail
+    assert bench.keys(job) == {"result.json", "a1/log.txt"}
+    assert not (bench.settings.scratch_dir / job.id).exists()
+
+
+@pytest.mark.parametrize("misbehaviour", ["sleeps_forever", "ignores_sigterm", "prints_endlessly"])
+def test_job_that_runs_too_long_fails_with_time_limit(bench: Bench, misbehaviour: str) -> None:
+    started = time.monotonic()
+    job = bench.run(misbehaviour, max_run_s=1)
+    assert job.error is not None
+    assert job.error.code == "time_limit"
+    assert time.monotonic() - started < 6
+
+
+def test_job_that_takes_too_much_memory_fails_with_out_of_memory(bench: Bench) -> None:
+    job = bench.run("eats_memory", settings={"runner_memory_bytes": 200_000_000})
+    assert job.error is not None
+    assert job.error.code == "out_of_memory"
+
+
+def test_log_is_capped_and_keeps_beginning_and_end(bench: Bench) -> None:
+    job = bench.run("prints_much")
+    log = bench.log(job)
+    assert len(log) < 1_100_000
+    assert log.startswith("the beginning")
+    assert log.rstrip().endswith("the end")
+    assert "bytes left out" in log
+
+
+def test_flood_of_events_is_damped_and_lies_are_ignored(bench: Bench) -> None:
+    job = bench.run("floods_events")
+    assert (job.state, job.attempt) == ("succeeded", 1)
+    assert len(bench.store.events(PROJECT, job.id)) < 500
+    log = bench.log(job)
+    assert "could not be read" in log
+    assert "too long" in log
+    assert "number 2999" in log
+
+
+def test_stored_input_that_was_changed_is_refused(bench: Bench) -> None:
+    job = bench.submit()
+    bench.storage.put_bytes(keys.model_key(PROJECT, job.model_id), b"something else")
+    bench.supervisor("behaves").run(job.id)
+    error = bench.store.get(PROJECT, job.id).error
+    assert error is not None
+    assert error.code == "sha256_mismatch"
+
+
+def test_input_that_is_gone_fails_the_job(bench: Bench) -> None:
+    job = bench.submit()
+    bench.storage.delete(keys.model_key(PROJECT, job.model_id))
+    bench.supervisor("behaves").run(job.id)
+    error = bench.store.get(PROJECT, job.id).error
+    assert error is not None
+    assert error.code == "artifact_gone"
+
+
+def test_second_message_about_a_job_does_nothing(bench: Bench) -> None:
+    job = bench.run("behaves")
+    bench.supervisor("behaves").run(job.id)
+    assert bench.store.get(PROJECT, job.id) == job
+
+
+def test_unknown_job_is_ignored(bench: Bench) -> None:
+    bench.supervisor("behaves").run("job_unknown")
+    bench.supervisor("behaves").run("../../etc")
+
+
+@pytest.mark.parametrize("misbehaviour", ["sleeps_forever", "ignores_sigterm", "leaves_children"])
+def test_cancelled_job_is_dead_within_five_seconds(bench: Bench, misbehaviour: str) -> None:
+    job = bench.submit()
+    thread = threading.Thread(target=bench.supervisor(misbehaviour).run, args=(job.id,))
+    thread.start()
+    running = eventually(lambda: pids(bench.store, job))
+    started = time.monotonic()
+    bench.store.request_cancel(PROJECT, job.id)
+    thread.join(10)
+    assert time.monotonic() - started < 5
+    ended = bench.store.get(PROJECT, job.id)
+    assert (ended.state, ended.attempts[0].ended_because) == ("cancelled", "cancelled")
+    eventually(lambda: not any(map(is_alive, running)), timeout_s=2)
+
+
+def test_stopping_worker_gives_its_job_back_and_announces_it(bench: Bench) -> None:
+    job = bench.submit()
+    supervisor = bench.supervisor("sleeps_forever")
+    thread = threading.Thread(target=supervisor.run, args=(job.id,))
+    thread.start()
+    (pid,) = eventually(lambda: pids(bench.store, job))
+    started = time.monotonic()
+    supervisor.stop()
+    thread.join(10)
+    assert time.monotonic() - started < 1.5
+    released = bench.store.get(PROJECT, job.id)
+    assert (released.state, released.losses) == ("queued", 0)
+    assert released.attempts[0].ended_because == "worker_stopped"
+    assert bench.queue.hinted() == {job.id}
+    assert not is_alive(pid)
+
+
+def test_lost_job_is_killed_and_publishes_nothing(bench: Bench) -> None:
+    job = bench.submit()
+    thread = threading.Thread(target=bench.supervisor("sleeps_forever").run, args=(job.id,))
+    thread.start()
+    (pid,) = eventually(lambda: pids(bench.store, job))
+    # Taken away as if the lease had run out, and done by another.
+    bench.client.zadd("fw:leases", {job.id: 0})
+    assert bench.store.expire_leases() == [job.id]
+    other = bench.supervisor("behaves")
+    other.run(job.id)
+    thread.join(10)
+    assert not is_alive(pid)
+    ended = bench.store.get(PROJECT, job.id)
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
+    assert [attempt.ended_because for attempt in ended.attempts] == ["worker_lost", "succeeded"]
+    assert bench.keys(job) == {"result.json", "a2/model.tflite", "a2/report.json", "a2/log.txt"}
+
+
+def test_outputs_of_an_attempt_that_lost_the_job_are_taken_back(bench: Bench) -> None:
+    job = bench.submit()
+    claim = bench.store.claim(job.id, "frozen")
+    assert claim is not None
+    bench.client.zadd("fw:leases", {job.id: 0})
+    bench.store.expire_leases()
+    bench.supervisor("behaves").run(job.id)
+    # The frozen one wakes and goes on where it was: its upload arrives, its commit is refused.
+    bench.storage.put_bytes(keys.artifact_key(PROJECT, job.id, claim.attempt, "model.tflite"), b"stale")
+    bench.supervisor("behaves")._lost(claim)
+    assert bench.keys(job) == {"result.json", "a2/model.tflite", "a2/report.json", "a2/log.txt"}
+
+
+def test_killed_fork_server_is_replaced_and_the_job_given_back(bench: Bench) -> None:
+    job = bench.submit()
+    thread = threading.Thread(target=bench.supervisor("sleeps_forever").run, args=(job.id,))
+    thread.start()
+    (pid,) = eventually(lambda: pids(bench.store, job))
+    server = bench.runners.server_pid
+    assert server is not None
+    import os
+    import signal
+
+    os.kill(server, signal.SIGKILL)
+    thread.join(10)
+    eventually(lambda: not is_alive(pid), timeout_s=2)
+    released = bench.store.get(PROJECT, job.id)
+    assert (released.state, released.losses) == ("queued", 1)
+    assert bench.run("behaves").state == "succeeded"
+
+
+def test_finished_steps_are_still_there_in_the_next_attempt(bench: Bench) -> None:
+    job = bench.submit()
+    first = bench.supervisor("resumes")
+    thread = threading.Thread(target=first.run, args=(job.id,))
+    thread.start()
+    said = lambda word: word in str(bench.store.events(PROJECT, job.id))  # noqa: E731
+    eventually(lambda: said("first"))
+    first.stop()
+    thread.join(10)
+    bench.supervisor("resumes").run(job.id)
+    assert bench.store.get(PROJECT, job.id).state == "succeeded"
+    assert said("again")
+    assert not (bench.settings.scratch_dir / job.id).exists()
+
+
+def test_runner_sees_no_secret_and_nothing_but_its_own_descriptors(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "FEATHERWEIGHT_S3_SECRET_ACCESS_KEY", "REDIS_URL", "HF_TOKEN"):
+        monkeypatch.setenv(name, "canary")
+    job = bench.run("tells_environment")
+    seen = json.loads(bench.storage.read(keys.artifact_key(PROJECT, job.id, 1, "seen.json")))
+    assert "canary" not in json.dumps(seen)
+    assert seen["environment"]["HOME"].startswith(seen["cwd"])
+    assert seen["cwd"] == str(bench.settings.scratch_dir / job.id)
+    assert seen["session"]
+    # The fourth is the listing itself.
+    assert len(seen["open"]) == 5
+    assert seen["fds"]["0"] == "/dev/null"
