@@ -1,15 +1,17 @@
-"""Real parts for the tests: a Redis and an S3 server of our own, started once for the session.
+"""Real parts for the tests, started once for the session: a Redis, an S3 server, the whole stack.
 
 Storage is shared by all tests of a session, so keys and ids must not collide; Redis is emptied
-before every test that asks for `redis_client`.
+before every test that asks for `redis_client`. The stack has a Redis and a storage of its own.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -19,6 +21,8 @@ from deploy.local.redis_server import RedisServer
 if TYPE_CHECKING:
     import redis
 
+    from deploy.local.stack import LocalStack
+    from featherweight import Client
     from tasks.settings import Settings
     from tasks.storage import Storage
 
@@ -80,3 +84,39 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     client.flushall()
     yield client
     client.close()
+
+
+class Digits(NamedTuple):
+    """The trained CNN and the real digits of the demo."""
+
+    model: Path
+    data: Path
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    from deploy.local.digits import DATA, MODEL
+
+    directory = tmp_path_factory.mktemp("digits")
+    # In a process of its own: TensorFlow would stay in this one.
+    subprocess.run([sys.executable, "-m", "deploy.local.digits", directory], check=True, capture_output=True)
+    return Digits(directory / MODEL, directory / DATA)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """Redis, S3, the API and one worker, all real. Leases are short: tests kill workers and wait."""
+    from deploy.local.stack import LocalStack
+
+    directory = tmp_path_factory.mktemp("stack")
+    with LocalStack(directory, lease_s=6, heartbeat_s=1, reaper_interval_s=1, stale_queued_s=5) as running:
+        yield running
+
+
+@pytest.fixture
+def client(stack: LocalStack) -> Iterator[Client]:
+    """The client library on the stack's API."""
+    from featherweight import Client
+
+    with Client(stack.url, stack.api_key) as client:
+        yield client

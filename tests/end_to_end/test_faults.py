@@ -1,0 +1,111 @@
+"""Jobs that are killed, cancelled and limited, on the running stack."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from deploy.local.demo import SPEC
+from deploy.local.stack import LocalStack
+from featherweight import Client, JobCancelled, JobFailed, JobHandle
+from tests.conftest import Digits
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
+QUICK = {"steps": [{"technique": "quantize", "scheme": "dynamic_int8"}]}
+
+
+def lengthy(epochs: int = 6) -> dict[str, Any]:
+    """The demo's job, long enough to be hit in the middle."""
+    spec = copy.deepcopy(SPEC)
+    spec["steps"][1]["epochs"] = epochs
+    return spec
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded(stack: LocalStack, digits: Digits) -> None:
+    """A first job, so that the worker has loaded what it needs."""
+    with Client(stack.url, stack.api_key) as client:
+        client.compress(digits.model, QUICK).wait(timeout=120)
+
+
+@pytest.fixture
+def in_training(client: Client, digits: Digits) -> Iterator[JobHandle]:
+    """A job that is in the middle of fine-tuning."""
+    job = client.compress(digits.model, lengthy(), dataset=digits.data)
+    with job.events() as events:
+        for event in events:
+            if event.type == "progress" and event.stage.startswith("finetune"):
+                break
+    yield job
+    if not job.refresh().done:
+        job.cancel()
+
+
+def test_a_job_whose_worker_is_killed_succeeds_once(stack: LocalStack, in_training: JobHandle) -> None:
+    stack.kill_worker()
+    stack.start_worker()
+    job = in_training.wait(timeout=240).job
+    assert job.state == "succeeded"
+    assert job.attempt == 2
+    assert [attempt.ended_because for attempt in job.attempts] == ["worker_lost", "succeeded"]
+    states = [event.state for event in in_training.events() if event.type == "state"]
+    assert states.count("succeeded") == 1
+    names = [artifact.name for artifact in in_training.artifacts()]
+    assert len(names) == len(set(names))
+    assert in_training.report().verdict == "smaller"
+
+
+def test_no_runner_outlives_its_killed_worker(stack: LocalStack, in_training: JobHandle) -> None:
+    descendants = psutil.Process(stack.workers[-1].pid).children(recursive=True)
+    assert len(descendants) >= 2  # the fork server and the runner
+    stack.kill_worker()
+    _, alive = psutil.wait_procs(descendants, timeout=5)
+    assert alive == []
+    stack.start_worker()
+    in_training.wait(timeout=240)
+
+
+def test_a_worker_told_to_stop_gives_its_job_back_at_once(stack: LocalStack, in_training: JobHandle) -> None:
+    stopped = stack.workers.pop()
+    stopped.stop(timeout_s=15)
+    assert in_training.refresh().state == "queued"
+    stack.start_worker()
+    job = in_training.wait(timeout=240).job
+    assert job.state == "succeeded"
+
+
+def test_cancel_ends_a_running_job_and_the_worker_goes_on(
+    client: Client, in_training: JobHandle, digits: Digits
+) -> None:
+    in_training.cancel()
+    with pytest.raises(JobCancelled):
+        in_training.wait(timeout=15)
+    assert in_training.cancel().state == "cancelled"
+    assert client.compress(digits.model, QUICK).wait(timeout=60).state == "succeeded"
+
+
+def test_a_job_over_its_time_is_stopped(client: Client, digits: Digits) -> None:
+    job = client.compress(digits.model, lengthy(1000), dataset=digits.data, limits={"max_run_s": 6})
+    with pytest.raises(JobFailed) as failed:
+        job.wait(timeout=60)
+    assert failed.value.job.error is not None
+    assert failed.value.job.error.code == "time_limit"
+
+
+def test_a_killed_runner_is_the_jobs_end_and_not_the_workers(
+    stack: LocalStack, client: Client, in_training: JobHandle, digits: Digits
+) -> None:
+    worker = psutil.Process(stack.workers[-1].pid)
+    runner = max(worker.children(recursive=True), key=lambda process: process.create_time())
+    runner.kill()
+    with pytest.raises(JobFailed) as failed:
+        in_training.wait(timeout=240)
+    assert failed.value.job.error is not None
+    assert failed.value.job.error.code in {"runner_crashed", "out_of_memory"}
+    assert client.compress(digits.model, QUICK).wait(timeout=60).state == "succeeded"
+    assert worker.is_running()
