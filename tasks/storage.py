@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,10 @@ class TooLarge(ValueError):
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"more than {max_bytes} bytes")
         self.max_bytes = max_bytes
+
+
+def _nothing() -> None:
+    """Nobody minds."""
 
 
 class Storage:
@@ -131,13 +135,17 @@ class Storage:
             sha256.update(chunk)
         return size, sha256.hexdigest()
 
-    def get_file(self, key: str, path: Path) -> str:
-        """Write the object to `path`, which appears only when it is complete; its sha256."""
+    def get_file(self, key: str, path: Path, *, check: Callable[[], None] = _nothing) -> str:
+        """Write the object to `path`, which appears only when it is complete; its sha256.
+
+        `check` is called every MiB and may raise, to stop.
+        """
         part = path.with_name(path.name + ".part")
         sha256 = hashlib.sha256()
         try:
             with part.open("wb") as file:
                 for chunk in self.stream(key):
+                    check()
                     sha256.update(chunk)
                     file.write(chunk)
             part.replace(path)
