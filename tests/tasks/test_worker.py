@@ -1,0 +1,243 @@
+"""The worker as a process: killed, frozen, stopped, and what becomes of its jobs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks.records import JobRecord
+from tests.tasks.conftest import PROJECT, Bench, eventually, is_alive, pids
+
+ROOT = Path(__file__).parents[2]
+
+
+class Workers:
+    """Workers as operators start them, with short times."""
+
+    def __init__(self, bench: Bench, logs: Path) -> None:
+        self._bench = bench
+        self._logs = logs
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, misbehaviour: str, **overrides: object) -> subprocess.Popen[bytes]:
+        settings = self._bench.settings.model_copy(
+            update={"runner_target": f"tests.misbehaving.{misbehaviour}:compress", **overrides}
+        )
+        log = (self._logs / f"worker-{len(self.started)}.log").open("wb")
+        with log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "celery", "--app=tasks", "worker", "--queues=tensorflow"],
+                cwd=ROOT,
+                env={**os.environ, **_environment(settings.model_dump(mode="json"), self._bench)},
+                stdout=log,
+                stderr=log,
+            )
+        self.started.append(worker)
+        return worker
+
+    def log(self, number: int = 0) -> str:
+        return (self._logs / f"worker-{number}.log").read_text()
+
+    def stop(self) -> None:
+        for worker in self.started:
+            with suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait()
+
+
+def _environment(settings: dict[str, object], bench: Bench) -> dict[str, str]:
+    values = {
+        f"FEATHERWEIGHT_{name.upper()}": str(value) for name, value in settings.items() if value is not None
+    }
+    for name in ("s3_access_key_id", "s3_secret_access_key"):
+        values[f"FEATHERWEIGHT_{name.upper()}"] = getattr(bench.settings, name).get_secret_value()
+    return values
+
+
+@pytest.fixture
+def workers(bench: Bench, tmp_path: Path) -> Iterator[Workers]:
+    workers = Workers(bench, tmp_path)
+    yield workers
+    workers.stop()
+
+
+def submit(bench: Bench) -> JobRecord:
+    job = bench.submit()
+    bench.queue.enqueue(job.id)
+    return job
+
+
+def done(bench: Bench, job: JobRecord) -> JobRecord | None:
+    record = bench.store.get(PROJECT, job.id)
+    return record if record.done else None
+
+
+def times_ended(bench: Bench, job: JobRecord) -> int:
+    events = [event for _, event in bench.store.events(PROJECT, job.id) if event["type"] == "state"]
+    return sum(event["state"] in ("succeeded", "failed", "cancelled", "expired") for event in events)
+
+
+def test_worker_does_the_jobs_it_is_told_of(bench: Bench, workers: Workers) -> None:
+    jobs = [submit(bench) for _ in range(5)]
+    workers.start("behaves")
+    for job in jobs:
+        ended = eventually(lambda job=job: done(bench, job))
+        assert (ended.state, ended.attempt) == ("succeeded", 1)
+    eventually(lambda: bench.queue.hinted() == set())
+
+
+def test_job_whose_message_was_lost_is_announced_again(bench: Bench, workers: Workers) -> None:
+    job = bench.submit()
+    bench.client.zadd("fw:hints", {job.id: 0})
+    workers.start("behaves")
+    assert eventually(lambda: done(bench, job)).state == "succeeded"
+
+
+def test_job_of_a_killed_worker_is_done_once_by_the_next(bench: Bench, workers: Workers) -> None:
+    job = submit(bench)
+    first = workers.start("sleeps_forever")
+    (pid,) = eventually(lambda: pids(bench.store, job))
+    server = psutil.Process(pid).ppid()
+    first.kill()
+    first.wait()
+    # With the worker, and not some time later.
+    eventually(lambda: not is_alive(pid) and not is_alive(server), timeout_s=2)
+    workers.start("behaves")
+    ended = eventually(lambda: done(bench, job))
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
+    assert [attempt.ended_because for attempt in ended.attempts] == ["worker_lost", "succeeded"]
+    assert times_ended(bench, job) == 1
+    eventually(lambda: bench.keys(job) == {"result.json", "a2/model.tflite", "a2/report.json", "a2/log.txt"})
+
+
+def test_killed_worker_takes_along_runners_that_ignore_signals(bench: Bench, workers: Workers) -> None:
+    job = submit(bench)
+    worker = workers.start("leaves_children")
+    running = eventually(lambda: len(found := pids(bench.store, job)) == 2 and found)
+    worker.kill()
+    eventually(lambda: not any(map(is_alive, running)), timeout_s=2)
+
+
+def test_job_that_loses_every_worker_fails_after_max_attempts(bench: Bench, workers: Workers) -> None:
+    job = submit(bench)
+    for attempt in (1, 2):
+        worker = workers.start("sleeps_forever", max_attempts=2)
+        eventually(lambda attempt=attempt: len(pids(bench.store, job)) == attempt)
+        worker.kill()
+        worker.wait()
+    workers.start("sleeps_forever", max_attempts=2)
+    ended = eventually(lambda: done(bench, job))
+    assert ended.state == "failed"
+    assert ended.error is not None
+    assert ended.error.code == "too_many_attempts"
+
+
+def test_frozen_worker_never_publishes(bench: Bench, workers: Workers) -> None:
+    job = submit(bench)
+    frozen = workers.start("waits_for_a_file")
+    (pid,) = eventually(lambda: pids(bench.store, job))
+    frozen.send_signal(signal.SIGSTOP)
+    workers.start("behaves")
+    # The first one's runner was not frozen: it ends well, and nobody may hear of it.
+    (bench.settings.scratch_dir / job.id / "work" / "go").touch()
+    ended = eventually(lambda: done(bench, job))
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
+    frozen.send_signal(signal.SIGCONT)
+    eventually(lambda: "publishes nothing" in workers.log(0))
+    assert not is_alive(pid)
+    time.sleep(0.5)
+    assert bench.store.get(PROJECT, job.id) == ended
+    assert bench.keys(job) == {"result.json", "a2/model.tflite", "a2/report.json", "a2/log.txt"}
+    assert times_ended(bench, job) == 1
+
+
+def test_terminated_worker_gives_its_job_to_the_next_at_once(bench: Bench, workers: Workers) -> None:
+    job = submit(bench)
+    first = workers.start("sleeps_forever")
+    eventually(lambda: pids(bench.store, job))
+    started = time.monotonic()
+    first.terminate()
+    assert first.wait(10) == 0
+    assert time.monotonic() - started < 3
+    workers.start("behaves")
+    ended = eventually(lambda: done(bench, job))
+    assert (ended.state, ended.attempt, ended.losses) == ("succeeded", 2, 0)
+    assert [attempt.ended_because for attempt in ended.attempts] == ["worker_stopped", "succeeded"]
+
+
+def test_worker_survives_jobs_that_crash(bench: Bench, workers: Workers) -> None:
+    crashing = [submit(bench) for _ in range(3)]
+    worker = workers.start("segfaults")
+    for job in crashing:
+        assert eventually(lambda job=job: done(bench, job)).state == "failed"
+    assert worker.poll() is None
+
+
+def test_message_of_a_long_job_stays_with_its_worker(bench: Bench, workers: Workers) -> None:
+    job = submit(bench)
+    # Longer than the visibility timeout: without the heartbeat the message would be given out again.
+    workers.start("sleeps_forever", visibility_timeout_s=4)
+    eventually(lambda: pids(bench.store, job))
+    first_score = bench.client.zrange("unacked_index", 0, -1, withscores=True)
+    assert len(first_score) == 1
+    time.sleep(6)
+    later = bench.client.zrange("unacked_index", 0, -1, withscores=True)
+    assert later[0][0] == first_score[0][0]
+    assert time.time() - later[0][1] < 3
+    assert bench.client.llen("tensorflow") == 0
+
+
+def test_forged_messages_are_not_run(bench: Bench, workers: Workers, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    pickled = base64.b64encode(pickle.dumps(_Marks(mark))).decode()
+    bench.client.lpush("tensorflow", json.dumps(_envelope("application/x-python-serialize", pickled)))
+    bench.queue.enqueue("job_nobody_has_heard_of")
+    job = submit(bench)
+    worker = workers.start("behaves")
+    assert eventually(lambda: done(bench, job)).state == "succeeded"
+    assert worker.poll() is None
+    assert "ContentDisallowed" in workers.log()
+    assert not mark.exists()
+
+
+def test_worker_ends_rather_than_hangs_on_what_is_no_message(bench: Bench, workers: Workers) -> None:
+    worker = workers.start("behaves")
+    bench.client.lpush("tensorflow", b"no message at all")
+    # Whoever runs it starts it again, and the queue no longer holds what it choked on.
+    assert worker.wait(15) != 0
+
+
+class _Marks:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+def _envelope(content_type: str, body: str) -> dict[str, Any]:
+    return {
+        "body": body,
+        "content-encoding": "binary",
+        "content-type": content_type,
+        "headers": {"task": "tasks.run_job", "id": "forged", "lang": "py"},
+        "properties": {
+            "delivery_info": {"exchange": "", "routing_key": "tensorflow"},
+            "delivery_tag": "forged",
+            "body_encoding": "base64",
+        },
+    }
