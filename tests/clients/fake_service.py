@@ -96,10 +96,10 @@ class FakeService:
             answer.request = request
         if isinstance(answer, Exception):
             raise answer
-        if answer is not None:
-            return answer
-        with self._lock:
-            return self._routed(request)
+        if answer is None:
+            with self._lock:
+                answer = self._routed(request)
+        return _unread(answer)
 
     def _routed(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.strip("/").split("/")
@@ -273,6 +273,14 @@ class FakeService:
         events = list(enumerate(self.events.get(id_, []), 1))[int(after or 0) :]
         body = "".join(f"id: {number}\ndata: {json.dumps(event)}\n\n" for number, event in events)
         return httpx.Response(200, text=f": hello\n\n{body}", headers={"Content-Type": "text/event-stream"})
+
+
+def _unread(answer: httpx.Response) -> httpx.Response:
+    """As it comes from a socket: with the body still to be read."""
+    if answer.is_stream_consumed:
+        stream = httpx.ByteStream(answer.content)
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
+    return answer
 
 
 TECHNIQUE = {
