@@ -151,7 +151,8 @@ class Job(_Answer):
     spec: dict[str, Any]
     limits: JobLimits = JobLimits()
     # A plain string beside the enum: a client must survive a state that it does not know yet.
-    state: JobState | str
+    # Left to right, or pydantic's smart union keeps every known state a string as well.
+    state: Annotated[JobState | str, Field(union_mode="left_to_right")]
     done: bool = False
     verdict: Verdict | str | None = None
     stage: str | None = None
