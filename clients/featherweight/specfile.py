@@ -67,21 +67,28 @@ def _unreadable(error: Exception, source: str) -> InvalidSpec:
     return InvalidSpec(source, [fault], [mark.line + 1 if mark else None])
 
 
-def _refuse_twice_named(node: yaml.Node, source: str) -> None:
+def _refuse_twice_named(root: yaml.Node, source: str) -> None:
     """YAML lets the last of two equal keys win; here it would hide one of the two."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_twice_named(item, source)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                fault = FieldError(
-                    pointer="", code="duplicate_key", detail=f"{key.value!r} stands here twice"
-                )
-                raise InvalidSpec(source, [fault], [key.start_mark.line + 1])
-            seen.add(key.value)
-            _refuse_twice_named(value, source)
+    waiting, visited = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in visited:  # aliases make it a graph
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            _check_keys(node, source)
+            waiting += [value for _, value in node.value]
+
+
+def _check_keys(node: yaml.MappingNode, source: str) -> None:
+    names = set[str]()
+    for key, _ in node.value:
+        if str(key.value) in names:
+            fault = FieldError(pointer="", code="duplicate_key", detail=f"{key.value!r} stands here twice")
+            raise InvalidSpec(source, [fault], [key.start_mark.line + 1])
+        names.add(str(key.value))
 
 
 def _line(node: yaml.Node | None, pointer: str) -> int | None:
