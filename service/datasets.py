@@ -1,0 +1,81 @@
+"""``/v1/datasets``: the data sets a project keeps."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from featherweight.resources import Dataset, Page
+from service.auth import project
+from service.filekinds import DATASET
+from service.openapi import IDEMPOTENCY_KEY, Empty, Parameter, Shape, Stream, operation, paging
+from service.receiving import receive
+from service.rendering import json_answer, page
+from service.services import services
+
+__all__ = ["bp"]
+
+bp = Blueprint("datasets", __name__, url_prefix="/v1/datasets")
+
+
+@bp.post("")
+@operation(
+    summary="Store a data set in one request",
+    body=Stream("The file itself, a .npz file: curl -X POST -T FILE."),
+    answers={201: Shape(Dataset, "The data set.", {"Location": "The data set."})},
+    parameters=[
+        Parameter("filename", "What to call it."),
+        Parameter(
+            "sha256", "In hex; another digest is refused.", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}
+        ),
+        Parameter("Content-Digest", "RFC 9530: the sha-256 in base64, instead of sha256.", place="header"),
+        IDEMPOTENCY_KEY,
+    ],
+    problems=[
+        "bad_request",
+        "payload_too_large",
+        "unsupported_media_type",
+        "unknown_file_type",
+        "invalid_request",
+        "size_mismatch",
+        "sha256_mismatch",
+        "idempotency_key_reused",
+        "idempotency_key_in_flight",
+        "storage_unavailable",
+    ],
+)
+def create() -> Response:
+    """The body is streamed to storage. Of a body that is cut off or refused nothing is kept."""
+    return receive(DATASET)
+
+
+@bp.get("")
+@operation(
+    summary="The data sets, newest first",
+    answers={200: Shape(Page[Dataset], "A page.")},
+    parameters=paging(),
+    problems=["bad_cursor", "invalid_request"],
+)
+def index() -> Response:
+    return page(lambda window: services().datasets.list(project(), limit=window.limit, cursor=window.cursor))
+
+
+@bp.get("/<dataset_id>")
+@operation(
+    summary="A data set",
+    answers={200: Shape(Dataset, "The data set.")},
+    problems=["not_found"],
+)
+def show(dataset_id: str) -> Response:
+    return json_answer(services().datasets.get(project(), dataset_id).public())
+
+
+@bp.delete("/<dataset_id>")
+@operation(
+    summary="Remove a data set",
+    answers={204: Empty("It is gone.")},
+    problems=["not_found", "storage_unavailable"],
+)
+def delete(dataset_id: str) -> Response:
+    """A job that has not loaded it yet will fail; one that has goes on."""
+    DATASET.remove(services(), project(), dataset_id)
+    return Response(status=204)

@@ -1,0 +1,94 @@
+"""The two kinds of files we keep, models and data sets: where they go and how large they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from featherweight.resources import Kind
+from service.services import Services
+from service.sniffing import framework_of, sniff
+from tasks import keys
+from tasks.records import DatasetRecord, ModelRecord
+from tasks.store import RecordStore
+
+__all__ = ["DATASET", "KINDS", "MODEL", "FileKind"]
+
+R = TypeVar("R", ModelRecord, DatasetRecord)
+
+
+@dataclass(frozen=True)
+class FileKind(Generic[R]):
+    """`key` and `record_key` make storage keys from project and id, `of_format` the fields that only
+    this kind's record has, from the format."""
+
+    name: Kind
+    record: type[R]
+    key: Callable[[str, str], str]
+    record_key: Callable[[str, str], str]
+    of_format: Callable[[str], dict[str, Any]]
+
+    def store(self, services: Services) -> RecordStore[R]:
+        found: RecordStore[R] = getattr(services, f"{self.name}s")
+        return found
+
+    def max_bytes(self, services: Services) -> int:
+        limit: int = getattr(services.settings, f"max_{self.name}_bytes")
+        return limit
+
+    def adopt(
+        self,
+        services: Services,
+        project: str,
+        resource_id: str,
+        *,
+        filename: str,
+        head: bytes,
+        size: int,
+        sha256: str,
+    ) -> R:
+        """Record a file that lies in storage under this kind's key, whole and checked.
+
+        The record goes beside it first: that copy outlives Redis. unknown_file_type.
+        """
+        format_ = sniff(self.name, head)
+        record = self.record(
+            id=resource_id,
+            filename=filename,
+            format=format_,
+            bytes=size,
+            sha256=sha256,
+            created_at=datetime.now(UTC),
+            project=project,
+            key=self.key(project, resource_id),
+            **self.of_format(format_),
+        )
+        services.storage.put_json(self.record_key(project, resource_id), record.model_dump(mode="json"))
+        self.store(services).put(project, record)
+        return record
+
+    def remove(self, services: Services, project: str, resource_id: str) -> None:
+        """Forget a file and its record; NotFound. Should storage be away, the record stays."""
+        record = self.store(services).get(project, resource_id)
+        services.storage.delete(record.key)
+        services.storage.delete(self.record_key(project, resource_id))
+        self.store(services).delete(project, resource_id)
+
+
+MODEL = FileKind(
+    name="model",
+    record=ModelRecord,
+    key=keys.model_key,
+    record_key=keys.model_record_key,
+    of_format=lambda format_: {"framework": framework_of(format_)},
+)
+DATASET = FileKind(
+    name="dataset",
+    record=DatasetRecord,
+    key=keys.dataset_key,
+    record_key=keys.dataset_record_key,
+    of_format=lambda _: {},
+)
+KINDS: dict[Kind, FileKind[Any]] = {"model": MODEL, "dataset": DATASET}

@@ -1,0 +1,215 @@
+"""Files that arrive in parts, straight in the object storage: what is missing, and making one of them.
+
+open ──> completed     every part is there, size and sha256 are as announced
+  └────> aborted       by the caller, or because the file was refused
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+
+from featherweight.problem import FieldError
+from featherweight.resources import ReceivedPart, Upload, UploadPart, UploadRequest
+from service.errors import ProblemError
+from service.filekinds import KINDS
+from service.locks import Busy, KeepAlive, held
+from service.services import Services
+from service.sniffing import HEAD_BYTES
+from tasks.identifiers import new_id
+from tasks.records import UploadRecord
+
+__all__ = ["abort", "begin", "complete", "load", "shown"]
+
+# S3 numbers parts up to this.
+_MAX_PARTS = 10_000
+# A record outlives its upload by as much, to say that it has expired.
+_REMEMBERED = 2
+# How long a second `complete` waits for the first, which reads the whole file.
+_COMPLETE_WAIT_S = 50
+
+
+def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
+    """A new upload; payload_too_large, unknown_file_type when that is plain already."""
+    kind = KINDS[wanted.kind]
+    limit = kind.max_bytes(app)
+    if wanted.size > limit:
+        error = FieldError(
+            pointer="/size", code="less_than_equal", detail=f"a {kind.name} may have at most {limit} bytes"
+        )
+        raise ProblemError("payload_too_large", error.detail, errors=[error])
+    key = kind.key(project, new_id(kind.name))
+    now = datetime.now(UTC)
+    expiry = timedelta(seconds=app.settings.upload_expiry_s)
+    record = UploadRecord(
+        id=upload_id,
+        kind=wanted.kind,
+        state="open",
+        filename=wanted.filename,
+        size=wanted.size,
+        sha256=wanted.sha256,
+        part_size=max(app.settings.upload_part_bytes, math.ceil(wanted.size / _MAX_PARTS)),
+        created_at=now,
+        expires_at=now + expiry,
+        project=project,
+        key=key,
+        s3_upload_id=app.storage.create_multipart(key),
+    )
+    _save(app, record)
+    return record
+
+
+def load(app: Services, project: str, upload_id: str) -> UploadRecord:
+    """NotFound; upload_expired, and then its parts are given up."""
+    record = app.uploads.get(project, upload_id)
+    if record.state == "open" and record.expires_at <= datetime.now(UTC):
+        _give_up(app, record)
+        raise ProblemError(
+            "upload_expired",
+            f"the upload expired at {record.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            hint="begin anew",
+        )
+    return record
+
+
+def shown(app: Services, record: UploadRecord) -> Upload:
+    """The upload as callers see it: what arrived, and a fresh URL for every part that did not."""
+    if record.state != "open":
+        return record.public()
+    received = _received(app, record) or []
+    return record.public().model_copy(
+        update={"received": received, "parts": _missing(app, record, {part.number for part in received})}
+    )
+
+
+def complete(app: Services, project: str, upload_id: str) -> UploadRecord:
+    """Make the model or data set: every part there, size and sha256 as announced, a known type.
+
+    Done twice, even at once, it is done once. upload_incomplete leaves the upload open;
+    size_mismatch, sha256_mismatch and unknown_file_type end it, and nothing is kept.
+    """
+    try:
+        with held(app.redis, f"upload:{upload_id}", wait_s=_COMPLETE_WAIT_S) as keep_alive:
+            record = load(app, project, upload_id)
+            if record.state == "aborted":
+                raise ProblemError("upload_expired", "the upload was aborted", hint="begin anew")
+            return record if record.state == "completed" else _completed(app, record, keep_alive)
+    except Busy:
+        raise ProblemError("overloaded", "the upload is still being completed") from None
+
+
+def abort(app: Services, project: str, upload_id: str) -> UploadRecord:
+    """Give the upload up, with all its parts; upload_completed when it is too late for that."""
+    record = app.uploads.get(project, upload_id)
+    if record.state == "completed":
+        raise ProblemError(
+            "upload_completed",
+            f"the upload became {record.resource_id}",
+            hint=f"DELETE /v1/{record.kind}s/{record.resource_id} removes that",
+        )
+    return _give_up(app, record)
+
+
+def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> UploadRecord:
+    _assemble(app, record)
+    try:
+        sha256 = _verified(app, record, keep_alive)
+        resource_id = PurePosixPath(record.key).stem
+        KINDS[record.kind].adopt(
+            app,
+            record.project,
+            resource_id,
+            filename=record.filename,
+            head=app.storage.read(record.key, length=HEAD_BYTES),
+            size=record.size,
+            sha256=sha256,
+        )
+    except ProblemError:
+        _give_up(app, record)
+        raise
+    return _save(app, record.model_copy(update={"state": "completed", "resource_id": resource_id}))
+
+
+def _assemble(app: Services, record: UploadRecord) -> None:
+    """Make one object of the parts, unless that has been done; upload_incomplete."""
+    received = _received(app, record)
+    if received is None:
+        # An earlier try came this far and no further.
+        if app.storage.exists(record.key):
+            return
+        received = []
+    sizes = {part.number: part.size for part in received}
+    missing = [number for number, size in enumerate(_sizes(record), start=1) if sizes.get(number) != size]
+    if missing:
+        numbers = ", ".join(map(str, missing[:10])) + (" …" if len(missing) > 10 else "")
+        raise ProblemError(
+            "upload_incomplete",
+            f"{len(missing)} parts are missing or not of their size: {numbers}",
+            hint=f"GET /v1/uploads/{record.id} gives a URL for each",
+        )
+    wanted = [part for part in received if part.number <= len(sizes)]
+    app.storage.complete_multipart(record.key, record.s3_upload_id, wanted)
+
+
+def _verified(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> str:
+    """The sha256 of the stored bytes, when these are as announced; size_mismatch, sha256_mismatch."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in app.storage.stream(record.key):
+        digest.update(chunk)
+        size += len(chunk)
+        keep_alive()
+    if size != record.size:
+        raise ProblemError("size_mismatch", f"{size} bytes arrived, announced were {record.size}")
+    if digest.hexdigest() != record.sha256:
+        raise ProblemError(
+            "sha256_mismatch",
+            f"the sha256 of the bytes received is {digest.hexdigest()}, announced was {record.sha256}",
+            hint="nothing was kept; the file may have changed while it was sent",
+        )
+    return record.sha256
+
+
+def _received(app: Services, record: UploadRecord) -> list[ReceivedPart] | None:
+    """The parts that arrived; None when storage knows no such upload any more."""
+    try:
+        return app.storage.list_parts(record.key, record.s3_upload_id)
+    except FileNotFoundError:
+        return None
+
+
+def _missing(app: Services, record: UploadRecord, received: set[int]) -> list[UploadPart]:
+    return [
+        UploadPart(
+            number=number,
+            offset=(number - 1) * record.part_size,
+            size=size,
+            url=app.storage.presign_part(
+                record.key, record.s3_upload_id, number, size, app.settings.presign_expiry_s
+            ),
+        )
+        for number, size in enumerate(_sizes(record), start=1)
+        if number not in received
+    ]
+
+
+def _sizes(record: UploadRecord) -> list[int]:
+    """How large each part must be."""
+    whole, rest = divmod(record.size, record.part_size)
+    return [record.part_size] * whole + ([rest] if rest else [])
+
+
+def _give_up(app: Services, record: UploadRecord) -> UploadRecord:
+    """Remove whatever arrived. A second time there is nothing left to remove."""
+    with suppress(FileNotFoundError):
+        app.storage.abort_multipart(record.key, record.s3_upload_id)
+    # The key is this upload's alone; something lies there when the parts had been put together.
+    app.storage.delete(record.key)
+    return _save(app, record.model_copy(update={"state": "aborted"}))
+
+
+def _save(app: Services, record: UploadRecord) -> UploadRecord:
+    app.uploads.put(record.project, record, expire_s=_REMEMBERED * app.settings.upload_expiry_s)
+    return record

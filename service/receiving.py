@@ -1,0 +1,138 @@
+"""Files that arrive as the body of one request: streamed to storage, hashed on the way, then recorded."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Response, request
+from pydantic import TypeAdapter, ValidationError
+
+from featherweight.resources import FileName
+from service.auth import project
+from service.bodies import stream_body
+from service.errors import ProblemError
+from service.filekinds import FileKind, R
+from service.idempotency import Answer, Attempt, json_fingerprint
+from service.rendering import json_answer
+from service.services import Services, services
+from service.sniffing import HEAD_BYTES, sniff
+
+__all__ = ["receive"]
+
+_FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DIGEST_ITEM = re.compile(r"\s*sha-256=:([A-Za-z0-9+/]+={0,2}):\s*")
+
+
+def receive(kind: FileKind[R]) -> Response:
+    """Store the request's body as a new model or data set: 201 with its record.
+
+    Query: ``filename``, and ``sha256`` in hex; the digest may also come as Content-Digest or
+    Repr-Digest. Nothing is kept of a body that is cut off, too large, of another type or of
+    another digest.
+    """
+    filename, announced = _filename(kind.name), _announced_sha256()
+    # Refused before an id is made or a lock taken.
+    body = stream_body(kind.max_bytes(services()))
+    return services().ledger.once(
+        project(),
+        kind.name,
+        json_fingerprint([request.content_length, announced]),
+        lambda attempt: _received(kind, attempt, filename, announced, body),
+        lambda answer: _same_bytes(answer, body),
+    )
+
+
+def _received(
+    kind: FileKind[R], attempt: Attempt, filename: str, announced: str | None, body: Iterator[bytes]
+) -> Response:
+    app = services()
+    head, chunks = _peek(body)
+    if not head:
+        raise ProblemError("bad_request", "the body is empty", hint="curl -X POST -T FILE sends a file")
+    sniff(kind.name, head)
+    key = kind.key(project(), attempt.resource_id)
+    size, sha256 = app.storage.put_stream(
+        _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
+    )
+    _check_digest(app, key, sha256, announced)
+    record = kind.adopt(
+        app, project(), attempt.resource_id, filename=filename, head=head, size=size, sha256=sha256
+    )
+    return json_answer(record.public(), 201, Location=f"/v1/{kind.name}s/{record.id}")
+
+
+def _check_digest(app: Services, key: str, sha256: str, announced: str | None) -> None:
+    if announced is not None and sha256 != announced:
+        app.storage.delete(key)
+        raise ProblemError(
+            "sha256_mismatch",
+            f"the sha256 of the bytes received is {sha256}, announced was {announced}",
+            hint="nothing was kept; send it again",
+        )
+
+
+def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, and an iterator that still yields all of them."""
+    head = b""
+    while len(head) < HEAD_BYTES and (chunk := next(chunks, b"")):
+        head += chunk
+    return head[:HEAD_BYTES], itertools.chain([head], chunks)
+
+
+def _watched(chunks: Iterator[bytes], keep_alive: Callable[[], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        keep_alive()
+        yield chunk
+
+
+def _same_bytes(answer: Answer, body: Iterator[bytes]) -> bool:
+    digest = hashlib.sha256()
+    for chunk in body:
+        digest.update(chunk)
+    return f'"sha256":"{digest.hexdigest()}"' in answer.body
+
+
+def _filename(default: str) -> str:
+    name = request.args.get("filename", default)
+    try:
+        return _FILE_NAME.validate_python(name)
+    except ValidationError:
+        raise ProblemError(
+            "invalid_request",
+            "the query parameter filename must be a plain file name of 1 to 255 characters",
+            hint="leave the folders out",
+        ) from None
+
+
+def _announced_sha256() -> str | None:
+    """In hex; None when it was not announced. invalid_request when it is none, or there are two."""
+    found: set[str] = set()
+    if (given := request.args.get("sha256")) is not None:
+        found.add(_hex(given.lower()))
+    for name in ("Content-Digest", "Repr-Digest"):
+        for item in request.headers.get(name, "").split(","):
+            if match := _DIGEST_ITEM.fullmatch(item):
+                found.add(_hex(_decoded(match[1])))
+    if len(found) > 1:
+        raise ProblemError("invalid_request", "two different sha256 were announced")
+    return found.pop() if found else None
+
+
+def _hex(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise ProblemError("invalid_request", "the announced sha256 is no sha256")
+    return text
+
+
+def _decoded(text: Any) -> str:
+    try:
+        return base64.b64decode(text, validate=True).hex()
+    except binascii.Error:
+        return ""

@@ -1,0 +1,89 @@
+"""What a file is, by its first bytes alone: never by its name, and without parsing it.
+
+The first member of a zip archive is named in its first bytes, which tells Keras' own archives and
+NumPy's from others. Whether a file is whole and sound is found out later, in a sandbox.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from featherweight.resources import Kind
+from service.errors import ProblemError
+
+__all__ = ["HEAD_BYTES", "framework_of", "sniff"]
+
+# Enough for a zip archive's first local header with a name of ordinary length.
+HEAD_BYTES = 256
+
+Format = Literal["keras_zip", "hdf5", "tflite", "zip", "npz"]
+
+_ZIP = b"PK\x03\x04"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_TFLITE = b"TFL3"
+_KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
+
+_ACCEPTED: dict[Kind, tuple[str, ...]] = {
+    "model": ("keras_zip", "hdf5", "tflite", "zip"),
+    "dataset": ("npz", "zip"),
+}
+_HINTS: dict[Kind, str] = {
+    "model": "models are .keras, .h5 or .tflite files",
+    "dataset": "data sets are .npz files, as numpy.savez writes them",
+}
+
+
+def sniff(kind: Kind, head: bytes) -> str:
+    """The format of the file that begins with `head`; unknown_file_type when no `kind` has it."""
+    found = _format(head)
+    if found is None:
+        raise ProblemError(
+            "unknown_file_type", f"the first bytes are of no known {_noun(kind)} format", hint=_HINTS[kind]
+        )
+    if found not in _ACCEPTED[kind]:
+        raise ProblemError(
+            "unknown_file_type", f"this is {_described(found)}, and no {_noun(kind)}", hint=_HINTS[kind]
+        )
+    # A zip whose first member has a strange name may still be an npz; the worker opens it and sees.
+    return "npz" if kind == "dataset" else found
+
+
+def framework_of(format_: str) -> str:
+    """The framework that models of a format belong to."""
+    return {"keras_zip": "tensorflow", "hdf5": "tensorflow", "tflite": "tensorflow", "zip": "tensorflow"}[
+        format_
+    ]
+
+
+def _format(head: bytes) -> Format | None:
+    if head.startswith(_HDF5):
+        return "hdf5"
+    if head[4:8] == _TFLITE:
+        return "tflite"
+    if head.startswith(_ZIP):
+        return _zip_format(head)
+    return None
+
+
+def _zip_format(head: bytes) -> Format:
+    length = int.from_bytes(head[26:28], "little")
+    name = head[30 : 30 + length].decode("utf-8", "replace")
+    if name.endswith(".npy"):
+        return "npz"
+    if name in _KERAS_MEMBERS or name.startswith("assets/"):
+        return "keras_zip"
+    return "zip"
+
+
+def _noun(kind: Kind) -> str:
+    return "data set" if kind == "dataset" else kind
+
+
+def _described(found: Format) -> str:
+    return {
+        "npz": "a NumPy archive",
+        "keras_zip": "a Keras model",
+        "hdf5": "an HDF5 file",
+        "tflite": "a TFLite model",
+        "zip": "a zip archive",
+    }[found]
