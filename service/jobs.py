@@ -1,0 +1,335 @@
+"""``/v1/jobs``: asking for compression, watching it, and fetching what came of it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+from flask import Blueprint, Response, g, redirect, request
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from featherweight.job import Artifact, Job, JobRequest, JobState
+from featherweight.report import Report
+from featherweight.resources import Page
+from service.auth import project
+from service.bodies import json_body
+from service.errors import ProblemError, validated
+from service.eventstream import event_stream
+from service.idempotency import Attempt, json_fingerprint
+from service.openapi import IDEMPOTENCY_KEY, Body, Empty, Parameter, Shape, Text, operation, paging
+from service.rendering import JSON, json_answer, page, query_number
+from service.services import services
+from service.submission import submit
+from service.waiting import hold, patiently
+from tasks import keys
+from tasks.records import JobRecord
+
+__all__ = ["bp"]
+
+bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+_PREFER_WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*", re.IGNORECASE)
+_REPORT = "report.json"
+
+_EXAMPLE = {
+    "model_id": "mdl_abcdefghijklmnopqrstuvwxyz",
+    "dataset_id": "ds_abcdefghijklmnopqrstuvwxyz",
+    "spec": {
+        "version": 1,
+        "steps": [
+            {
+                "technique": "prune",
+                "schedule": {"type": "polynomial_decay", "initial_sparsity": 0.5, "final_sparsity": 0.8},
+            },
+            {"technique": "finetune", "epochs": 2, "batch_size": 128},
+            {"technique": "quantize", "scheme": "full_int8"},
+        ],
+        "outputs": ["tflite"],
+    },
+    "metadata": {"team": "vision"},
+}
+
+_ETAG = {"ETag": "Changes with every change of the job."}
+_WAIT_SCHEMA = {"type": "number", "minimum": 0}
+
+
+@bp.post("")
+@operation(
+    summary="Ask for a model to be compressed",
+    body=Body(JobRequest, _EXAMPLE),
+    answers={
+        200: Shape(Job, "The job ended while Prefer: wait was waited for."),
+        202: Shape(Job, "The job is queued.", {"Location": "The job.", "Retry-After": "Seconds.", **_ETAG}),
+    },
+    parameters=[
+        IDEMPOTENCY_KEY,
+        Parameter("Prefer", "wait=30: answer when the job ends, at the latest after 30 s.", place="header"),
+    ],
+    problems=[
+        "bad_json",
+        "bad_request",
+        "payload_too_large",
+        "unsupported_media_type",
+        "invalid_request",
+        "unsupported_technique",
+        "unsupported_output",
+        "dataset_required",
+        "idempotency_key_reused",
+        "idempotency_key_in_flight",
+        "storage_unavailable",
+    ],
+)
+def create() -> Response:
+    body = json_body(services().settings.max_json_bytes)
+    wanted = validated(JobRequest, body)
+    response = services().ledger.once(
+        project(), "job", json_fingerprint(body), lambda attempt: _submitted(attempt, wanted)
+    )
+    # Outside the ledger: who sends the request again shall not have to wait for this one's wait.
+    return _after_waiting(response, g.pop("submitted", None))
+
+
+def _submitted(attempt: Attempt, wanted: JobRequest) -> Response:
+    record = submit(services(), project(), wanted, job_id=attempt.resource_id, request_id=g.request_id)
+    g.submitted = record
+    return _job_answer(record, 202, Location=f"/v1/jobs/{record.id}", Retry_After="1")
+
+
+def _after_waiting(response: Response, record: JobRecord | None) -> Response:
+    """The answer that `Prefer: wait` asks for."""
+    seconds = _preferred_wait()
+    if record is None or not seconds:
+        return response
+    record = _wait_until_done(record, seconds)
+    if record.done:
+        response = _job_answer(record, 200, Location=f"/v1/jobs/{record.id}")
+    else:
+        response = _job_answer(record, 202, Location=f"/v1/jobs/{record.id}", Retry_After="1")
+    response.headers["Preference-Applied"] = f"wait={seconds:g}"
+    return response
+
+
+def _preferred_wait() -> float:
+    """Seconds; a preference that cannot be understood is ignored, as RFC 7240 wants it."""
+    for preference in request.headers.get("Prefer", "").split(","):
+        if match := _PREFER_WAIT.fullmatch(preference):
+            return min(float(match[1]), services().settings.long_poll_max_s)
+    return 0.0
+
+
+def _wait_until_done(record: JobRecord, seconds: float) -> JobRecord:
+    deadline = time.monotonic() + seconds
+    with patiently() as may_wait:
+        while may_wait and not record.done and (left := deadline - time.monotonic()) > 0:
+            record = services().jobs.wait_change(project(), record.id, record.version, left)
+    return record
+
+
+@bp.get("")
+@operation(
+    summary="The jobs, newest first",
+    answers={200: Shape(Page[Job], "A page.")},
+    parameters=[
+        *paging(),
+        Parameter("state", "Only jobs in this state.", {"enum": [state.value for state in JobState]}),
+        Parameter("model_id", "Only jobs of this model."),
+    ],
+    problems=["bad_cursor", "invalid_request"],
+)
+def index() -> Response:
+    state, model_id = request.args.get("state"), request.args.get("model_id")
+    if state is not None and state not in set(JobState):
+        raise ProblemError(
+            "invalid_request", f"the query parameter state must be one of {', '.join(JobState)}"
+        )
+    return page(
+        lambda window: services().jobs.list(
+            project(), state=state, model_id=model_id, limit=window.limit, cursor=window.cursor
+        )
+    )
+
+
+@bp.get("/<job_id>")
+@operation(
+    summary="A job",
+    answers={
+        200: Shape(Job, "The job.", _ETAG),
+        304: Empty("It is still as the ETag in If-None-Match says."),
+    },
+    parameters=[
+        Parameter("wait", "Hold the answer for up to so many seconds.", _WAIT_SCHEMA),
+        Parameter("If-None-Match", "The ETag of what is known already.", place="header"),
+    ],
+    problems=["not_found", "invalid_request"],
+)
+def show(job_id: str) -> Response:
+    """With `wait` the answer is held until the job is no longer as If-None-Match says, or, without
+    that header, until it has ended."""
+    longest = services().settings.long_poll_max_s
+    seconds = min(query_number("wait", 0, 86_400, 0), longest)
+    record = services().jobs.get(project(), job_id)
+    if seconds and not record.done:
+        record = _waited(record, seconds)
+    response = _job_answer(record, 200)
+    response.make_conditional(request)
+    return response
+
+
+def _waited(record: JobRecord, seconds: float) -> JobRecord:
+    if "If-None-Match" not in request.headers:
+        return _wait_until_done(record, seconds)
+    if not request.if_none_match.contains(record.version):
+        return record
+    with patiently() as may_wait:
+        if not may_wait:
+            return record
+        return services().jobs.wait_change(project(), record.id, record.version, seconds)
+
+
+@bp.post("/<job_id>/cancel")
+@operation(
+    summary="Ask for a job to be stopped",
+    answers={200: Shape(Job, "The job has ended."), 202: Shape(Job, "It will be stopped.")},
+    problems=["not_found"],
+)
+def cancel(job_id: str) -> Response:
+    """A queued job is cancelled at once, a running one within seconds. One that has ended stays as it
+    is, so asking twice does no harm."""
+    record = services().jobs.request_cancel(project(), job_id)
+    return _job_answer(record, 200 if record.done else 202)
+
+
+@bp.get("/<job_id>/events")
+@operation(
+    summary="What happens to a job, as server-sent events",
+    answers={
+        200: Text("text/event-stream", "Events with id, event and data (JSON), until the job has ended."),
+        204: Empty("The job has ended and there is nothing more to say."),
+    },
+    parameters=[
+        Parameter("Last-Event-ID", "Go on after this event.", place="header"),
+        Parameter("after", "The same, for clients that cannot set headers."),
+    ],
+    problems=["not_found", "invalid_request", "overloaded"],
+)
+def events(job_id: str) -> Response:
+    jobs = services().jobs
+    after = request.headers.get("Last-Event-ID") or request.args.get("after") or "0-0"
+    done = jobs.get(project(), job_id).done
+    try:
+        waiting = jobs.events(project(), job_id, after=after)
+    except ValueError:
+        raise ProblemError("invalid_request", "Last-Event-ID is not the id of an event") from None
+    if done and not waiting:
+        return Response(status=204)  # tells browsers not to come back
+    release = hold()
+    response = Response(event_stream(jobs, project(), job_id, after), content_type="text/event-stream")
+    response.headers["X-Accel-Buffering"] = "no"
+    response.call_on_close(release)
+    return response
+
+
+@bp.get("/<job_id>/logs")
+@operation(
+    summary="What a job printed and said, as text",
+    answers={200: Text("text/plain", "The log so far, or all of it once the job has ended.")},
+    problems=["not_found", "storage_unavailable"],
+)
+def logs(job_id: str) -> Response:
+    record = services().jobs.get(project(), job_id)
+    return Response(_log(record), content_type="text/plain; charset=utf-8")
+
+
+def _log(record: JobRecord) -> bytes:
+    """The stored log, or what the events say while there is none."""
+    if record.done:
+        try:
+            return services().storage.read(keys.log_key(record.project, record.id, record.attempt))
+        except FileNotFoundError:
+            pass  # it never ran
+    return b"".join(_sentences(record))
+
+
+def _sentences(record: JobRecord) -> Iterator[bytes]:
+    after = "0-0"
+    while batch := services().jobs.events(record.project, record.id, after=after):
+        for _, event in batch:
+            if event.get("type") in ("log", "warning"):
+                yield f"[{event.get('level', 'warning')}] {event['message']}\n".encode()
+        after = batch[-1][0]
+
+
+@bp.get("/<job_id>/report")
+@operation(
+    summary="The report of a job that succeeded",
+    answers={200: Shape(Report, "What was done and what it cost.")},
+    problems=["not_found", "job_not_done", "artifact_gone", "storage_unavailable"],
+)
+def report(job_id: str) -> Response:
+    record = _ended(job_id)
+    _artifact(record, _REPORT)
+    try:
+        body = services().storage.read(keys.report_key(record.project, record.id, record.attempt))
+    except FileNotFoundError:
+        raise _gone(_REPORT) from None
+    return Response(body, content_type=JSON)
+
+
+@bp.get("/<job_id>/artifacts")
+@operation(
+    summary="The files a job made",
+    answers={200: Shape(Page[Artifact], "All of them; none before the job has succeeded.")},
+    problems=["not_found"],
+)
+def artifacts(job_id: str) -> Response:
+    record = services().jobs.get(project(), job_id)
+    return json_answer(Page[Artifact](data=record.artifacts, has_more=False))
+
+
+@bp.get("/<job_id>/artifacts/<name>")
+@operation(
+    summary="A file a job made",
+    answers={302: Empty("It can be fetched there for some minutes.", {"Location": "A presigned URL."})},
+    problems=["not_found", "job_not_done", "artifact_gone", "storage_unavailable"],
+)
+def artifact(job_id: str, name: str) -> WerkzeugResponse:
+    record = _ended(job_id)
+    found = _artifact(record, name)
+    app = services()
+    key = keys.artifact_key(record.project, record.id, record.attempt, found.name)
+    if not app.storage.exists(key):
+        raise _gone(name)
+    return redirect(
+        app.storage.presign_get(key, filename=found.name, expires_s=app.settings.presign_expiry_s)
+    )
+
+
+def _job_answer(record: JobRecord, status: int, **headers: str) -> Response:
+    response = json_answer(record.public(), status, **headers)
+    response.set_etag(record.version)
+    return response
+
+
+def _ended(job_id: str) -> JobRecord:
+    """NotFound; job_not_done."""
+    record = services().jobs.get(project(), job_id)
+    if not record.done:
+        raise ProblemError(
+            "job_not_done",
+            f"the job is {record.state}",
+            hint=f"GET /v1/jobs/{record.id}?wait=60 answers when it has ended",
+        )
+    return record
+
+
+def _artifact(record: JobRecord, name: str) -> Artifact:
+    """One of the job's own; not_found. Names are looked up, never made into keys unseen."""
+    for found in record.artifacts:
+        if found.name == name:
+            return found
+    raise ProblemError("not_found", f"the job, which {record.state}, made no {name[:100]!r}")
+
+
+def _gone(name: str) -> ProblemError:
+    return ProblemError("artifact_gone", f"{name} is no longer stored", hint="run the job again")

@@ -1,0 +1,33 @@
+"""Requests that hold their thread to wait: only so many at once, so that short ones find a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from service.errors import ProblemError
+from service.services import services
+
+__all__ = ["hold", "patiently"]
+
+
+@contextmanager
+def patiently() -> Iterator[bool]:
+    """Whether the request may wait; when too many do, it is to answer at once."""
+    room = services().waiting
+    entered = room.acquire(blocking=False)
+    try:
+        yield entered
+    finally:
+        if entered:
+            room.release()
+
+
+def hold() -> Callable[[], None]:
+    """Begin to wait, and what ends it; overloaded when too many do."""
+    room = services().waiting
+    if not room.acquire(blocking=False):
+        raise ProblemError(
+            "overloaded", "too many event streams are open", hint="GET /v1/jobs/{id}?wait=30 needs none"
+        )
+    return room.release
