@@ -1,0 +1,72 @@
+"""The HTTP service: ``create_app`` wires it together, and nothing more.
+
+A module per resource holds a blueprint: uploads, models, datasets, jobs, techniques, health, metrics,
+problems, openapi, index. What they share:
+
+    auth        API keys and the project they open         (keys, key_commands)
+    bodies      strict JSON and streamed files             (strict_json, receiving, multipart, sniffing)
+    errors      exceptions to RFC 9457 problems
+    idempotency Idempotency-Key                            (locks)
+    requestlog  request ids, log lines, headers
+    services    what views work with: stores, storage, queue
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from service import (
+    auth,
+    bodies,
+    datasets,
+    errors,
+    health,
+    index,
+    jobs,
+    key_commands,
+    metrics,
+    models,
+    openapi,
+    problems,
+    requestlog,
+    techniques,
+    uploads,
+)
+from service.services import NAME, make_services
+from tasks.settings import Settings
+
+__all__ = ["create_app"]
+
+_BLUEPRINTS = (
+    index.bp,
+    health.bp,
+    metrics.bp,
+    openapi.bp,
+    problems.bp,
+    uploads.bp,
+    models.bp,
+    datasets.bp,
+    jobs.bp,
+    techniques.bp,
+)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application. Without `settings` they are read from the environment, now."""
+    settings = settings or Settings()
+    requestlog.configure_logging(settings.log_level)
+    app = Flask(__name__, static_folder=None)
+    app.extensions[NAME] = make_services(settings)
+    # The order matters: every request gets its id before anything can refuse it.
+    requestlog.init_app(app)
+    metrics.init_app(app)
+    errors.init_app(app)
+    auth.init_app(app)
+    bodies.init_app(app)
+    key_commands.init_app(app)
+    for blueprint in _BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    if hops := settings.trusted_proxy_hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,63 @@
+"""``/healthz`` and ``/readyz``: whether this process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+from flask import Blueprint, Response
+
+from featherweight.resources import Health
+from service.auth import public
+from service.openapi import Shape, operation
+from service.rendering import json_answer
+from service.services import services
+from service.version import version
+from tasks.storage import StorageUnavailable
+
+__all__ = ["bp"]
+
+bp = Blueprint("health", __name__)
+log = logging.getLogger(__name__)
+
+
+@bp.get("/healthz")
+@public
+@operation(summary="Is the process alive?", answers={200: Shape(Health, "It is.")})
+def alive() -> Response:
+    """Asks nobody: a service whose Redis is away need not be restarted."""
+    return json_answer(Health(status="ok", version=version()), Cache_Control="no-store")
+
+
+@bp.get("/readyz")
+@public
+@operation(
+    summary="Can requests be served?",
+    answers={
+        200: Shape(Health, "They can."),
+        503: Shape(Health, "Redis or the object storage cannot be reached: see checks."),
+    },
+)
+def ready() -> Response:
+    checks = {"redis": _redis(), "storage": _storage()}
+    well = set(checks.values()) == {"ok"}
+    health = Health(status="ok" if well else "unavailable", version=version(), checks=checks)
+    return json_answer(health, 200 if well else 503, Cache_Control="no-store")
+
+
+def _redis() -> str:
+    try:
+        services().redis.ping()
+    except redis.RedisError as error:
+        log.warning("not ready: redis: %s", type(error).__name__)
+        return "unavailable"
+    return "ok"
+
+
+def _storage() -> str:
+    try:
+        services().storage.ready()
+    except (StorageUnavailable, FileNotFoundError) as error:
+        log.warning("not ready: storage: %s", type(error).__name__)
+        return "unavailable"
+    return "ok"

@@ -1,0 +1,65 @@
+"""What the views work with, made once for an application from its settings."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import redis
+from flask import current_app
+
+from service.idempotency import Ledger
+from service.keys import KeyRing
+from tasks.queue import Queue, make_celery
+from tasks.records import DatasetRecord, ModelRecord, UploadRecord
+from tasks.settings import Settings
+from tasks.storage import Storage
+from tasks.store import JobStore, RecordStore, connect
+
+__all__ = ["NAME", "Services", "make_services", "services"]
+
+# Of gunicorn's 64 threads a process: the others stay free for short requests and health checks.
+MAX_WAITING = 48
+
+NAME = "featherweight"
+
+
+@dataclass(frozen=True)
+class Services:
+    """`waiting` counts the requests that hold their thread to wait for something to happen."""
+
+    settings: Settings
+    redis: redis.Redis
+    storage: Storage
+    queue: Queue
+    jobs: JobStore
+    models: RecordStore[ModelRecord]
+    datasets: RecordStore[DatasetRecord]
+    uploads: RecordStore[UploadRecord]
+    keys: KeyRing
+    ledger: Ledger
+    waiting: threading.BoundedSemaphore
+
+
+def make_services(settings: Settings) -> Services:
+    """Nothing is connected to yet."""
+    client = connect(settings)
+    return Services(
+        settings=settings,
+        redis=client,
+        storage=Storage(settings),
+        queue=Queue(make_celery(settings)),
+        jobs=JobStore(client, settings),
+        models=RecordStore(client, "model", ModelRecord),
+        datasets=RecordStore(client, "dataset", DatasetRecord),
+        uploads=RecordStore(client, "upload", UploadRecord),
+        keys=KeyRing(client),
+        ledger=Ledger(client, settings.idempotency_expiry_s),
+        waiting=threading.BoundedSemaphore(MAX_WAITING),
+    )
+
+
+def services() -> Services:
+    """Those of the application that handles the request."""
+    found: Services = current_app.extensions[NAME]
+    return found
