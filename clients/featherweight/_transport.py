@@ -88,12 +88,21 @@ class Session:
         body: Body | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         idempotency_key: str | None = None,
     ) -> httpx.Response:
         """A POST that may be repeated: all its attempts carry the same Idempotency-Key."""
         key = idempotency_key or str(uuid.uuid4())
         sent = {**(headers or {}), "Idempotency-Key": key}
-        return self.request("POST", path, json=json, body=body, params=params, headers=sent)
+        return self.request("POST", path, json=json, body=body, params=params, headers=sent, timeout=timeout)
+
+    def probe(self, path: str) -> httpx.Response:
+        """One GET without a retry, answered whatever its status. Raises ConnectionFailed."""
+        request = self._build("GET", path, None, None, None, None, None)
+        try:
+            return self._http.send(request)
+        except httpx.HTTPError as error:
+            raise connection_error(error, str(request.url)) from error
 
     def delete(self, path: str) -> None:
         self.request("DELETE", path)

@@ -45,14 +45,17 @@ OnProgress = Callable[[int, int], None]
 """Called with the bytes sent so far and the bytes to send, from several threads but never at once."""
 
 PARALLEL_PARTS = 4
-# How often the list of missing parts is fetched anew before giving up, as URLs expire meanwhile.
-_ROUNDS = 4
+# How often the list of missing parts is fetched anew without one of them having arrived. Of rounds
+# that get somewhere there may be any number: the URLs of a large file expire on a slow line.
+_FRUITLESS_ROUNDS = 4
+# Completing reads the whole file on the other side; at this pace, or faster.
+_COMPLETE_BYTES_PER_S = 10_000_000
 
 R = TypeVar("R", bound=Model | Dataset)
 
 
-class _StorageUnreachable(Exception):
-    """Not one connection to the storage could be made."""
+class _StorageUnreachable(ConnectionFailed):
+    """A connection to the storage could not even be made."""
 
 
 class Uploader:
@@ -82,7 +85,7 @@ class Uploader:
             resource_id = self._sent_in_parts(upload, file, tally)
         except _StorageUnreachable as error:
             log.warning("%s; sending %s through the API instead", error, file.path.name)
-            self._state.forget(kind, file)
+            self._give_up(upload, file)
             return self._sent_through_api(kind, type_, file, tally)
         return self._session.get(f"/v1/{kind}s/{resource_id}", type_)
 
@@ -108,27 +111,30 @@ class Uploader:
     def _fetched(self, upload_id: str) -> Upload:
         return self._session.get(f"/v1/uploads/{upload_id}", Upload)
 
+    def _give_up(self, upload: Upload, file: SourceFile) -> None:
+        self._state.forget(upload.kind, file)
+        with suppress(APIError, ConnectionFailed):  # it expires by itself
+            self._session.delete(f"/v1/uploads/{upload.id}")
+
     def _sent_in_parts(self, upload: Upload, file: SourceFile, tally: _Tally) -> str:
         """The id of what the upload became."""
-        for attempt in range(_ROUNDS):
-            last = attempt == _ROUNDS - 1
+        fruitless = 0
+        while True:
             tally.arrived({part.number: part.size for part in upload.received})
             try:
                 self._put_all(upload.parts, file, tally)
                 return self._completed(upload, file)
-            except (StorageError, ConnectionFailed) as error:
-                if last or (isinstance(error, StorageError) and error.status not in (403, 404, 408, 429)):
+            except (StorageError, ConnectionFailed, Conflict) as error:
+                if fruitless >= _FRUITLESS_ROUNDS or not _is_mended_by_asking(error, tally):
                     raise
                 log.info("%s; asking which parts are missing", error)
-            except Conflict as error:
-                if last or error.code != "upload_incomplete":
-                    raise
+            before = len(upload.received)
             upload = self._fetched(upload.id)
-        raise AssertionError("the last round returns or raises")
+            fruitless = fruitless + 1 if len(upload.received) <= before else 0
 
     def _completed(self, upload: Upload, file: SourceFile) -> str:
         try:
-            response = self._session.post(f"/v1/uploads/{upload.id}/complete")
+            response = self._session.post(f"/v1/uploads/{upload.id}/complete", timeout=_patience(upload.size))
         except Conflict as error:
             if error.code != "upload_completed":
                 raise
@@ -141,19 +147,21 @@ class Uploader:
         return _resource_id(response)
 
     def _put_all(self, parts: list[UploadPart], file: SourceFile, tally: _Tally) -> None:
+        """Send `parts`. After a failure no further part is begun, but those on their way arrive."""
         stop = threading.Event()
         with ThreadPoolExecutor(PARALLEL_PARTS, thread_name_prefix="featherweight-upload") as pool:
             running = [pool.submit(self._put, part, file, tally, stop) for part in parts]
             try:
-                ended, _ = wait(running, return_when=FIRST_EXCEPTION)
+                wait(running, return_when=FIRST_EXCEPTION)
+            except BaseException:
+                stop.set()  # Ctrl-C: nobody waits for the parts on their way
+                raise
             finally:
-                # On the first failure, and on Ctrl-C, the other parts stop at their next chunk.
-                stop.set()
                 for future in running:
                     future.cancel()
-            failed = [error for future in ended if (error := future.exception())]
-        if failed:
-            raise failed[0]
+        for future in running:
+            if not future.cancelled():
+                future.result()
 
     def _put(self, part: UploadPart, file: SourceFile, tally: _Tally, stop: threading.Event) -> None:
         attempt = 0
@@ -161,9 +169,7 @@ class Uploader:
             try:
                 answer = self._storage.put(part.url, _counted(part, file, tally, stop), part.size)
             except httpx.TransportError as error:
-                failure: Exception = connection_error(error, part.url)
-                if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not tally.any_arrived:
-                    failure = _StorageUnreachable(str(failure))
+                failure: ConnectionFailed | StorageError = _broken(error, part.url)
             else:
                 if answer.is_success:
                     tally.arrived({part.number: part.size})
@@ -172,9 +178,8 @@ class Uploader:
                 if answer.status_code < 500:
                     raise failure
             tally.restarted(part.number)
-            limit = 1 if isinstance(failure, _StorageUnreachable) else self._session.policy.max_retries
             pause = self._session.policy.pause(attempt)
-            if pause is None or attempt >= limit or stop.is_set():
+            if pause is None or stop.is_set() or (attempt > 0 and _is_out_of_reach(failure, tally)):
                 raise failure
             self._session.clock.sleep(pause)
             attempt += 1
@@ -191,6 +196,7 @@ class Uploader:
             params={"filename": file.path.name, "sha256": file.sha256},
             body=body,
             headers={"Content-Length": str(file.size), "Content-Type": "application/octet-stream"},
+            timeout=_patience(file.size),
         )
         return decode(response, type_)
 
@@ -264,7 +270,7 @@ class _Tally:
 def _counted(part: UploadPart, file: SourceFile, tally: _Tally, stop: threading.Event) -> Iterator[bytes]:
     for chunk in file.slice(part.offset, part.size):
         if stop.is_set():
-            raise httpx.WriteError("another part failed")
+            raise httpx.WriteError("the upload was stopped")
         yield chunk
         tally.sent(part.number, len(chunk))
 
@@ -276,6 +282,32 @@ def _resource_id(response: httpx.Response) -> str:
     if not isinstance(answer.get(name), str):
         raise UnexpectedResponse(f"{response.url} completed the upload and named nothing made of it")
     return str(answer[name])
+
+
+def _broken(error: httpx.TransportError, url: str) -> ConnectionFailed:
+    failure = connection_error(error, url)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return _StorageUnreachable(str(failure), url=failure.url)
+    return failure
+
+
+def _is_out_of_reach(failure: Exception, tally: _Tally) -> bool:
+    """Not one connection to the storage could be made so far."""
+    return isinstance(failure, _StorageUnreachable) and not tally.any_arrived
+
+
+def _is_mended_by_asking(error: Exception, tally: _Tally) -> bool:
+    """Fresh URLs for what is missing may help: they had expired, or a part was lost."""
+    if isinstance(error, Conflict):
+        return error.code == "upload_incomplete"
+    if isinstance(error, StorageError):
+        return error.status in (403, 404, 408, 429)
+    return not _is_out_of_reach(error, tally)
+
+
+def _patience(size: int) -> float:
+    """Seconds to wait for an answer that comes when all `size` bytes have been read once more."""
+    return 60.0 + size / _COMPLETE_BYTES_PER_S
 
 
 def _refusal(answer: httpx.Response) -> StorageError:

@@ -20,7 +20,7 @@ from featherweight._downloads import Downloader
 from featherweight._jobs import Jobs
 from featherweight._retry import Clock, RetryPolicy
 from featherweight._stored import StoredFiles
-from featherweight._transport import DEFAULT_TIMEOUT, Session, Storage
+from featherweight._transport import DEFAULT_TIMEOUT, Session, Storage, decode
 from featherweight._uploads import OnProgress, Uploader
 from featherweight.errors import ConfigurationError
 from featherweight.handle import JobHandle
@@ -135,8 +135,8 @@ class Client:
         return self._session.get("/v1/techniques", Page[Technique]).data
 
     def health(self) -> Health:
-        """Whether the service is ready. Raises ServiceUnavailable when it is not."""
-        return self._session.get("/readyz", Health)
+        """Whether the service can do its work, and if not, what is missing. Asked once: no retries."""
+        return decode(self._session.probe("/readyz"), Health)
 
     def _model_id(self, model: str | os.PathLike[str] | Model, on_upload: OnProgress | None) -> str:
         if isinstance(model, Model):

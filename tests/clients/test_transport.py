@@ -147,9 +147,9 @@ def test_401_without_a_key_says_where_the_key_is_looked_for(service: FakeService
 def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, service: FakeService) -> None:
     monkeypatch.setenv("FEATHERWEIGHT_URL", "http://api.test/prefix/")
     monkeypatch.setenv("FEATHERWEIGHT_API_KEY", "fw_other")
-    service.script("GET", "/prefix/readyz", problem_answer("not_found"))
     with Client(transport=httpx.MockTransport(service.handle)) as client, pytest.raises(errors.NotFound):
-        client.health()
+        client.techniques()
+    assert service.requests[0].url.path == "/prefix/v1/techniques"
     assert service.requests[0].headers["Authorization"] == "Bearer fw_other"
 
 
@@ -178,3 +178,12 @@ def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> Non
 def test_retry_after_as_a_date() -> None:
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert (retry_after("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
+
+
+def test_health_is_told_whatever_it_is(service: FakeService, client: Client) -> None:
+    assert client.health().checks == {"redis": "ok"}
+    body = {"status": "unavailable", "version": "9", "checks": {"redis": "unavailable"}}
+    service.script("GET", "/readyz", httpx.Response(503, json=body), httpx.Response(502, text="<html>"))
+    assert client.health().status == "unavailable"
+    with pytest.raises(errors.UnexpectedResponse):
+        client.health()

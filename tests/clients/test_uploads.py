@@ -53,6 +53,31 @@ def test_expired_url_is_replaced_by_a_fresh_one(
     assert service.bodies["mdl_0"] == model_file.read_bytes()
 
 
+def test_urls_may_expire_any_number_of_times_while_parts_arrive(
+    service: FakeService, client: Client, model_file: Path
+) -> None:
+    service.part_size = 100  # 44 parts, of which each round lets four through
+    rounds = 0
+
+    def expired(request: httpx.Request) -> httpx.Response:
+        nonlocal rounds
+        rounds += 1
+        return httpx.Response(403)
+
+    for number in range(5, 45, 4):
+        service.script("PUT", f"/upl_0/{number}", expired)
+    client.models.upload(model_file)
+    assert rounds == 10
+    assert service.bodies["mdl_0"] == model_file.read_bytes()
+
+
+def test_urls_that_never_work_are_given_up(service: FakeService, client: Client, model_file: Path) -> None:
+    service.script("PUT", "/upl_0/3", *[httpx.Response(403) for _ in range(99)])
+    with pytest.raises(errors.StorageError):
+        client.models.upload(model_file)
+    assert len(_puts(service)) < 20
+
+
 def test_parts_that_arrived_are_not_sent_again(
     service: FakeService, client: Client, model_file: Path
 ) -> None:
