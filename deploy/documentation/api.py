@@ -11,19 +11,28 @@ __all__ = ["page", "render"]
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 
+_PROBLEM = "application/problem+json"
+_INTRODUCTION = [
+    "`GET /openapi.json` of a running service is this page for programs. Requests carry an API key as",
+    "`Authorization: Bearer fw_…`; errors are [problems](problems.md).",
+    "",
+]
+
 Object = Mapping[str, Any]
 
 
 def page() -> str:
-    from service.openapi import document
+    from service import create_app
+    from service.openapi import describe
+    from tasks.settings import Settings
 
-    return render(document())
+    return render(describe(create_app(Settings())))
 
 
 def render(document: Object) -> str:
     """Markdown of an OpenAPI 3.1 document: its operations by tag, then its schemas."""
     info = document["info"]
-    lines = [f"# {info['title']} {info['version']}", "", info.get("description", "").strip(), ""]
+    lines = [f"# {info['title']} {info['version']}", "", info.get("summary", ""), "", *_INTRODUCTION]
     for tag, operations in _by_tag(document).items():
         lines += [f"## {tag.capitalize()}", ""]
         for method, path, operation in operations:
@@ -55,11 +64,13 @@ def _operation(method: str, path: str, operation: Object) -> Iterator[str]:
     if parameters := [_parameter(each) for each in operation["parameters"] if "name" in each]:
         yield from ["| Parameter | In | Type | |", "| --- | --- | --- | --- |", *parameters, ""]
     if body := operation.get("requestBody"):
-        yield f"Body: {_content(body)}"
+        yield " ".join(filter(None, [f"Body: {_content(body)}", body.get("description")]))
         yield ""
     yield from ["| Status | Answer | |", "| --- | --- | --- |"]
     for status, answer in operation["responses"].items():
-        yield f"| {status} | {_content(answer)} | {_cell(answer.get('description', ''))} |"
+        problem = answer.get("content", {}).get(_PROBLEM)
+        text = _codes(problem) if problem else _cell(answer.get("description", ""))
+        yield f"| {status} | {'problem' if problem else _content(answer)} | {text} |"
     yield ""
 
 
@@ -69,13 +80,17 @@ def _parameter(parameter: Object) -> str:
     return f"| `{parameter['name']}`{needed} | {parameter['in']} | {kind} | {text} |"
 
 
+def _codes(problem: Object) -> str:
+    return ", ".join(f"`{code}`" for code in problem.get("examples", {}))
+
+
 def _content(holder: Object) -> str:
-    if "$ref" in holder:
-        return _type(holder)
     kinds = holder.get("content", {})
-    return ", ".join(
-        f"`{media_type}` {_type(kind.get('schema', {}))}".strip() for media_type, kind in kinds.items()
-    )
+    return ", ".join(f"`{kind}` {_shape(shape.get('schema', {}))}".strip() for kind, shape in kinds.items())
+
+
+def _shape(schema: Object) -> str:
+    return _type(schema) if schema else ""
 
 
 def _schema(name: str, schema: Object) -> Iterator[str]:
