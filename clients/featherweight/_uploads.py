@@ -172,6 +172,7 @@ class Uploader:
                 failure: ConnectionFailed | StorageError = _broken(error, part.url)
             else:
                 if answer.is_success:
+                    tally.storage_reached = True
                     tally.arrived({part.number: part.size})
                     return
                 failure = _refusal(answer)
@@ -244,10 +245,9 @@ class _Tally:
         self._report = on_progress
         self._parts: dict[int, int] = {}
         self._lock = threading.Lock()
-        self.any_arrived = False
+        self.storage_reached = False
 
     def arrived(self, sizes: dict[int, int]) -> None:
-        self.any_arrived = self.any_arrived or bool(sizes)
         with self._lock:
             self._parts.update(sizes)
             self._tell()
@@ -293,7 +293,7 @@ def _broken(error: httpx.TransportError, url: str) -> ConnectionFailed:
 
 def _is_out_of_reach(failure: Exception, tally: _Tally) -> bool:
     """Not one connection to the storage could be made so far."""
-    return isinstance(failure, _StorageUnreachable) and not tally.any_arrived
+    return isinstance(failure, _StorageUnreachable) and not tally.storage_reached
 
 
 def _is_mended_by_asking(error: Exception, tally: _Tally) -> bool:

@@ -201,6 +201,21 @@ def test_storage_out_of_reach_is_gone_round_through_the_api(
     assert "sending model.keras through the API instead" in caplog.text
 
 
+def test_way_round_is_taken_when_the_storage_is_out_of_reach_only_at_the_resume(
+    service: FakeService, model_file: Path
+) -> None:
+    service.script("PUT", "/upl_0/5", httpx.Response(400))
+    with service.client() as client, pytest.raises(errors.StorageError):
+        client.models.upload(model_file)
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with service.client(storage_transport=httpx.MockTransport(refuse)) as client:
+        client.models.upload(model_file)
+    assert service.bodies["mdl_0"] == model_file.read_bytes()
+
+
 def test_streamed_upload_is_sent_again_from_its_beginning(service: FakeService, model_file: Path) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectTimeout("unreachable", request=request)

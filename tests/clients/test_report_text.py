@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from featherweight.cli.report_text import report_text
+from featherweight.report import Report
+from tests.clients.sample_report import REPORT
+
+
+def test_report_is_a_table_of_files_and_one_of_layers() -> None:
+    text = report_text(Report.model_validate(REPORT))
+    lines = text.splitlines()
+    assert lines[0] == "verdict: smaller   (12.5 s, seed 7)"
+    output = next(line for line in lines if line.startswith("output"))
+    expected = "output    model.tflite (full_int8)   12,000   7,000   12.86x    97.10%"
+    assert output.startswith(expected)
+    assert "96.10% to 98.10% (n=1000)" in output
+    assert output.endswith("0.100   0.200")
+    assert "nothing to prune" in text
+    assert "samples: 5000 (3600 train, 400 validation, 200 calibration, 1000 test from the split)" in lines
+    assert "inferred: loss = mean_squared_error (compiled_model)" in lines
+    assert lines[-1] == "warning: Only a few samples (layer conv2d) [few_samples]"
+
+
+def test_report_without_data_has_dashes_where_nothing_was_measured() -> None:
+    bare = {**REPORT, "data": None, "baseline": None, "warnings": [], "inferred": [], "layers": []}
+    bare["outputs"] = [{**REPORT["outputs"][0], "accuracy": None, "latency": None}]
+    bare["original"] = {**REPORT["original"], "accuracy": None}
+    lines = report_text(Report.model_validate(bare)).splitlines()
+    assert lines[-1].split()[-4:] == ["-", "-", "-", "-"]
+
+
+def test_mean_error_is_shown_as_a_number() -> None:
+    error = {**REPORT["original"]["accuracy"], "metric": "mean_squared_error", "method": "bootstrap"}
+    report = {**REPORT, "original": {**REPORT["original"], "accuracy": error}}
+    text = report_text(Report.model_validate(report))
+    assert "0.975" in text
+    assert "mean_squared_error" in text
