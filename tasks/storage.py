@@ -168,24 +168,25 @@ class Storage:
         """
         counted = _Counted(chunks, max_bytes)
         parts = _in_parts(counted, self._settings.upload_part_bytes)
-        first = next(parts, b"")
-        if len(first) < self._settings.upload_part_bytes:
-            self.put_bytes(key, first, media_type=media_type)
+        # In a list, so that whoever sends it can let go of it before the next part is gathered.
+        first = [next(parts, b"")]
+        if len(first[0]) < self._settings.upload_part_bytes:
+            self.put_bytes(key, first[0], media_type=media_type)
         else:
             self._put_parts(first, parts, key, media_type)
         return counted.size, counted.sha256.hexdigest()
 
-    def _put_parts(self, first: bytes, rest: Iterator[bytes], key: str, media_type: str) -> None:
+    def _put_parts(self, first: list[bytes], rest: Iterator[bytes], key: str, media_type: str) -> None:
         upload_id = self.create_multipart(key, media_type=media_type)
         try:
-            received = [self._put_part(key, upload_id, 1, first)]
-            del first
-            for number, part in enumerate(rest, start=2):
-                received.append(self._put_part(key, upload_id, number, part))
+            received = [self._put_part(key, upload_id, 1, first.pop())]
+            for part in rest:
+                received.append(self._put_part(key, upload_id, len(received) + 1, part))
+                del part
             self.complete_multipart(key, upload_id, received)
         except BaseException:
             # Whatever happened, it is not worth hiding behind a storage that is also away.
-            with suppress(StorageUnavailable, FileNotFoundError):
+            with suppress(StorageUnavailable):
                 self.abort_multipart(key, upload_id)
             raise
 
@@ -242,8 +243,8 @@ class Storage:
             )
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Forget the parts; FileNotFoundError for an upload that ended."""
-        with _translated(key):
+        """Forget the parts; nothing happens when the upload has ended."""
+        with suppress(FileNotFoundError), _translated(key):
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
 
     # About objects
@@ -344,14 +345,22 @@ class _Counted:
 
 def _in_parts(chunks: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
     """The same bytes cut into parts of `part_bytes`, the last one shorter."""
-    part = bytearray()
+    gathered: list[bytes | memoryview] = []
+    size = 0
     for chunk in chunks:
-        part += chunk
-        while len(part) >= part_bytes:
-            yield bytes(memoryview(part)[:part_bytes])
-            del part[:part_bytes]
-    if part:
-        yield bytes(part)
+        rest = memoryview(chunk)
+        while size + len(rest) >= part_bytes:
+            taken = part_bytes - size
+            gathered.append(rest[:taken])
+            rest = rest[taken:]
+            part, gathered, size = b"".join(gathered), [], 0
+            yield part
+            del part
+        if rest:
+            gathered.append(rest)
+            size += len(rest)
+    if gathered:
+        yield b"".join(gathered)
 
 
 @contextmanager
