@@ -21,6 +21,8 @@ __all__ = ["Refused", "Watch"]
 
 _TICK_S = 0.2
 _GRACE_S = 2.0
+# The fork server may still be importing, which is no running time of the job.
+_BIRTH_S = 300.0
 # A process that is being killed may take a while to give back its memory.
 _DEATH_S = 30.0
 _READ_BYTES = 64 * 1024
@@ -35,7 +37,7 @@ class Refused(Exception):
 
 
 class Watch:
-    """`max_run_s` counts from now. `memory_bytes` bounds the resident memory; 0 is no limit."""
+    """`max_run_s` counts from the runner's birth; `memory_bytes` is of resident memory, 0 is no limit."""
 
     def __init__(
         self, child: Child, relay: Relay, log: JobLog, lease: Lease, *, max_run_s: int, memory_bytes: int
@@ -46,7 +48,8 @@ class Watch:
         self._lease = lease
         self._max_run_s = max_run_s
         self._memory_bytes = memory_bytes
-        self._deadline = time.monotonic() + max_run_s
+        self._born_by = time.monotonic() + _BIRTH_S
+        self._deadline: float | None = None
         self._stopped_by: Refused | Interrupted | None = None
         self._stopped_at = 0.0
         self._killed = False
@@ -73,6 +76,8 @@ class Watch:
         """False when there will be nothing more."""
         if fd == self._child.status:
             self._child.hear()
+            if self._deadline is None:
+                self._deadline = time.monotonic() + self._max_run_s
             return True
         with suppress(BlockingIOError):
             data = os.read(fd, _READ_BYTES)
@@ -100,6 +105,9 @@ class Watch:
                 self._stopped_at = time.monotonic()
                 self._child.signal(signal.SIGTERM)
             return
+        if self._child.pid is None:
+            # Not born yet; once its pipes are closed the fork server kills it at birth.
+            raise self._stopped_by
         waited = time.monotonic() - self._stopped_at
         if waited > self._grace_s and not self._killed:
             self._killed = True
@@ -118,6 +126,10 @@ class Watch:
         interruption = self._lease.interruption
         if interruption is not None:
             return Interrupted(interruption)
+        if self._deadline is None:
+            if time.monotonic() > self._born_by:
+                raise RunnerLost("the fork server does not answer")
+            return None
         if time.monotonic() > self._deadline:
             return Refused(time_limit(self._max_run_s))
         if self._memory_bytes and self._resident_bytes() > self._memory_bytes:

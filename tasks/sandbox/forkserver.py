@@ -94,7 +94,9 @@ class ForkServer:
             if pid == 0:
                 _become_runner(Path(request["run"]), Limits(**request["limits"]), server, events, output)
             self._status_of[pid] = status
-            _say(status, {"pid": pid})
+            if not _say(status, {"pid": pid}):
+                # The worker has given the job up while we were still importing.
+                _signal_group(pid, signal.SIGKILL)
         finally:
             os.close(events)
             os.close(output)
@@ -136,10 +138,13 @@ def _signal_group(pid: int, number: int) -> None:
             os.kill(pid, number)
 
 
-def _say(status: int, value: Mapping[str, Any]) -> None:
-    # The worker may have stopped listening.
-    with suppress(BrokenPipeError):
+def _say(status: int, value: Mapping[str, Any]) -> bool:
+    """False when the worker does not listen any more."""
+    try:
         os.write(status, json.dumps(value).encode() + b"\n")
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _become_runner(scratch: Path, limits: Limits, server: int, events: int, output: int) -> NoReturn:
