@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks import keys
+from tasks.sandbox.children import Runners
 from tests.tasks.conftest import MODEL, PROJECT, Bench, eventually, is_alive, pids
 
 
@@ -158,6 +161,31 @@ def test_cancelled_job_is_dead_within_five_seconds(bench: Bench, misbehaviour: s
     eventually(lambda: not any(map(is_alive, running)), timeout_s=2)
 
 
+def test_time_the_fork_server_takes_to_start_is_not_the_jobs(bench: Bench) -> None:
+    bench.runners = Runners("tests.misbehaving.slow_to_warm:warm", bench.settings.scratch_dir / ".home")
+    try:
+        assert bench.run("slow_to_warm", max_run_s=1).state == "succeeded"
+    finally:
+        bench.runners.stop()
+
+
+def test_job_cancelled_before_its_runner_was_born_never_runs(bench: Bench) -> None:
+    bench.runners = Runners("tests.misbehaving.slow_to_warm:warm", bench.settings.scratch_dir / ".home")
+    job = bench.submit()
+    thread = threading.Thread(target=bench.supervisor("slow_to_warm").run, args=(job.id,))
+    thread.start()
+    try:
+        eventually(lambda: bench.store.get(PROJECT, job.id).state == "running")
+        bench.store.request_cancel(PROJECT, job.id)
+        thread.join(10)
+        assert bench.store.get(PROJECT, job.id).state == "cancelled"
+        # The server serves again, after it has dealt with the one that nobody wants.
+        assert bench.run("behaves").state == "succeeded"
+        assert not (bench.settings.scratch_dir / "ran").exists()
+    finally:
+        bench.runners.stop()
+
+
 def test_stopping_worker_gives_its_job_back_and_announces_it(bench: Bench) -> None:
     job = bench.submit()
     supervisor = bench.supervisor("sleeps_forever")
@@ -213,9 +241,6 @@ def test_killed_fork_server_is_replaced_and_the_job_given_back(bench: Bench) -> 
     (pid,) = eventually(lambda: pids(bench.store, job))
     server = bench.runners.server_pid
     assert server is not None
-    import os
-    import signal
-
     os.kill(server, signal.SIGKILL)
     thread.join(10)
     eventually(lambda: not is_alive(pid), timeout_s=2)
