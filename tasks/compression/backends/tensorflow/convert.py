@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.compression.backends.tensorflow._framework import lite
+from tasks.compression.backends.tensorflow._framework import lite, tf
 from tasks.compression.errors import CompressionError
 
 __all__ = ["to_tflite", "write_keras"]
@@ -24,10 +24,10 @@ def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> byt
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        converter = lite.TFLiteConverter.from_keras_model(model)
-        if configure is not None:
-            configure(converter)
         try:
+            converter = _converter(model)
+            if configure is not None:
+                configure(converter)
             return bytes(converter.convert())
         # The converter raises its own ConverterError, ValueError, RuntimeError and more.
         except Exception as error:
@@ -36,6 +36,22 @@ def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> byt
                 f"TensorFlow's converter refused the model: {_first_line(error)}",
                 hint="leave out the output tflite, or replace the layer it names",
             ) from error
+
+
+def _converter(model: Any) -> Any:
+    """What from_keras_model makes, the same names in the signature, in half the time: that one traces every
+    layer on its own to save the model in full."""
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in model.inputs]
+
+    def serve(*inputs: Any) -> dict[str, Any]:
+        outputs = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
+        values = [outputs] if len(model.outputs) == 1 else list(outputs)
+        return dict(zip(model.output_names, values, strict=True))
+
+    module = tf.Module()
+    module.variables_used = model.variables
+    module.serve = tf.function(serve, input_signature=specs, autograph=False)
+    return lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
 
 
 def write_keras(model: Any, path: Path) -> None:

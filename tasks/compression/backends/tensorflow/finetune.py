@@ -24,6 +24,7 @@ from tasks.compression.backends.tensorflow.masks import (
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.predict import predict
 from tasks.compression.backends.tensorflow.prune import kept_weights
+from tasks.compression.backends.tensorflow.training import prepare_training
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
 from tasks.compression.evaluate import metric_values
@@ -78,6 +79,8 @@ def _fit(model: Any, step: Finetune, objective: Objective, context: Context) -> 
         model.compile(
             _optimizer(step), loss, [_metric(name, objective) for name in objective.metrics], **grouping
         )
+        first = data.train[:1]
+        prepare_training(model, data.x[first], objective.labels[first])
         watch = _Watch(step, objective, loss, per_epoch, context)
         callbacks = [sparsity.UpdatePruningStep(), watch]
         model.fit(batches, epochs=step.epochs, steps_per_epoch=per_epoch, verbose=0, callbacks=callbacks)
