@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.compression import CompressionError
+from tasks.compression.npz import read_arrays
+
+KEYS = frozenset({"x", "y"})
+
+
+def refused(path: Path, **options: int) -> str:
+    with pytest.raises(CompressionError) as caught:
+        read_arrays(path, KEYS, **options)
+    return caught.value.code
+
+
+def write_member(path: Path, content: bytes, name: str = "x.npy") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return path
+
+
+def header_of(shape: str, descr: str = "<f4") -> bytes:
+    stream = io.BytesIO()
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+    padded = text + " " * (63 - (len(text) + 10) % 64) + "\n"
+    stream.write(b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "float32", ">f4", ">i2"])
+def test_arrays_come_back_as_they_were_written(tmp_path: Path, dtype: str) -> None:
+    x = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    np.savez_compressed(tmp_path / "d.npz", x=x, y=np.asfortranarray(x[0]), other=np.zeros(3))
+    arrays = read_arrays(tmp_path / "d.npz", KEYS)
+    assert set(arrays) == {"x", "y"}
+    assert (arrays["x"] == x).all()
+    assert (arrays["y"] == x[0]).all()
+    assert arrays["x"].dtype == x.dtype.newbyteorder("=")
+
+
+def test_objects_are_never_unpickled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert refused(tmp_path / "d.npz") == "pickled_array"
+
+
+@pytest.mark.parametrize("dtype", ["U3", "S2", "complex64", "datetime64[s]", [("a", "f4")]])
+def test_types_that_are_no_numbers_are_refused(tmp_path: Path, dtype: object) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros(3, dtype=dtype))  # type: ignore[call-overload]
+    assert refused(tmp_path / "d.npz") == "dtype_not_allowed"
+
+
+def test_array_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "d.npz", x=np.zeros(1_000_000, np.float32))
+    assert refused(tmp_path / "d.npz", max_bytes=1_000_000) == "array_too_large"
+
+
+def test_header_that_promises_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    assert refused(write_member(tmp_path / "d.npz", header_of(f"({2**40},)") + b"\0" * 64)) == "bad_data"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x93NUMPY", b"not an array at all", header_of("(1,)")[:40], header_of("(1,)", "<q9")],
+)
+def test_members_that_are_no_arrays_are_refused(tmp_path: Path, content: bytes) -> None:
+    assert refused(write_member(tmp_path / "d.npz", content)) == "bad_data"
+
+
+def test_truncated_archive_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros(1000))
+    content = (tmp_path / "d.npz").read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 4):
+        (tmp_path / "cut.npz").write_bytes(content[:length])
+        assert refused(tmp_path / "cut.npz") == "bad_data"
+
+
+def test_array_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header_of("(1,)") + b"\0" * 4)
+        archive.writestr("x", header_of("(1,)") + b"\0" * 4)
+    assert refused(path) == "bad_data"

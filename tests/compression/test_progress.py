@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from featherweight.events import Event, ProgressEvent, StageEvent, WarningEvent
+from tasks.compression.progress import Progress
+from tasks.compression.remarks import remark
+
+
+class FakeClock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_fraction_never_falls_and_ends_at_one() -> None:
+    said: list[Event] = []
+    clock = FakeClock()
+    progress = Progress(said.append, [("load", 1), ("train", 3)], clock)
+    progress.begin()
+    progress.begin()
+    for step in range(1, 101):
+        clock.now += 0.05
+        progress.advance(step, 100, {"loss": 1.0})
+    progress.finish()
+    fractions = [event.fraction for event in said if isinstance(event, ProgressEvent)]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert [event.stage for event in said if isinstance(event, StageEvent)] == ["load", "train"]
+
+
+def test_at_most_four_reports_a_second() -> None:
+    said: list[Event] = []
+    clock = FakeClock()
+    progress = Progress(said.append, [("train", 1)], clock)
+    progress.begin()
+    said.clear()
+    for step in range(1, 1000):
+        clock.now += 0.001
+        progress.advance(step, 1000)
+    assert 3 <= len(said) <= 4
+    last = said[-1]
+    assert isinstance(last, ProgressEvent)
+    assert last.eta_s is not None
+
+
+def test_same_warning_is_said_once() -> None:
+    said: list[Event] = []
+    progress = Progress(said.append, [("load", 1)])
+    for _ in range(2):
+        progress.warn(remark("calibration_small", count=3, wanted=100))
+    assert len([event for event in said if isinstance(event, WarningEvent)]) == 1
+    assert progress.warnings[0].code == "calibration_small"
