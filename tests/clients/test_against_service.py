@@ -274,7 +274,9 @@ def test_report_and_artifacts_before_the_end(client: Client, model_file: Path, t
     with pytest.raises(errors.Conflict) as raised:
         client.jobs.report(job.id)
     assert raised.value.code == "job_not_done"
-    assert client.jobs.download(job.id, tmp_path / "out") == []
+    assert client.jobs.artifacts(job.id) == []
+    with pytest.raises(errors.Conflict):
+        client.jobs.download(job.id, tmp_path / "out")
     assert isinstance(client.jobs.logs(job.id), str)
 
 
