@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import redis
 from hypothesis import HealthCheck, strategies
 from hypothesis import settings as effort
@@ -210,6 +211,7 @@ EFFORT = effort(
 )
 
 
+@pytest.mark.slow
 def test_no_order_of_calls_reaches_an_illegal_state(redis_client: redis.Redis, settings: Settings) -> None:
     StoreMachine.client, StoreMachine.options = redis_client, settings
     run_state_machine_as_test(StoreMachine, settings=EFFORT)  # type: ignore[no-untyped-call]
