@@ -81,6 +81,7 @@ CODES: dict[str, Code] = {
     "output_refused": Code(422, "A file the job made was refused"),
     "runner_crashed": Code(500, "The process that ran the job crashed"),
     "worker_lost": Code(503, "The worker that ran the job was lost", True),
+    "worker_stopped": Code(503, "The worker that ran the job was shut down", True),
     "too_many_attempts": Code(503, "Every attempt at the job was lost"),
     "queue_timeout": Code(503, "The job waited longer than it may", True),
 }
