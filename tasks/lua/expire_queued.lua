@@ -2,8 +2,8 @@
 local expired = {}
 for _, id in ipairs(due('fw:deadlines', ARGV[1])) do
   local job = load(id)
-  if not job then
-    leave_everything(id)
+  if not job or job.state ~= 'queued' then
+    redis.call('ZREM', 'fw:deadlines', id)
   else
     move(id, job, 'expired')
     redis.call('HSET', record_key(id), 'error', ARGV[2])
