@@ -30,9 +30,8 @@ def main() -> None:
         directory, port=options.port, workers=options.workers, redis_url=os.environ.get("REDIS_URL")
     )
     with stack:
-        samples = _samples(directory / "samples")
-        say(welcome(stack, samples))
         with suppress(KeyboardInterrupt):  # Ctrl-C is how this ends when all is well
+            say(welcome(stack, _samples(directory / "samples")))
             _watch(stack)
         say("\nStopping ...")
     say("Everything has ended; the data stays in " + str(_short(directory)))
