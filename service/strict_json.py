@@ -15,9 +15,8 @@ __all__ = ["MAX_DEPTH", "BadJSON", "loads"]
 
 MAX_DEPTH = 64
 
-# Possessive, so that no input makes them go back.
-_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
+# One pass, whatever the input: possessive, and a string that is never closed reaches to the end.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -50,8 +49,11 @@ def loads(data: bytes) -> Any:
 def _check_depth(text: str) -> None:
     """Before parsing, since the parser itself is recursive."""
     depth = 0
-    for bracket in _BRACKET.finditer(_STRING.sub("", text)):
-        depth += 1 if bracket[0] in "[{" else -1
+    for token in _STRING_OR_BRACKET.finditer(text):
+        first = text[token.start()]
+        if first == '"':
+            continue
+        depth += 1 if first in "[{" else -1
         if depth > MAX_DEPTH:
             raise BadJSON(f"nested deeper than {MAX_DEPTH} levels")
 
