@@ -57,6 +57,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings()
     requestlog.configure_logging(settings.log_level)
     app = Flask(__name__, static_folder=None)
+    # One address for each thing: another spelling is unknown, not redirected.
+    app.url_map.merge_slashes = False
     app.extensions[NAME] = make_services(settings)
     # The order matters: every request gets its id before anything can refuse it.
     requestlog.init_app(app)

@@ -19,7 +19,6 @@ import redis
 from flask import Flask, Response, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import RequestRedirect
 
 from featherweight.problem import CODES, MEDIA_TYPE, FieldError, field_errors, problem
 from tasks.storage import StorageUnavailable
@@ -139,9 +138,7 @@ def _redis_error(error: redis.RedisError) -> Response:
     return render(ProblemError("queue_unavailable", "the job store does not answer"))
 
 
-def _http_exception(error: HTTPException) -> Any:
-    if isinstance(error, RequestRedirect):
-        return error
+def _http_exception(error: HTTPException) -> Response:
     status = error.code or 500
     code = _STATUS_CODES.get(status, "internal_error" if status >= 500 else "bad_request")
     headers = {}
