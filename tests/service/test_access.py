@@ -1,0 +1,112 @@
+"""Every route needs a key but those listed here, and opens nothing of another project."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from flask import Flask
+from werkzeug.routing import Rule
+
+from featherweight.resources import UploadRequest
+from service.multipart import begin
+from service.services import Services
+from tests.service.helpers import KERAS, PROJECT, Caller, assert_problem, sha256
+
+PUBLIC = {
+    ("GET", "/"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/problems/<code>"),
+}
+
+
+def routes(app: Flask) -> list[tuple[str, Rule]]:
+    return [
+        (method, rule)
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
+
+
+def path_of(rule: Rule, **ids: str) -> str:
+    return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: ids.get(match[1], "unknown"), rule.rule)
+
+
+def test_every_route_but_the_public_ones_needs_a_key(app: Flask) -> None:
+    client = app.test_client()
+    for method, rule in routes(app):
+        if (method, rule.rule) in PUBLIC:
+            continue
+        for headers in ({}, {"Authorization": "Bearer fw_nonsense"}, {"Authorization": "Basic Zm9vOmJhcg=="}):
+            answer = client.open(path_of(rule), method=method, headers=headers)
+            body = assert_problem(answer, "unauthenticated")
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+            assert "fw_nonsense" not in str(body)
+
+
+def test_the_public_routes_need_none(app: Flask) -> None:
+    client = app.test_client()
+    assert {(method, rule.rule) for method, rule in routes(app)} >= PUBLIC
+    for method, path in PUBLIC:
+        assert client.open(path.replace("<code>", "bad_json"), method=method).status_code == 200
+
+
+def test_another_projects_ids_answer_exactly_like_unknown_ones(
+    app: Flask, parts: Services, caller: Caller, stranger: Caller
+) -> None:
+    job_id = caller.job()
+    record = parts.jobs.get(PROJECT, job_id)
+    wanted = UploadRequest(kind="model", filename="m.keras", size=len(KERAS), sha256=sha256(KERAS))
+    upload = begin(parts, PROJECT, "upl_" + "a" * 26, wanted)
+    ids = {
+        "job_id": job_id,
+        "model_id": record.model_id,
+        "dataset_id": record.dataset_id or "",
+        "upload_id": upload.id,
+    }
+    tried = 0
+    for method, rule in routes(app):
+        if rule.arguments and rule.arguments <= ids.keys() | {"name"}:
+            foreign = stranger(method, path_of(rule, **ids))
+            unknown = stranger(
+                method, path_of(rule, **{name: f"{value[:-1]}x" for name, value in ids.items()})
+            )
+            assert_problem(foreign, "not_found")
+            assert_problem(unknown, "not_found")
+            for answer, own in ((foreign, ids), (unknown, None)):
+                assert all(secret not in answer.text for secret in ("acme", "m.keras")), own
+            assert set(foreign.json) == set(unknown.json)
+            tried += 1
+    assert tried >= 14
+    # And all of it is still there.
+    assert caller.get(f"/v1/jobs/{job_id}").json["state"] == "queued"
+    assert caller.get(f"/v1/models/{record.model_id}").status_code == 200
+    assert caller.get(f"/v1/datasets/{record.dataset_id}").status_code == 200
+    assert caller.get(f"/v1/uploads/{upload.id}").json["state"] == "open"
+
+
+def test_lists_hold_nothing_of_another_project(caller: Caller, stranger: Caller) -> None:
+    caller.job()
+    for path in ("/v1/jobs", "/v1/models", "/v1/datasets"):
+        assert len(caller.get(path).json["data"]) == 1
+        assert stranger.get(path).json["data"] == []
+
+
+def test_a_job_cannot_be_made_of_another_projects_files(caller: Caller, stranger: Caller) -> None:
+    body = {
+        "model_id": caller.model(),
+        "dataset_id": caller.dataset(),
+        "spec": {"steps": [{"technique": "prune"}]},
+    }
+    answer = stranger.post("/v1/jobs", json=body)
+    assert_problem(answer, "invalid_request", pointers={"/model_id", "/dataset_id"})
+
+
+@pytest.mark.parametrize("job_id", ["", "..", "a:b", "*", "job_%00", "x" * 3000, "job_\u2603", "%2e%2e%2f"])
+def test_strange_ids_are_unknown_ids(caller: Caller, job_id: str) -> None:
+    for path in (f"/v1/jobs/{job_id}/report", f"/v1/models/{job_id}/", f"/v1/uploads/{job_id}/complete"):
+        answer = caller("POST" if path.endswith("complete") else "GET", path)
+        assert answer.status_code in (404, 405), answer.text
