@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ from deploy.lock import LOCK, closure, parse, subset
 
 TEXT = LOCK.read_text()
 ENTRIES = parse(TEXT)
+VERSIONS = {name: block.split("==")[1].split()[0] for name, block in ENTRIES.items()}
 PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text())
 GROUPS = {
     "client": PYPROJECT["project"]["dependencies"],
@@ -35,10 +37,26 @@ def test_it_names_no_index_and_no_host() -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_it_satisfies_pyproject(group: str) -> None:
-    versions = {name: block.split("==")[1].split()[0] for name, block in ENTRIES.items()}
     for text in GROUPS[group]:
         requirement = Requirement(text)
-        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), text
+        assert requirement.specifier.contains(VERSIONS[canonicalize_name(requirement.name)]), text
+
+
+def test_it_is_complete() -> None:
+    """pip does not look for what is missing: all must be there, in a version that will do."""
+    for name in ENTRIES:
+        for text in importlib.metadata.requires(name) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed = canonicalize_name(requirement.name)
+                assert needed in VERSIONS, f"{name} needs {text}"
+                assert requirement.specifier.contains(VERSIONS[needed], prereleases=True), (
+                    f"{name} needs {text}"
+                )
+
+
+def test_what_is_installed_is_what_it_says() -> None:
+    assert {name: importlib.metadata.version(name) for name in ENTRIES} == VERSIONS
 
 
 def test_the_service_needs_no_framework_and_the_client_hardly_anything() -> None:
