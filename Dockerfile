@@ -63,8 +63,9 @@ COPY clients/featherweight/ featherweight/
 COPY tasks/ tasks/
 USER 10001:10001
 VOLUME ["/scratch"]
-HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python", "-m", "tasks.health"]
+# A worker that died is a container that ended; what remains to be asked is whether it can reach its queue.
+HEALTHCHECK --interval=60s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "from tasks.settings import Settings; from tasks.store import connect; connect(Settings()).ping()"]
 CMD ["celery", "--app=tasks", "worker", "--pool=threads", "--concurrency=1", "--queues=tensorflow", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,15 @@ def loaded_by(code: str) -> set[str]:
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
+
+
+def test_one_module_imports_tensorflow() -> None:
+    statement = re.compile(r"^\s*(?:import|from) tensorflow\b", flags=re.MULTILINE)
+    sources = [
+        path for top in ("clients", "service", "tasks", "deploy") for path in (ROOT / top).rglob("*.py")
+    ]
+    importing = [path.relative_to(ROOT / "tasks") for path in sources if statement.search(path.read_text())]
+    assert [path.as_posix() for path in importing] == ["compression/backends/tensorflow/_framework.py"]
 
 
 def test_every_public_name_of_the_client_exists() -> None:
