@@ -85,6 +85,7 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Quantize,
         handler="tasks.compression.backends.tensorflow.quantize:quantize",
+        check="tasks.compression.backends.tensorflow.quantize:check",
         outputs=("tflite",),
         needs_data="depends",
         title="Post-training quantisation",

@@ -28,7 +28,9 @@ class TensorInfo:
 
 
 class Program:
-    """A loaded file with one interpreter; not for two threads at once. ValueError for a damaged file."""
+    """A loaded file with one interpreter; not for two threads at once.
+
+    ValueError for a damaged file, RuntimeError for one that LiteRT cannot run."""
 
     def __init__(self, content: bytes, *, threads: int = 1) -> None:
         self._content = content
@@ -43,6 +45,17 @@ class Program:
     def single(self) -> bool:
         """One input and one output, so that `predict` has something to say."""
         return len(self._inputs) == 1 and len(self._outputs) == 1
+
+    @property
+    def open_batch(self) -> bool:
+        """Whether the first axis of every input may have any size."""
+        return all(int(item["shape_signature"][0]) == -1 for item in self._inputs if len(item["shape"]))
+
+    def inner_floats(self) -> int:
+        """How many tensors between inputs and outputs are float."""
+        outer = {item["index"] for item in (*self._inputs, *self._outputs)}
+        details = self._interpreter.get_tensor_details()
+        return sum(np.dtype(item["dtype"]).kind == "f" and item["index"] not in outer for item in details)
 
     def tensors(self) -> list[TensorInfo]:
         """Every tensor of the file, inner ones too."""
@@ -72,14 +85,27 @@ class Program:
         self._interpreter.invoke()
 
     def _load(self) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+        self._interpreter = self._made()
+        self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
+        self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+
+    def _made(self) -> Any:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._interpreter: Any = Interpreter(model_content=self._content, num_threads=self._threads)
-            self._interpreter.allocate_tensors()
-        self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
-        self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+            interpreter = Interpreter(model_content=self._content, num_threads=self._threads)
+            try:
+                interpreter.allocate_tensors()
+            except RuntimeError:
+                # XNNPACK refuses some graphs that the reference kernels run.
+                interpreter = Interpreter(
+                    model_content=self._content,
+                    num_threads=self._threads,
+                    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                )
+                interpreter.allocate_tensors()
+        return interpreter
 
     def _predict_in_batches(self, x: Array) -> list[Array]:
         whole = len(x) // BATCH * BATCH if len(x) > BATCH else len(x)
@@ -109,6 +135,8 @@ class Program:
         return True
 
     def _predict_batch(self, x: Array) -> Array:
+        # A recurrent layer's state stays in the interpreter; each call begins without one.
+        self._interpreter.reset_all_variables()
         self._interpreter.set_tensor(self._inputs[0]["index"], self._encode(x))
         self._interpreter.invoke()
         output = self._outputs[0]

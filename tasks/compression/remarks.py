@@ -43,7 +43,8 @@ SENTENCES: dict[str, str] = {
         "{name} takes {value:.3f} ms per inference (median), the float original {baseline:.3f} ms."
     ),
     "larger_than_original": "{name} is larger gzipped than the original ({value} against {baseline} bytes).",
-    "partly_quantized": "{count} operations of {name} still compute in float.",
+    "partly_quantized": "{count} tensors of {name} are still float.",
+    "fixed_batch": "{name} takes one sample at a time: the model could not be converted with an open batch.",
     "not_verified": "{name} could not be compared with its float source: {why}.",
 }
 

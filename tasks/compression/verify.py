@@ -104,6 +104,7 @@ def measure_outputs(
     reference = None if original.samples is None else backend.predict(network, original.samples)
     layers = backend.layers(network)
     programs = _programs(files, threads or os.cpu_count() or 1)
+    _remark_on_programs(programs, spec, warn)
     variants = []
     for output, path in files.items():
         variant = _variant(path.name, output, path).model_copy(update=_parameters(layers))
@@ -184,7 +185,32 @@ def _baseline(
 
 
 def _programs(files: Mapping[str, Path], threads: int) -> dict[str, Program]:
-    return {name: Program(path.read_bytes(), threads=threads) for name, path in _tflite_files(files)}
+    return {name: _program(name, path, threads) for name, path in _tflite_files(files)}
+
+
+def _program(name: str, path: Path, threads: int) -> Program:
+    try:
+        return Program(path.read_bytes(), threads=threads)
+    except (RuntimeError, ValueError) as error:
+        raise CompressionError(
+            "verification_failed",
+            f"LiteRT cannot run {name}: {error}",
+            hint="try another quantisation scheme, or leave out the output tflite",
+        ) from error
+
+
+def _remark_on_programs(programs: Mapping[str, Program], spec: CompressionSpec, warn: Warn) -> None:
+    for name, program in programs.items():
+        if not program.open_batch:
+            warn(remark("fixed_batch", name=name))
+        floats = program.inner_floats() if _scheme(spec) == "full_int8" else 0
+        if floats:
+            warn(remark("partly_quantized", count=floats, name=name))
+
+
+def _scheme(spec: CompressionSpec) -> str:
+    """Of the ``.tflite`` output."""
+    return next((step.scheme for step in spec.steps if isinstance(step, Quantize)), "float32")
 
 
 def _answers(
@@ -214,8 +240,7 @@ def _described(
     programs: Mapping[str, Program],
     original: Original,
 ) -> Variant:
-    quantization = next((step for step in spec.steps if isinstance(step, Quantize)), None)
-    scheme = quantization.scheme if quantization is not None and output == "tflite" else "float32"
+    scheme = _scheme(spec) if output == "tflite" else "float32"
     program = programs.get(variant.name)
     return variant.model_copy(
         update={

@@ -201,3 +201,14 @@ def test_diverging_training_names_step_and_learning_rate(
     assert (error.code, error.stage) == ("training_diverged", "finetune")
     assert "learning rate 10" in error.detail
     assert "try a learning rate of 1" in (error.hint or "")
+
+
+def test_full_int8_of_a_layer_the_converter_crashes_on_is_refused(digit_file: Path, tmp_path: Path) -> None:
+    layers = keras().layers
+    rnn = layers.Bidirectional(layers.GRU(4), name="both_ways")
+    path = save_model(
+        keras().Sequential([layers.InputLayer((28, 28)), rnn, layers.Dense(10)]), tmp_path / "m.keras"
+    )
+    error = refusal(path, tmp_path, {"steps": [{"technique": "quantize"}]}, digit_file)
+    assert (error.code, error.layer) == ("layer_not_supported", "both_ways")
+    assert "dynamic_int8" in (error.hint or "")

@@ -318,3 +318,16 @@ def test_delivered_tflite_takes_and_gives_what_the_model_did(full: Outcome) -> N
 def test_spec_json_can_be_sent_again(full: Outcome) -> None:
     path = next(path for path in full.artifacts if path.name == "spec.json")
     CompressionSpec.model_validate(json.loads(path.read_text()))
+
+
+def test_recurrent_network_is_compared_without_the_state_of_the_sample_before(
+    digit_file: Path, tmp_path: Path
+) -> None:
+    layers = keras().layers
+    model = keras().Sequential([layers.InputLayer((28, 28)), layers.LSTM(8, name="memory"), layers.Dense(10)])
+    path = save_model(model, tmp_path / "m.keras")
+    spec = {"steps": [{"technique": "prune"}]}
+    report = compress(path, spec, dataset=digit_file, workdir=tmp_path / "w").report
+    assert report.outputs[0].max_abs_difference == pytest.approx(0, abs=1e-5)
+    assert "fixed_batch" in codes(report)
+    assert report.layers[0].sparsity_after == pytest.approx(0.8, abs=0.01)

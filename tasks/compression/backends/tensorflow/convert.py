@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -14,22 +16,23 @@ from tasks.compression.errors import CompressionError
 
 __all__ = ["to_tflite", "write_keras"]
 
+_LOCATION = re.compile(r"^\S+:\d+:\d+: ")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> bytes:
     """The model as a ``.tflite``; `configure` sets the converter up, without it weights stay float32.
 
-    CompressionError conversion_failed for models the converter cannot take.
+    The batch is left open where the converter can do that; recurrent layers it takes with a batch of 1
+    only. CompressionError conversion_failed for models it cannot take at all.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            converter = _converter(model)
-            if configure is not None:
-                configure(converter)
-            return bytes(converter.convert())
         # The converter raises its own ConverterError, ValueError, RuntimeError and more.
+        with contextlib.suppress(Exception):
+            return _convert(model, configure, batch=None)
+        try:
+            return _convert(model, configure, batch=1)
         except Exception as error:
             raise CompressionError(
                 "conversion_failed",
@@ -38,10 +41,20 @@ def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> byt
             ) from error
 
 
-def _converter(model: Any) -> Any:
+def _convert(model: Any, configure: Callable[[Any], None] | None, batch: int | None) -> bytes:
+    converter = _converter(model, batch)
+    if configure is not None:
+        configure(converter)
+    return bytes(converter.convert())
+
+
+def _converter(model: Any, batch: int | None) -> Any:
     """What from_keras_model makes, the same names in the signature, in half the time: that one traces every
     layer on its own to save the model in full."""
-    specs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in model.inputs]
+    specs = [
+        tf.TensorSpec([batch or tensor.shape[0], *tensor.shape[1:]], tensor.dtype, name=tensor.name)
+        for tensor in model.inputs
+    ]
 
     def serve(*inputs: Any) -> dict[str, Any]:
         outputs = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
@@ -79,5 +92,6 @@ def _uncompiled(model: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
+    """Without the source location the converter begins with: it is a path of this machine."""
+    text = _LOCATION.sub("", str(error).strip()) or type(error).__name__
     return text.splitlines()[0][:300]

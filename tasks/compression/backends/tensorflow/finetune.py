@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featherweight.report import EpochReport
-from featherweight.spec import Finetune
+from featherweight.spec import Finetune, PolynomialDecay, PruningSchedule
 from tasks.compression.backends.tensorflow._framework import keras, sparsity
 from tasks.compression.backends.tensorflow.batches import training_batches
 from tasks.compression.backends.tensorflow.layers import kernels, placed_layers, zero_share
@@ -39,6 +39,8 @@ __all__ = ["finetune", "group_size"]
 GROUP_FROM_STEPS = 400
 MAX_GROUP = 32
 
+FEWEST_UPDATES = 4  # with fewer mask updates on its way, a decay is a jump
+
 
 def finetune(network: Network, step: Finetune, context: Context) -> Network:
     """Train on the training split, carrying out `network.pending`; returns the model stripped.
@@ -51,6 +53,8 @@ def finetune(network: Network, step: Finetune, context: Context) -> Network:
     for path, share in plan.kept.items():
         if path not in network.pruned:
             context.warn("existing_zeros_kept", layer=path, share=share)
+    for pending in network.pending:
+        _remark_on_frequency(pending.step.schedule, context)
     model = wrapped(network.model, plan)
     _fit(model, step, objective, context)
     model = unwrapped(model, plan)
@@ -144,6 +148,13 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         for name in self._objective.metrics:
             values[f"val_{name}"] = float(metric_values(name, self._objective, outputs, labels).mean())
         return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _remark_on_frequency(schedule: PruningSchedule, context: Context) -> None:
+    resolved = schedule.model_dump()
+    steps, frequency = resolved["end_step"] - resolved["begin_step"], resolved["frequency"]
+    if isinstance(schedule, PolynomialDecay) and frequency * FEWEST_UPDATES > steps:
+        context.warn("fewer_steps_than_frequency", steps=steps, frequency=frequency)
 
 
 def _numbers(logs: Mapping[str, float] | None) -> dict[str, float]:
