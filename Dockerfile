@@ -23,16 +23,29 @@ COPY pyproject.toml requirements.lock ./
 COPY deploy/__init__.py deploy/lock.py deploy/
 
 
+FROM build AS build-client
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m deploy.lock only build > build.lock \
+    && pip install --no-deps --require-hashes --requirement build.lock
+COPY README.md LICENSE ./
+COPY clients/featherweight/ clients/featherweight/
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+
+
 FROM build AS build-service
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m deploy.lock only client service > service.lock \
     && pip install --no-deps --require-hashes --requirement service.lock
+RUN --mount=type=bind,from=build-client,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-deps /wheels/*.whl
 
 
 FROM build AS build-worker
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m deploy.lock only client worker tensorflow > worker.lock \
     && pip install --no-deps --require-hashes --requirement worker.lock
+RUN --mount=type=bind,from=build-client,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-deps /wheels/*.whl
 
 
 FROM build AS build-objects
@@ -43,7 +56,6 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM base AS service
 COPY --from=build-service /opt/venv /opt/venv
-COPY clients/featherweight/ featherweight/
 COPY service/ service/
 COPY tasks/ tasks/
 COPY deploy/gunicorn.conf.py deploy/
@@ -59,7 +71,6 @@ FROM base AS worker
 ENV FEATHERWEIGHT_SCRATCH_DIR=/scratch
 RUN install --directory --owner=10001 --group=10001 /scratch
 COPY --from=build-worker /opt/venv /opt/venv
-COPY clients/featherweight/ featherweight/
 COPY tasks/ tasks/
 USER 10001:10001
 VOLUME ["/scratch"]
