@@ -1,0 +1,200 @@
+"""Uploads in parts, resumed and completed against the real object storage."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from featherweight.resources import Upload
+from service.services import Services
+from tasks.storage import Storage
+from tests.service.helpers import KERAS, NPZ, PROJECT, Caller, assert_problem, sha256
+
+MIB = 1024 * 1024
+PART = 5 * MIB
+BIG = KERAS + os.urandom(2 * PART)
+
+
+@pytest.fixture
+def caller(with_settings: Callable[..., Caller]) -> Caller:
+    """One whose uploads have small parts."""
+    return with_settings(upload_part_bytes=PART)
+
+
+def begin(caller: Caller, data: bytes = BIG, **changes: Any) -> Upload:
+    body = {"kind": "model", "filename": "m.keras", "size": len(data), "sha256": sha256(data), **changes}
+    answer = caller.post("/v1/uploads", json=body)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["Location"] == f"/v1/uploads/{answer.json['id']}"
+    return Upload.model_validate(answer.json)
+
+
+def send(upload: Upload, data: bytes = BIG, numbers: set[int] | None = None) -> None:
+    for part in upload.parts:
+        if numbers is None or part.number in numbers:
+            answer = httpx.put(part.url, content=data[part.offset : part.offset + part.size])
+            assert answer.status_code == 200, answer.text
+
+
+def show(caller: Caller, upload: Upload) -> Upload:
+    return Upload.model_validate(caller.get(f"/v1/uploads/{upload.id}").json)
+
+
+def complete(caller: Caller, upload: Upload) -> Any:
+    return caller.post(f"/v1/uploads/{upload.id}/complete")
+
+
+def test_parts_become_a_model(caller: Caller, parts: Services, storage: Storage) -> None:
+    upload = begin(caller)
+    assert [(part.number, part.offset, part.size) for part in upload.parts] == [
+        (1, 0, PART),
+        (2, PART, PART),
+        (3, 2 * PART, len(KERAS)),
+    ]
+    send(upload)
+    answer = complete(caller, upload)
+    assert answer.status_code == 200, answer.text
+    assert answer.json["state"] == "completed"
+    model = caller.get(f"/v1/models/{answer.json['resource_id']}").json
+    assert (model["bytes"], model["sha256"], model["format"]) == (len(BIG), sha256(BIG), "keras_zip")
+    stored = b"".join(storage.stream(parts.models.get(PROJECT, model["id"]).key))
+    assert hashlib.sha256(stored).hexdigest() == sha256(BIG)
+
+
+def test_a_broken_upload_is_resumed(caller: Caller) -> None:
+    upload = begin(caller)
+    send(upload, numbers={1, 3})
+    assert_problem(complete(caller, upload), "upload_incomplete")
+    upload = show(caller, upload)
+    assert [part.number for part in upload.parts] == [2]
+    assert [(part.number, part.size) for part in upload.received] == [(1, PART), (3, len(KERAS))]
+    send(upload)
+    assert show(caller, upload).parts == []
+    assert complete(caller, upload).status_code == 200
+
+
+def test_completing_twice_is_completing_once(caller: Caller) -> None:
+    upload = begin(caller)
+    send(upload)
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(complete(caller, upload))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.json["resource_id"] for answer in answers}) == 1
+    assert len(caller.get("/v1/models").json["data"]) == 1
+
+
+def test_a_dataset_comes_in_parts_too(caller: Caller) -> None:
+    upload = begin(caller, NPZ, kind="dataset", filename="d.npz")
+    send(upload, NPZ)
+    resource_id = complete(caller, upload).json["resource_id"]
+    assert caller.get(f"/v1/datasets/{resource_id}").json["sha256"] == sha256(NPZ)
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "code"),
+    [
+        (BIG, {"sha256": "0" * 64}, "sha256_mismatch"),
+        (b"no model " * 1000, {}, "unknown_file_type"),
+        (NPZ, {}, "unknown_file_type"),
+    ],
+)
+def test_a_refused_upload_leaves_nothing(
+    caller: Caller, storage: Storage, parts: Services, data: bytes, changes: dict[str, Any], code: str
+) -> None:
+    upload = begin(caller, data, **changes)
+    send(upload, data)
+    assert_problem(complete(caller, upload), code)
+    assert not storage.exists(parts.uploads.get(PROJECT, upload.id).key)
+    assert show(caller, upload).state == "aborted"
+    assert caller.get("/v1/models").json["data"] == []
+    assert_problem(complete(caller, upload), "upload_expired")
+
+
+def test_a_part_of_another_size_is_not_taken(caller: Caller) -> None:
+    upload = begin(caller)
+    answer = httpx.put(upload.parts[0].url, content=BIG[: PART - 1])
+    send(upload, numbers={2, 3})
+    if answer.is_success:
+        assert_problem(complete(caller, upload), "upload_incomplete")
+    assert 1 in {part.number for part in show(caller, upload).parts}
+
+
+def test_a_part_sent_again_replaces_the_first(caller: Caller) -> None:
+    upload = begin(caller)
+    send(upload, b"\xff" * len(BIG))
+    send(upload)
+    assert complete(caller, upload).status_code == 200
+
+
+@pytest.mark.parametrize("how", [("POST", "/abort"), ("DELETE", "")])
+def test_an_upload_can_be_given_up(caller: Caller, how: tuple[str, str]) -> None:
+    method, suffix = how
+    upload = begin(caller)
+    send(upload, numbers={1})
+    for _ in range(2):
+        assert caller(method, f"/v1/uploads/{upload.id}{suffix}").status_code in (200, 204)
+    assert show(caller, upload).state == "aborted"
+    assert not httpx.put(upload.parts[1].url, content=BIG[PART : 2 * PART]).is_success
+    assert_problem(complete(caller, upload), "upload_expired")
+
+
+def test_a_completed_upload_cannot_be_given_up(caller: Caller) -> None:
+    upload = begin(caller, KERAS)
+    send(upload, KERAS)
+    resource_id = complete(caller, upload).json["resource_id"]
+    assert_problem(caller("DELETE", f"/v1/uploads/{upload.id}"), "upload_completed")
+    assert caller.get(f"/v1/models/{resource_id}").status_code == 200
+
+
+def test_an_expired_upload_is_gone(caller: Caller, parts: Services) -> None:
+    upload = begin(caller)
+    record = parts.uploads.get(PROJECT, upload.id)
+    parts.uploads.put(PROJECT, record.model_copy(update={"expires_at": record.created_at}))
+    for _ in range(2):
+        assert_problem(complete(caller, upload), "upload_expired")
+    assert not httpx.put(upload.parts[0].url, content=BIG[:PART]).is_success
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointers"),
+    [
+        ({"size": 0}, {"/size"}),
+        ({"size": "10"}, {"/size"}),
+        ({"size": 1.5}, {"/size"}),
+        ({"kind": "virus"}, {"/kind"}),
+        ({"sha256": "A" * 64}, {"/sha256"}),
+        ({"filename": "../x"}, {"/filename"}),
+        ({"extra": 1}, {"/extra"}),
+    ],
+)
+def test_a_request_that_is_not_valid_is_refused(
+    caller: Caller, changes: dict[str, Any], pointers: set[str]
+) -> None:
+    body = {"kind": "model", "filename": "m.keras", "size": 10, "sha256": "0" * 64, **changes}
+    assert_problem(caller.post("/v1/uploads", json=body), "invalid_request", pointers=pointers)
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_sent(caller: Caller) -> None:
+    body = {"kind": "model", "filename": "m.keras", "size": 5 * 10**9, "sha256": "0" * 64}
+    assert_problem(caller.post("/v1/uploads", json=body), "payload_too_large", pointers={"/size"})
+
+
+def test_a_huge_file_has_no_more_parts_than_s3_counts(
+    with_settings: Callable[..., Caller],
+) -> None:
+    caller = with_settings(upload_part_bytes=PART, max_dataset_bytes=10**15)
+    size = 10_001 * PART
+    upload = begin(caller, kind="dataset", size=size)
+    assert upload.part_size > PART
+    assert len(upload.parts) <= 10_000
+    assert sum(part.size for part in upload.parts) == size
