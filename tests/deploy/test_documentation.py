@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.documentation import PAGES, stale_pages
 from deploy.documentation.api import render
 from deploy.documentation.configuration import EXAMPLE, read_example
+from featherweight.job import JobRequest
+from featherweight.spec import CompressionSpec
 from tasks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +58,24 @@ def test_relative_links_lead_somewhere() -> None:
     for page in pages:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_specs_of_the_readme_are_valid() -> None:
+    readme = (ROOT / "README.md").read_text()
+    spec = re.search(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
+    body = re.search(r"-d '(\{.*\})'", readme)
+    assert spec is not None
+    assert body is not None
+    assert len(CompressionSpec.model_validate(yaml.safe_load(spec[1])).steps) == 3
+    assert JobRequest.model_validate(json.loads(body[1])).spec.steps
+
+
+def test_the_make_targets_that_the_pages_name_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+        assert set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(), flags=re.MULTILINE)) <= targets, (
+            page.name
+        )
 
 
 def test_an_openapi_document_is_rendered() -> None:
