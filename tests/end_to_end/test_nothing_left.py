@@ -33,11 +33,23 @@ run_main(main)
 """
 
 
+def mind_ctrl_c() -> None:
+    """A shell starts what runs in the background with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that has started a stack."""
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=mind_ctrl_c,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n", process.stderr and process.stderr.read()
     yield process

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from deploy.local.processes import free_port
+from tests.end_to_end.test_nothing_left import mind_ctrl_c
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +34,7 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=mind_ctrl_c,
         )
         self.text = self._read_until("Ctrl-C ends everything.")
         key = re.search(r"API key\s+(\S+)", self.text)
