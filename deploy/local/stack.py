@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import re
 import secrets
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import redis
@@ -65,6 +66,7 @@ class LocalStack:
         self.api: Process | None = None
         self._wanted_workers = workers
         self._made_workers = 0
+        self._locked: IO[bytes] | None = None
         self._overrides = overrides
         self._identity = self._load_identity()
         self.redis_server = None if redis_url else self._redis_server()
@@ -89,6 +91,7 @@ class LocalStack:
 
     def start(self) -> LocalStack:
         """Start everything; returns when the API is ready. Started workers may still be loading."""
+        self._lock()
         atexit.register(self.stop)
         try:
             if self.redis_server is not None:
@@ -114,6 +117,9 @@ class LocalStack:
         self.object_store.stop()
         if self.redis_server is not None:
             self.redis_server.stop()
+        if self._locked is not None:
+            self._locked.close()
+            self._locked = None
 
     def __enter__(self) -> LocalStack:
         return self.start()
@@ -240,6 +246,16 @@ class LocalStack:
             "scratch_dir": self.directory / "scratch",
         }
         return Settings(**{**values, **self._overrides})
+
+    def _lock(self) -> None:
+        # Two stacks on the same data would destroy it. The kernel gives the lock back, whatever happens.
+        lock = (self.directory / "lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._locked = lock
+        except BlockingIOError:
+            lock.close()
+            raise StartError(f"a stack is already running in {self.directory}") from None
 
     def _load_identity(self) -> _Identity:
         path = self.directory / "identity.json"
