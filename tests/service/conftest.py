@@ -13,6 +13,7 @@ import redis
 from flask import Flask
 from pydantic import SecretStr
 
+from deploy.local.object_store import ObjectStore
 from deploy.local.processes import HOST, Process, free_port, wait_until
 from service import create_app
 from service.keys import KeyRing
@@ -55,31 +56,46 @@ def with_settings(settings: Settings, redis_client: redis.Redis) -> Callable[...
     return make
 
 
-@pytest.fixture
-def served(settings: Settings, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Served]:
-    """The service as it is deployed: gunicorn with deploy/gunicorn.conf.py, one process of it."""
-    small = settings.model_copy(update={"max_dataset_bytes": 64 * 1024 * 1024})
+@pytest.fixture(scope="module")
+def gunicorn(
+    redis_url: str, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The service as it is deployed: gunicorn with deploy/gunicorn.conf.py, one process of it. Its URL."""
+    settings = Settings(
+        redis_url=redis_url,
+        s3_endpoint_url=object_store.endpoint_url,
+        s3_bucket=object_store.bucket,
+        s3_access_key_id=SecretStr(object_store.access_key_id),
+        s3_secret_access_key=SecretStr(object_store.secret_access_key),
+        max_dataset_bytes=64 * 1024 * 1024,
+    )
     url = f"http://{HOST}:{free_port()}"
-    gunicorn = Process(
+    process = Process(
         "gunicorn",
         [
             Path(sys.executable).with_name("gunicorn"),
             *("--config", str(ROOT / "deploy" / "gunicorn.conf.py")),
             *("--bind", url.removeprefix("http://"), "--workers", "1"),
         ],
-        log=tmp_path / "gunicorn.log",
-        environment=_environment(small),
+        log=tmp_path_factory.mktemp("gunicorn") / "gunicorn.log",
+        environment=_environment(settings),
         directory=ROOT,
     )
     try:
         wait_until(
-            lambda: httpx.get(f"{url}/healthz"), what="gunicorn", process=gunicorn, retry=(httpx.HTTPError,)
+            lambda: httpx.get(f"{url}/healthz"), what="gunicorn", process=process, retry=(httpx.HTTPError,)
         )
-        served = Served(url, KeyRing(redis_client).create(PROJECT), gunicorn.pid)
-        with served.http:
-            yield served
+        yield url
     finally:
-        gunicorn.stop()
+        process.stop()
+
+
+@pytest.fixture
+def served(gunicorn: str, redis_client: redis.Redis) -> Iterator[Served]:
+    """The service under gunicorn, with a key made for this test."""
+    served = Served(gunicorn, KeyRing(redis_client).create(PROJECT))
+    with served.http:
+        yield served
 
 
 def _environment(settings: Settings) -> dict[str, str]:

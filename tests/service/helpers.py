@@ -104,10 +104,9 @@ def assert_problem(answer: Any, code: str, *, pointers: set[str] | None = None) 
 class Served:
     """The service under gunicorn. `http` carries a key."""
 
-    def __init__(self, url: str, key: str, pid: int) -> None:
+    def __init__(self, url: str, key: str) -> None:
         self.url = url
         self.key = key
-        self.pid = pid
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
 
     @property
