@@ -8,7 +8,16 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-__all__ = ["configure_threads", "keras", "lite", "load_lazy_parts", "sparsity", "strip_pruning", "tf"]
+__all__ = [
+    "configure_threads",
+    "keras",
+    "lite",
+    "load_lazy_parts",
+    "sparsity",
+    "strip_pruning",
+    "tf",
+    "without_autograph",
+]
 
 # TFMOT works on Keras 2 alone; the variable makes tf.keras mean tf_keras.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -26,6 +35,9 @@ with warnings.catch_warnings():
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)
 
+# Everything here builds graphs from Keras' and TFMOT's layers, which bring their own control flow. AutoGraph
+# rewriting their source first would change nothing, and take longer than a small network's training.
+without_autograph: Any = tf.autograph.experimental.do_not_convert
 sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
 lite: Any = tf.lite

@@ -96,7 +96,8 @@ def restore(directory: Path) -> Network:
 
 
 def float_program(network: Network) -> bytes:
-    return _convert.to_tflite(network.model)
+    program: bytes = _convert.to_tflite(network.model)
+    return program
 
 
 def write(network: Network, output: str, path: Path) -> None:

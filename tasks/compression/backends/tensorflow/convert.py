@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.compression.backends.tensorflow._framework import lite, tf
+from tasks.compression.backends.tensorflow._framework import lite, tf, without_autograph
 from tasks.compression.errors import CompressionError
 
 __all__ = ["to_tflite", "write_keras"]
@@ -20,6 +20,7 @@ _LOCATION = re.compile(r"^\S+:\d+:\d+: ")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
+@without_autograph  # type: ignore[untyped-decorator]
 def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> bytes:
     """The model as a ``.tflite``; `configure` sets the converter up, without it weights stay float32.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from featherweight.report import EpochReport
 from featherweight.spec import Finetune, PolynomialDecay, PruningSchedule
-from tasks.compression.backends.tensorflow._framework import keras, sparsity
+from tasks.compression.backends.tensorflow._framework import keras, sparsity, without_autograph
 from tasks.compression.backends.tensorflow.batches import training_batches
 from tasks.compression.backends.tensorflow.layers import kernels, placed_layers, zero_share
 from tasks.compression.backends.tensorflow.masks import (
@@ -42,6 +42,7 @@ MAX_GROUP = 32
 FEWEST_UPDATES = 4  # with fewer mask updates on its way, a decay is a jump
 
 
+@without_autograph  # type: ignore[untyped-decorator]
 def finetune(network: Network, step: Finetune, context: Context) -> Network:
     """Train on the training split, carrying out `network.pending`; returns the model stripped.
 

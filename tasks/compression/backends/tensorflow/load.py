@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featherweight.report import ReportWarning
-from tasks.compression.backends.tensorflow._framework import keras
+from tasks.compression.backends.tensorflow._framework import keras, without_autograph
 from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
 from tasks.compression.backends.tensorflow.network import Loaded, Network
 from tasks.compression.errors import CompressionError
@@ -43,6 +43,7 @@ def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Lo
     return Loaded(Network(model), facts)
 
 
+@without_autograph  # type: ignore[untyped-decorator]
 def read_model(path: Path) -> Any:
     """A file this backend wrote itself (``.keras``), uncompiled."""
     with warnings.catch_warnings():
@@ -75,6 +76,7 @@ def _build(path: Path, kind: str, file: KerasFile, scratch: Path) -> Any:
     return model
 
 
+@without_autograph  # type: ignore[untyped-decorator]
 def _deserialise(path: Path) -> Any:
     from tf_keras.src.saving.serialization_lib import SafeModeScope
 
