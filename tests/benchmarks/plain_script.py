@@ -39,11 +39,14 @@ def main(model_path: Path, data_path: Path, output: Path) -> dict[str, float]:
     _, baseline = model.evaluate(x_test, y_test, verbose=0)
 
     samples = len(x_train) - int(len(x_train) * 0.1)
+    steps = int(np.ceil(samples / BATCH)) * EPOCHS
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         initial_sparsity=0.5,
         final_sparsity=0.8,
         begin_step=0,
-        end_step=int(np.ceil(samples / BATCH)) * EPOCHS,
+        end_step=steps,
+        # TFMOT's default of 100 would never prune in the few steps that 5,000 digits make.
+        frequency=max(1, min(100, steps // 20)),
     )
     pruned = tfmot.sparsity.keras.prune_low_magnitude(model, pruning_schedule=schedule)
     pruned.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
