@@ -29,8 +29,9 @@ SPEC: dict[str, Any] = {
             "technique": "prune",
             "schedule": {"type": "polynomial_decay", "initial_sparsity": 0.5, "final_sparsity": 0.8},
         },
-        # Twice the tutorial's two epochs, for there are fourteen times fewer digits to train on.
-        {"technique": "finetune", "epochs": 4, "batch_size": 128},
+        # Smaller batches than the tutorial's 128: fourteen times fewer digits make as many steps as that
+        # needs. Chosen on the validation split.
+        {"technique": "finetune", "epochs": 2, "batch_size": 32, "learning_rate": 0.004},
         {"technique": "quantize", "scheme": "full_int8"},
     ],
     "outputs": ["tflite", "keras"],
