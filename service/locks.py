@@ -36,8 +36,10 @@ def held(client: redis.Redis, name: str, *, wait_s: float = 0) -> Iterator[KeepA
     def keep_alive() -> None:
         nonlocal renewed
         if time.monotonic() - renewed > _INTERVAL_S:
-            lock.reacquire()
             renewed = time.monotonic()
+            # Work of minutes is not thrown away because Redis was away for a moment.
+            with suppress(LockError, redis.RedisError):
+                lock.reacquire()
 
     try:
         yield keep_alive
