@@ -11,6 +11,7 @@ import math
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
+from typing import cast
 
 from featherweight.problem import FieldError
 from featherweight.resources import ReceivedPart, Upload, UploadPart, UploadRequest
@@ -21,6 +22,7 @@ from service.services import Services
 from service.sniffing import HEAD_BYTES
 from tasks.identifiers import new_id
 from tasks.records import UploadRecord
+from tasks.store import NotFound
 
 __all__ = ["abort", "begin", "complete", "load", "shown"]
 
@@ -28,12 +30,16 @@ __all__ = ["abort", "begin", "complete", "load", "shown"]
 _MAX_PARTS = 10_000
 # A record outlives its upload by as much, to say that it has expired.
 _REMEMBERED = 2
+# Open uploads, as "<project>/<id>" by the time they expire. Each new upload clears away some that did.
+_EXPIRING = "fw:uploads-expiring"
+_SWEPT_AT_ONCE = 5
 # How long a second `complete` waits for the first, which reads the whole file.
 _COMPLETE_WAIT_S = 50
 
 
 def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
-    """A new upload; payload_too_large, unknown_file_type when that is plain already."""
+    """A new upload; payload_too_large."""
+    _sweep(app)
     kind = KINDS[wanted.kind]
     limit = kind.max_bytes(app)
     if wanted.size > limit:
@@ -212,4 +218,20 @@ def _give_up(app: Services, record: UploadRecord) -> UploadRecord:
 
 def _save(app: Services, record: UploadRecord) -> UploadRecord:
     app.uploads.put(record.project, record, expire_s=_REMEMBERED * app.settings.upload_expiry_s)
+    name = f"{record.project}/{record.id}"
+    if record.state == "open":
+        app.redis.zadd(_EXPIRING, {name: record.expires_at.timestamp()})
+    else:
+        app.redis.zrem(_EXPIRING, name)
     return record
+
+
+def _sweep(app: Services) -> None:
+    """Give up a few uploads that expired and were forgotten: their parts take up storage unseen."""
+    now = datetime.now(UTC).timestamp()
+    due = cast("list[bytes]", app.redis.zrangebyscore(_EXPIRING, "-inf", now, start=0, num=_SWEPT_AT_ONCE))
+    for name in due:
+        project, _, upload_id = name.decode().partition("/")
+        with suppress(NotFound):
+            _give_up(app, app.uploads.get(project, upload_id))
+        app.redis.zrem(_EXPIRING, name)
