@@ -60,7 +60,7 @@ def with_settings(settings: Settings, redis_client: redis.Redis) -> Callable[...
 def gunicorn(
     redis_url: str, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The service as it is deployed: gunicorn with deploy/gunicorn.conf.py, one process of it. Its URL."""
+    """The service as it is deployed: gunicorn with deploy/gunicorn.conf.py, its metrics shared. Its URL."""
     settings = Settings(
         redis_url=redis_url,
         s3_endpoint_url=object_store.endpoint_url,
@@ -69,16 +69,17 @@ def gunicorn(
         s3_secret_access_key=SecretStr(object_store.secret_access_key),
         max_dataset_bytes=64 * 1024 * 1024,
     )
+    metrics = tmp_path_factory.mktemp("metrics")
     url = f"http://{HOST}:{free_port()}"
     process = Process(
         "gunicorn",
         [
             Path(sys.executable).with_name("gunicorn"),
             *("--config", str(ROOT / "deploy" / "gunicorn.conf.py")),
-            *("--bind", url.removeprefix("http://"), "--workers", "1"),
+            *("--bind", url.removeprefix("http://"), "--workers", "2"),
         ],
         log=tmp_path_factory.mktemp("gunicorn") / "gunicorn.log",
-        environment=_environment(settings),
+        environment=_environment(settings) | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)},
         directory=ROOT,
     )
     try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import httpx
 import pytest
 
 from featherweight.problem import MEDIA_TYPE
@@ -173,3 +174,15 @@ def test_a_long_poll_holds_and_others_are_served_meanwhile(served: Served, parts
         poller.join()
     assert answers == [200] * 20
     assert time.monotonic() - began < 10
+
+
+def test_metrics_are_those_of_all_processes(served: Served) -> None:
+    def counted() -> float:
+        prefix = 'featherweight_http_requests_total{method="GET",route="/v1/techniques",status="200"} '
+        lines = served.http.get("/metrics").text.splitlines()
+        return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
+
+    before = counted()
+    for _ in range(20):  # each over a connection of its own, so that both processes get some
+        httpx.get(f"{served.url}/v1/techniques", headers=served.http.headers).raise_for_status()
+    assert counted() == before + 20
