@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import cast
@@ -20,7 +21,7 @@ from service.filekinds import KINDS
 from service.locks import Busy, KeepAlive, held
 from service.services import Services
 from service.sniffing import HEAD_BYTES
-from tasks.identifiers import new_id
+from tasks.identifiers import is_id, new_id
 from tasks.records import UploadRecord
 from tasks.store import NotFound
 
@@ -34,7 +35,7 @@ _REMEMBERED = 2
 _EXPIRING = "fw:uploads-expiring"
 _SWEPT_AT_ONCE = 5
 # How long a second `complete` waits for the first, which reads the whole file.
-_COMPLETE_WAIT_S = 50
+_WAIT_S = 50
 
 
 def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
@@ -69,10 +70,9 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
 
 
 def load(app: Services, project: str, upload_id: str) -> UploadRecord:
-    """NotFound; upload_expired, and then its parts are given up."""
+    """NotFound; upload_expired."""
     record = app.uploads.get(project, upload_id)
     if record.state == "open" and record.expires_at <= datetime.now(UTC):
-        _give_up(app, record)
         raise ProblemError(
             "upload_expired",
             f"the upload expired at {record.expires_at:%Y-%m-%dT%H:%M:%SZ}",
@@ -97,26 +97,36 @@ def complete(app: Services, project: str, upload_id: str) -> UploadRecord:
     Done twice, even at once, it is done once. upload_incomplete leaves the upload open;
     size_mismatch, sha256_mismatch and unknown_file_type end it, and nothing is kept.
     """
-    try:
-        with held(app.redis, f"upload:{upload_id}", wait_s=_COMPLETE_WAIT_S) as keep_alive:
-            record = load(app, project, upload_id)
-            if record.state == "aborted":
-                raise ProblemError("upload_expired", "the upload was aborted", hint="begin anew")
-            return record if record.state == "completed" else _completed(app, record, keep_alive)
-    except Busy:
-        raise ProblemError("overloaded", "the upload is still being completed") from None
+    with _alone(app, upload_id) as keep_alive:
+        record = load(app, project, upload_id)
+        if record.state == "aborted":
+            raise ProblemError("upload_expired", "the upload was aborted", hint="begin anew")
+        return record if record.state == "completed" else _completed(app, record, keep_alive)
 
 
 def abort(app: Services, project: str, upload_id: str) -> UploadRecord:
     """Give the upload up, with all its parts; upload_completed when it is too late for that."""
-    record = app.uploads.get(project, upload_id)
-    if record.state == "completed":
-        raise ProblemError(
-            "upload_completed",
-            f"the upload became {record.resource_id}",
-            hint=f"DELETE /v1/{record.kind}s/{record.resource_id} removes that",
-        )
-    return _give_up(app, record)
+    with _alone(app, upload_id):
+        record = app.uploads.get(project, upload_id)
+        if record.state == "completed":
+            raise ProblemError(
+                "upload_completed",
+                f"the upload became {record.resource_id}",
+                hint=f"DELETE /v1/{record.kind}s/{record.resource_id} removes that",
+            )
+        return _give_up(app, record)
+
+
+@contextmanager
+def _alone(app: Services, upload_id: str, *, wait_s: float = _WAIT_S) -> Iterator[KeepAlive]:
+    """Nobody else ends the upload meanwhile; overloaded when somebody is at it for longer."""
+    if not is_id(upload_id):
+        raise NotFound(upload_id)
+    try:
+        with held(app.redis, f"upload:{upload_id}", wait_s=wait_s) as keep_alive:
+            yield keep_alive
+    except Busy:
+        raise ProblemError("overloaded", "the upload is still being completed") from None
 
 
 def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> UploadRecord:
@@ -231,7 +241,15 @@ def _sweep(app: Services) -> None:
     now = datetime.now(UTC).timestamp()
     due = cast("list[bytes]", app.redis.zrangebyscore(_EXPIRING, "-inf", now, start=0, num=_SWEPT_AT_ONCE))
     for name in due:
-        project, _, upload_id = name.decode().partition("/")
-        with suppress(NotFound):
-            _give_up(app, app.uploads.get(project, upload_id))
-        app.redis.zrem(_EXPIRING, name)
+        # Busy: somebody completes it in its last minute, which takes it off the list too.
+        with suppress(Busy), held(app.redis, f"upload:{name.decode().partition('/')[2]}"):
+            _give_up_forgotten(app, name.decode())
+
+
+def _give_up_forgotten(app: Services, name: str) -> None:
+    project, _, upload_id = name.partition("/")
+    with suppress(NotFound):
+        record = app.uploads.get(project, upload_id)
+        if record.state == "open":
+            _give_up(app, record)
+    app.redis.zrem(_EXPIRING, name)

@@ -164,9 +164,39 @@ def test_an_expired_upload_is_gone(caller: Caller, parts: Services) -> None:
     upload = begin(caller)
     record = parts.uploads.get(PROJECT, upload.id)
     parts.uploads.put(PROJECT, record.model_copy(update={"expires_at": record.created_at}))
-    for _ in range(2):
-        assert_problem(complete(caller, upload), "upload_expired")
+    parts.redis.zadd("fw:uploads-expiring", {f"{PROJECT}/{upload.id}": record.created_at.timestamp()})
+    assert_problem(complete(caller, upload), "upload_expired")
+    assert_problem(caller.get(f"/v1/uploads/{upload.id}"), "upload_expired")
+    begin(caller)
     assert not httpx.put(upload.parts[0].url, content=BIG[:PART]).is_success
+
+
+def test_an_upload_is_completed_though_an_earlier_try_died_half_way(caller: Caller, parts: Services) -> None:
+    upload = begin(caller)
+    send(upload)
+    record = parts.uploads.get(PROJECT, upload.id)
+    received = parts.storage.list_parts(record.key, record.s3_upload_id)
+    parts.storage.complete_multipart(record.key, record.s3_upload_id, received)
+    assert complete(caller, upload).json["state"] == "completed"
+
+
+def test_giving_up_waits_for_a_completion_under_way(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = begin(caller, KERAS)
+    send(upload, KERAS)
+    reading, verified = threading.Event(), multipart._verified
+
+    def slowly(*args: Any) -> str:
+        reading.set()
+        time.sleep(0.5)
+        return verified(*args)
+
+    monkeypatch.setattr(multipart, "_verified", slowly)
+    completion = threading.Thread(target=complete, args=(caller, upload))
+    completion.start()
+    assert reading.wait(10)
+    assert_problem(caller("DELETE", f"/v1/uploads/{upload.id}"), "upload_completed")
+    completion.join()
+    assert len(caller.get("/v1/models").json["data"]) == 1
 
 
 def test_forgotten_uploads_are_cleared_away_by_later_ones(
