@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol
 
 from flask import Response, request
 from pydantic import BaseModel
@@ -19,7 +19,11 @@ _MAX_LIMIT = 100
 _DEFAULT_LIMIT = 20
 _MAX_CURSOR = 200
 
-R = TypeVar("R")
+
+class Record(Protocol):
+    """What is stored has a side that callers may see."""
+
+    def public(self) -> BaseModel: ...
 
 
 class Window(NamedTuple):
@@ -45,14 +49,14 @@ def window() -> Window:
     return Window(int(query_number("limit", 1, _MAX_LIMIT, _DEFAULT_LIMIT, whole=True)), cursor or None)
 
 
-def page(fetch: Callable[[Window], tuple[Sequence[R], str | None]]) -> Response:
-    """The wanted part of a list of records that have a ``public()`` side; bad_cursor."""
+def page(fetch: Callable[[Window], tuple[Sequence[Record], str | None]]) -> Response:
+    """The wanted part of a list of records; bad_cursor."""
     wanted = window()
     try:
         records, following = fetch(wanted)
     except ValueError:
         raise bad_cursor() from None
-    data = [record.public() for record in records]  # type: ignore[attr-defined]
+    data = [record.public() for record in records]
     return json_answer(Page(data=data, has_more=following is not None, next_cursor=following))
 
 
