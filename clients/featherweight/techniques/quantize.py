@@ -34,7 +34,7 @@ class Quantize(Part):
     `granularity` (one scale for each output channel, each tensor or each block of `block_size`
     weights) and `algorithm` (how scales are chosen; ``gptq`` also corrects the rounding, Frantar et
     al. 2023; ``octav`` Sakr et al. 2022; ``hadamard`` rotates first) are for ``weight_only`` and
-    ``dynamic``. `layers` not selected stay float. With `calibration_candidates` above 1 that many
+    ``dynamic``; ``full_int8`` may be ``per_tensor`` too. `layers` not selected stay float. With `calibration_candidates` above 1 that many
     seeded calibration subsets are tried, and the best on the validation split is taken. `io_dtype`
     is the type of the model's inputs and outputs under ``full_int8``.
     """
@@ -53,18 +53,18 @@ class Quantize(Part):
 
     @model_validator(mode="after")
     def _combinable(self) -> Quantize:
-        if self.scheme not in ("weight_only", "dynamic"):
-            given = {"weight_bits", "granularity", "block_size", "algorithm"} & self.model_fields_set
-            changed = [
-                name for name in sorted(given) if getattr(self, name) != type(self).model_fields[name].default
-            ]
-            if changed and not (
-                self.scheme == "full_int8" and changed == ["granularity"] and self.granularity == "per_tensor"
-            ):
-                raise ValueError(f"{', '.join(changed)} goes with the schemes weight_only and dynamic")
+        changed = [name for name in _OF_WEIGHTS if getattr(self, name) != _DEFAULTS[name]]
+        if self.scheme == "full_int8" and self.granularity == "per_tensor":
+            changed.remove("granularity")
+        if changed and self.scheme not in ("weight_only", "dynamic"):
+            raise ValueError(f"{', '.join(changed)}: only the schemes weight_only and dynamic have these")
         if self.io_dtype == "int8" and self.scheme != "full_int8":
             raise ValueError("io_dtype int8 goes with the scheme full_int8")
         calibrated = self.scheme in ("full_int8", "int16x8")
         if self.calibration_candidates > 1 and not calibrated:
             raise ValueError("calibration_candidates goes with the schemes full_int8 and int16x8")
         return self
+
+
+_OF_WEIGHTS = ("weight_bits", "granularity", "block_size", "algorithm")
+_DEFAULTS = {name: Quantize.model_fields[name].default for name in _OF_WEIGHTS}
