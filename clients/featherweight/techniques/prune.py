@@ -65,7 +65,8 @@ class Prune(Part):
 
     `method` says which: ``magnitude`` the smallest of each layer (Zhu & Gupta 2017),
     ``global_magnitude`` the smallest of all selected layers together (Han et al. 2015; no layer
-    loses all), so that layers end with different sparsities, ``random`` any (a baseline).
+    loses all), ``lamp`` likewise by the score of Lee et al. 2021, so that layers end with different
+    sparsities, ``random`` any (a baseline).
 
     Under ``n_of_m`` the sparsity follows from the pattern, and the schedule's own is not used.
     `on_unsupported` says what happens to a selected layer that cannot be pruned but has weights:
@@ -73,7 +74,7 @@ class Prune(Part):
     """
 
     technique: Literal["prune"]
-    method: Literal["magnitude", "global_magnitude", "random"] = "magnitude"
+    method: Literal["magnitude", "global_magnitude", "lamp", "random"] = "magnitude"
     schedule: PruningSchedule = PolynomialDecay()
     pattern: PruningPattern = Unstructured()
     layers: LayerSelection = LayerSelection()
@@ -84,6 +85,6 @@ class Prune(Part):
     def _combinable(self) -> Prune:
         if self.method != "magnitude" and self.pattern.type != "unstructured":
             raise ValueError(f"the pattern {self.pattern.type} goes with the method magnitude alone")
-        if self.method == "global_magnitude" and self.overrides:
-            raise ValueError("global_magnitude has one target for all layers: overrides do not go with it")
+        if self.method in ("global_magnitude", "lamp") and self.overrides:
+            raise ValueError(f"{self.method} has one target for all layers: overrides do not go with it")
         return self

@@ -34,9 +34,10 @@ class Quantize(Part):
     `granularity` (one scale for each output channel, each tensor or each block of `block_size`
     weights) and `algorithm` (how scales are chosen; ``gptq`` also corrects the rounding, Frantar et
     al. 2023; ``octav`` Sakr et al. 2022; ``hadamard`` rotates first) are for ``weight_only`` and
-    ``dynamic``; ``full_int8`` may be ``per_tensor`` too. `layers` not selected stay float. With `calibration_candidates` above 1 that many
-    seeded calibration subsets are tried, and the best on the validation split is taken. `io_dtype`
-    is the type of the model's inputs and outputs under ``full_int8``.
+    ``dynamic``; ``full_int8`` may be ``per_tensor`` too. `layers` not selected stay float. With
+    `calibration_candidates` above 1 that many seeded calibration subsets are tried, and the best on
+    the validation split is taken. `io_dtype` is the type of the model's inputs and outputs under
+    ``full_int8``.
     """
 
     technique: Literal["quantize"]
