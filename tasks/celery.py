@@ -6,6 +6,7 @@ of ``tasks.settings``.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -57,6 +58,8 @@ class _Supervision(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def make_worker(settings: Settings) -> Celery:
+    # Ours alone: --loglevel is about Celery and the rest.
+    logging.getLogger("tasks").setLevel(settings.log_level)
     app = make_celery(settings)
     app.conf.update(worker_pool="threads", worker_concurrency=settings.worker_concurrency)
     app.parts = parts = _Parts(settings, app)

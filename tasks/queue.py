@@ -84,23 +84,30 @@ class Queue:
         with self._celery.connection_for_read() as connection:
             channel = connection.default_channel
             messages = [*_waiting(channel, queue), *_unacknowledged(channel)]
-        return {job_id for message in messages if (job_id := _job_id(message)) is not None}
+        return {job_id for raw in messages if (job_id := _job_id(raw)) is not None}
 
 
-def _waiting(channel: Any, queue: str) -> Iterator[dict[str, Any]]:
+def _waiting(channel: Any, queue: str) -> Iterator[Any]:
     position = 0
-    while raw := channel.client.lrange(queue, position, position + _CHUNK - 1):
-        yield from map(json.loads, raw)
+    while found := channel.client.lrange(queue, position, position + _CHUNK - 1):
+        yield from found
         position += _CHUNK
 
 
-def _unacknowledged(channel: Any) -> Iterator[dict[str, Any]]:
+def _unacknowledged(channel: Any) -> Iterator[Any]:
     for _, raw in channel.client.hscan_iter(channel.unacked_key, count=_CHUNK):
-        yield json.loads(raw)[0]
+        yield raw
 
 
-def _job_id(message: dict[str, Any]) -> str | None:
-    if message.get("headers", {}).get("task") != RUN_JOB:
+def _job_id(raw: bytes | str) -> str | None:
+    """The job a message is about; None for a message that is not of ours or cannot be read."""
+    try:
+        message = json.loads(raw)
+        if isinstance(message, list):
+            # As kombu keeps it until it is acknowledged: with exchange and routing key.
+            message = message[0]
+        if message["headers"]["task"] != RUN_JOB:
+            return None
+        return str(json.loads(base64.b64decode(message["body"]))[0][0])
+    except (ValueError, LookupError, TypeError):
         return None
-    arguments = json.loads(base64.b64decode(message["body"]))[0]
-    return str(arguments[0]) if arguments else None

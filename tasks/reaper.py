@@ -15,7 +15,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from tasks.queue import Queue
-from tasks.scratch import discard_leftovers, leftover_job_ids
+from tasks.scratch import discard_leftovers, job_ids
 from tasks.settings import Settings
 from tasks.settle import settle
 from tasks.storage import Storage, StorageUnavailable
@@ -58,7 +58,7 @@ class Reaper:
 
     def sweep_scratch(self) -> None:
         """Remove the folders of jobs that have ended; those of the others hold finished steps."""
-        for job_id in leftover_job_ids(self._settings.scratch_dir):
+        for job_id in job_ids(self._settings.scratch_dir):
             record = self._store.find(job_id)
             if record is not None and record.done:
                 # The worker that left it may have died before it could take its uploads back.
@@ -110,9 +110,9 @@ class Reaper:
             record = self._store.find(job_id)
             if record is not None:
                 by_queue[record.queue].append(job_id)
-        for queue, job_ids in by_queue.items():
+        for queue, stale in by_queue.items():
             hinted = self._queue.hinted(queue)
-            for job_id in job_ids:
+            for job_id in stale:
                 if job_id not in hinted:
                     _log.warning("%s had no message left and is announced again", job_id)
                     self._queue.enqueue(job_id, queue=queue)

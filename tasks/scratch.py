@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["Scratch", "claimed_scratch", "leftover_job_ids"]
+__all__ = ["Scratch", "claimed_scratch", "discard_leftovers", "job_ids"]
 
 _KEPT = "work"
 _SUFFIX = "~"
@@ -69,21 +69,19 @@ def claimed_scratch(root: Path, job_id: str, attempt: int) -> Iterator[Scratch]:
     raise BlockingIOError(f"the scratch folders of {job_id} are in use")
 
 
-def leftover_job_ids(root: Path) -> set[str]:
-    """Jobs of which there is a folder that nobody is using."""
-    found = set()
+def job_ids(root: Path) -> set[str]:
+    """Jobs of which there is a folder."""
     with suppress(FileNotFoundError):
-        for entry in os.scandir(root):
-            if entry.name.startswith("job_") and entry.is_dir(follow_symlinks=False):
-                lock = _lock(Path(entry.path))
-                if lock is not None:
-                    os.close(lock)
-                    found.add(entry.name.partition(_SUFFIX)[0])
-    return found
+        return {
+            entry.name.partition(_SUFFIX)[0]
+            for entry in os.scandir(root)
+            if entry.name.startswith("job_") and entry.is_dir(follow_symlinks=False)
+        }
+    return set()
 
 
 def discard_leftovers(root: Path, job_id: str) -> None:
-    """Remove the folders of a job that nobody is using."""
+    """Remove those folders of a job that nobody is using."""
     for path in [root / job_id, *root.glob(f"{job_id}{_SUFFIX}*")]:
         if path.is_dir() and (lock := _lock(path)) is not None:
             Scratch(path).discard()

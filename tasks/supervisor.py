@@ -298,7 +298,9 @@ class Supervisor:
 
 def _hidden(scratch: Path) -> Hidden:
     """Paths of this machine that neither logs nor problems show."""
-    return Hidden({str(scratch): ".", str(_ROOT): "featherweight", sys.prefix: "python"})
+    return Hidden(
+        {str(scratch): ".", str(_ROOT): "featherweight", sys.prefix: "python", sys.base_prefix: "python"}
+    )
 
 
 def _checked_chunks(read: Callable[[int], bytes], check: Callable[[], None]) -> Any:

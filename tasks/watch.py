@@ -7,6 +7,7 @@ import selectors
 import signal
 import time
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
@@ -37,7 +38,8 @@ class Refused(Exception):
 
 
 class Watch:
-    """`max_run_s` counts from the runner's birth; `memory_bytes` is of resident memory, 0 is no limit."""
+    """`max_run_s` counts from the runner's birth. `memory_bytes` bounds the memory that it and its
+    children do not share with the fork server; 0 is no limit."""
 
     def __init__(
         self, child: Child, relay: Relay, log: JobLog, lease: Lease, *, max_run_s: int, memory_bytes: int
@@ -132,15 +134,27 @@ class Watch:
             return None
         if time.monotonic() > self._deadline:
             return Refused(time_limit(self._max_run_s))
-        if self._memory_bytes and self._resident_bytes() > self._memory_bytes:
+        if self._memory_bytes and self._own_bytes() > self._memory_bytes:
             return Refused(memory_limit(self._memory_bytes))
         return None
 
-    def _resident_bytes(self) -> int:
-        total = 0
-        with suppress(psutil.NoSuchProcess):
-            runner = psutil.Process(self._child.pid)
-            for process in (runner, *runner.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
-        return total
+    def _own_bytes(self) -> int:
+        processes = _with_children(self._child.pid)
+        resident = sum(_bytes(process, "memory_info", "rss") for process in processes)
+        if resident <= self._memory_bytes:
+            return resident
+        # Dearer to find out, and without what was there before the fork.
+        return sum(_bytes(process, "memory_full_info", "uss") for process in processes)
+
+
+def _with_children(pid: int | None) -> list[Any]:
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def _bytes(process: Any, call: str, field: str) -> int:
+    with suppress(psutil.NoSuchProcess):
+        return int(getattr(getattr(process, call)(), field))
+    return 0

@@ -15,8 +15,7 @@ from typing import BinaryIO
 
 __all__ = ["SourceFile", "atomic_writer", "safe_names", "sha256_of"]
 
-CHUNK = 256 * 1024
-_HASH_CHUNK = 1024 * 1024
+CHUNK = 1024 * 1024
 _MAX_NAME = 200
 
 
@@ -64,7 +63,7 @@ def sha256_of(path: Path) -> str:
 
 def _digest(file: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while chunk := file.read(_HASH_CHUNK):
+    while chunk := file.read(CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
 

@@ -13,9 +13,10 @@ from featherweight._listing import Listing
 from featherweight._retry import Deadline
 from featherweight._transport import Session, decode
 from featherweight._waiting import OnEvent, wait_until_done
-from featherweight.errors import WaitTimeout, job_error
+from featherweight.errors import WaitTimeout, api_error, job_error
 from featherweight.eventstream import EventStream
 from featherweight.job import Artifact, Job, JobLimits, JobState
+from featherweight.problem import problem
 from featherweight.report import Report
 from featherweight.resources import Page
 from featherweight.specfile import SpecSource, load_spec
@@ -106,9 +107,15 @@ class Jobs:
 
         Streamed, checked against their sha256, and moved to their name only when right; nothing is
         ever written outside the folder. `on_progress(received, total)` is called with bytes. Raises
-        ChecksumMismatch, StorageError, Conflict (``job_not_done``), and KeyError for an unknown name.
+        Conflict (``job_not_done``), the JobError of a job that did not succeed, ChecksumMismatch,
+        StorageError, and KeyError for an unknown name.
         """
-        artifacts = self.artifacts(id)
+        job = self.get(id)
+        if not job.done:
+            raise api_error(problem("job_not_done", f"job {id} is {job.state}"), status=409)
+        if error := job_error(job):
+            raise error
+        artifacts = job.artifacts
         if names is not None:
             known = {artifact.name: artifact for artifact in artifacts}
             artifacts = [known[name] for name in names]

@@ -27,7 +27,9 @@ class StateEvent(_Event):
 
 
 class StageEvent(_Event):
-    """Stage `index` of `total` began: load, baseline, one for each step, convert, evaluate, report."""
+    """One of `total` stages began: load, baseline, one for each step, convert, evaluate, report.
+
+    `index` counts from 0."""
 
     type: Literal["stage"] = "stage"
     stage: str

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.local.demo import SPEC
@@ -31,10 +32,9 @@ def main() -> None:
     with stack:
         samples = _samples(directory / "samples")
         say(welcome(stack, samples))
-        try:
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how this ends when all is well
             _watch(stack)
-        finally:
-            say("\nStopping ...")
+        say("\nStopping ...")
     say("Everything has ended; the data stays in " + str(_short(directory)))
 
 
@@ -42,6 +42,7 @@ def welcome(stack: LocalStack, samples: Path) -> str:
     """What to do with it. Each command works when pasted into a shell in the repository."""
     authorized = f'-H "Authorization: Bearer {stack.api_key}"'
     model, data = _short(samples / MODEL), _short(samples / DATA)
+    command = _short(Path(sys.executable).with_name("featherweight"))
     return f"""
 Featherweight is up.
 
@@ -56,7 +57,7 @@ Try it: send a model with curl
 or make it small with the command line
 
   export FEATHERWEIGHT_URL={stack.url} FEATHERWEIGHT_API_KEY={stack.api_key}
-  .venv/bin/featherweight compress {model} --data {data} --spec {_short(samples / "spec.json")} --wait
+  {command} compress {model} --data {data} --spec {_short(samples / "spec.json")} --wait
 
 Ctrl-C ends everything."""
 

@@ -25,7 +25,7 @@ def explain(end: Exit, output_tail: bytes, *, memory_bytes: int) -> Problem:
     # Nobody but the kernel sends a runner SIGKILL without being asked, and it does when memory is out.
     if number == signal.SIGKILL:
         return _out_of_memory("the system ran out of memory while the job ran and ended it", memory_bytes)
-    if number == signal.SIGABRT and any(words in output_tail for words in _NO_MEMORY):
+    if number == signal.SIGABRT and _was_out_of_memory(end, output_tail, memory_bytes):
         return _out_of_memory("a library gave up because it got no more memory", memory_bytes)
     return _crashed(f"the process that ran the job was ended by {signal.Signals(number).name}")
 
@@ -40,6 +40,11 @@ def time_limit(max_run_s: int) -> Problem:
 
 def memory_limit(memory_bytes: int) -> Problem:
     return _out_of_memory("the job used more memory than it may", memory_bytes)
+
+
+def _was_out_of_memory(end: Exit, output_tail: bytes, memory_bytes: int) -> bool:
+    near_limit = memory_bytes > 0 and end.max_rss_bytes > 0.8 * memory_bytes
+    return near_limit or any(words in output_tail for words in _NO_MEMORY)
 
 
 def _out_of_memory(detail: str, memory_bytes: int) -> Problem:

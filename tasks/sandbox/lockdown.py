@@ -27,7 +27,8 @@ _KEPT = ("TF_", "XLA_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
 
 @dataclass(frozen=True)
 class Limits:
-    """0 means no limit. `memory_bytes` bounds writable private memory, `file_bytes` any one file."""
+    """0 means no limit. `file_bytes` bounds any one file, `memory_bytes` the writable private memory
+    that a runner takes beyond what it was forked with."""
 
     memory_bytes: int = 0
     file_bytes: int = 0
@@ -50,7 +51,7 @@ def lock_down(scratch: Path, limits: Limits, *, parent: int, keep_fds: frozenset
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, limits.open_files)
     if limits.memory_bytes:
-        _limit(resource.RLIMIT_DATA, limits.memory_bytes)
+        _limit(resource.RLIMIT_DATA, _data_bytes() + limits.memory_bytes)
     if limits.file_bytes:
         _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -70,6 +71,14 @@ def _limit(which: int, value: int) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(which, (value, value))
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts, now."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _close_all_but(keep: frozenset[int]) -> None:

@@ -65,3 +65,18 @@ def test_every_public_name_of_the_client_exists() -> None:
     assert list(featherweight.__all__) == sorted(featherweight.__all__)
     for name in featherweight.__all__:
         assert getattr(featherweight, name) is not None
+
+
+@pytest.mark.slow
+def test_every_row_of_the_catalogue_leads_to_something_callable() -> None:
+    code = """
+from tasks.compression.catalogue import BACKENDS, ROWS, resolve
+import importlib
+for row in ROWS:
+    assert callable(resolve(row.handler)), row
+    assert row.check is None or callable(resolve(row.check)), row
+    assert row.framework in BACKENDS, row
+for module in BACKENDS.values():
+    importlib.import_module(module)
+"""
+    assert "tensorflow" in loaded_by(code)

@@ -250,6 +250,7 @@ class FakeService:
 
     def add_artifacts(self, id_: str, **files: bytes) -> None:
         self.artifacts[id_] = {name.replace("__", "."): data for name, data in files.items()}
+        self.jobs[id_]["artifacts"] = self.listed(id_)
 
     def listed(self, id_: str) -> list[dict[str, Any]]:
         return [

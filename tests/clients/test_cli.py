@@ -384,7 +384,7 @@ def test_progress_line_shows_bytes_stages_and_warnings() -> None:
     }
     line.event(EVENT.validate_python({**progress, "eta_s": 75.0, "metrics": {"loss": 0.123456}}))
     assert (
-        "[############............]  50%  finetune 3/7  3/9  loss 0.1235  eta 1 min 15 s" in terminal.written
+        "[############............]  50%  finetune 4/7  3/9  loss 0.1235  eta 1 min 15 s" in terminal.written
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from featherweight import errors
 from featherweight._files import safe_names
 from featherweight.client import Client
-from tests.clients.fake_service import Breaking, FakeService, problem_answer
+from tests.clients.fake_service import Breaking, FakeService
 
 MODEL = b"tflite" * 1000
 
@@ -131,7 +131,7 @@ def test_name_from_the_service_cannot_leave_the_folder(
     service: FakeService, client: Client, tmp_path: Path
 ) -> None:
     id_ = str(service.add_job(state="succeeded", done=True)["id"])
-    service.artifacts[id_] = {"../../evil.sh": b"#!", "evil.sh": b"#?"}
+    service.add_artifacts(id_, **{"../../evil.sh": b"#!", "evil.sh": b"#?"})
     service.script("GET", f"/v1/jobs/{id_}/artifacts/../../evil.sh", httpx.Response(200, content=b"#!"))
     paths = client.jobs.download(id_, tmp_path / "out")
     assert [path.name for path in paths] == ["evil.sh", "2-evil.sh"]
@@ -148,8 +148,16 @@ def test_names_are_made_plain_and_different() -> None:
 
 def test_job_that_is_not_done_is_a_conflict(service: FakeService, client: Client, tmp_path: Path) -> None:
     id_ = str(service.add_job()["id"])
-    service.script("GET", f"/v1/jobs/{id_}/artifacts", problem_answer("job_not_done"))
-    with pytest.raises(errors.Conflict):
+    with pytest.raises(errors.Conflict) as raised:
+        client.jobs.download(id_, tmp_path)
+    assert raised.value.code == "job_not_done"
+
+
+def test_job_that_failed_has_nothing_to_download_and_says_so(
+    service: FakeService, client: Client, tmp_path: Path
+) -> None:
+    id_ = str(service.add_job(state="failed", done=True)["id"])
+    with pytest.raises(errors.JobFailed):
         client.jobs.download(id_, tmp_path)
 
 

@@ -12,8 +12,10 @@ from tasks.compression.objective import Objective, infer_objective
 
 CLASSES = np.arange(30) % 3
 ONE_HOT = np.eye(3)[CLASSES]
+SEVERAL = ONE_HOT + np.roll(ONE_HOT, 1, axis=1)
 YES_NO = np.arange(30) % 2
 NUMBERS = np.linspace(-1, 1, 30)
+SPARSE, BINARY, SQUARED = "sparse_categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
 
 
 def facts(outputs: tuple[int, ...], activation: str, compiled: CompiledState | None = None) -> ModelFacts:
@@ -27,20 +29,26 @@ def sources(objective: Objective) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("outputs", "activation", "labels", "task", "loss", "from_logits", "metric"),
     [
-        ((3,), "softmax", CLASSES, "classification", "sparse_categorical_crossentropy", False, "accuracy"),
-        ((3,), "linear", CLASSES, "classification", "sparse_categorical_crossentropy", True, "accuracy"),
-        ((3,), "linear", CLASSES[:, None], "classification", "sparse_categorical_crossentropy", True, "accuracy"),
-        ((3,), "softmax", ONE_HOT, "classification", "sparse_categorical_crossentropy", False, "accuracy"),
-        ((3,), "softmax", CLASSES.astype(float), "classification", "sparse_categorical_crossentropy", False, "accuracy"),
-        ((1,), "sigmoid", YES_NO, "binary", "binary_crossentropy", False, "binary_accuracy"),
-        ((1,), "linear", YES_NO, "binary", "binary_crossentropy", True, "binary_accuracy"),
-        ((1,), "linear", NUMBERS, "regression", "mean_squared_error", False, "mean_squared_error"),
-        ((3,), "sigmoid", (ONE_HOT + np.roll(ONE_HOT, 1, 1)), "multilabel", "binary_crossentropy", False, "binary_accuracy"),
-        ((3,), "linear", np.stack([NUMBERS] * 3, 1), "regression", "mean_squared_error", False, "mean_squared_error"),
+        ((3,), "softmax", CLASSES, "classification", SPARSE, False, "accuracy"),
+        ((3,), "linear", CLASSES, "classification", SPARSE, True, "accuracy"),
+        ((3,), "linear", CLASSES[:, None], "classification", SPARSE, True, "accuracy"),
+        ((3,), "softmax", ONE_HOT, "classification", SPARSE, False, "accuracy"),
+        ((3,), "softmax", CLASSES.astype(float), "classification", SPARSE, False, "accuracy"),
+        ((1,), "sigmoid", YES_NO, "binary", BINARY, False, "binary_accuracy"),
+        ((1,), "linear", YES_NO, "binary", BINARY, True, "binary_accuracy"),
+        ((1,), "linear", NUMBERS, "regression", SQUARED, False, SQUARED),
+        ((3,), "sigmoid", SEVERAL, "multilabel", BINARY, False, "binary_accuracy"),
+        ((3,), "linear", np.stack([NUMBERS] * 3, 1), "regression", SQUARED, False, SQUARED),
     ],
 )  # fmt: skip
 def test_objective_is_inferred_from_last_layer_and_labels(
-    outputs: tuple[int, ...], activation: str, labels: Any, task: str, loss: str, from_logits: bool, metric: str
+    outputs: tuple[int, ...],
+    activation: str,
+    labels: Any,
+    task: str,
+    loss: str,
+    from_logits: bool,
+    metric: str,
 ) -> None:
     objective = infer_objective(facts(outputs, activation), labels, None)
     assert (objective.task, objective.loss, objective.from_logits) == (task, loss, from_logits)

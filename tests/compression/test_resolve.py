@@ -33,7 +33,9 @@ def test_schedule_that_begins_after_the_training_is_refused_at_its_place() -> No
 
 def test_prune_is_carried_out_by_the_finetune_after_the_prunes_that_follow_it() -> None:
     prune, train = {"technique": "prune"}, {"technique": "finetune"}
-    steps = CompressionSpec.model_validate({"steps": [prune, prune, train, prune, {"technique": "quantize"}]}).steps
+    steps = CompressionSpec.model_validate(
+        {"steps": [prune, prune, train, prune, {"technique": "quantize"}]}
+    ).steps
     assert carrier(steps, 0) is steps[2]
     assert carrier(steps, 1) is steps[2]
     assert carrier(steps, 3) is None

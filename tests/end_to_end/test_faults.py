@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.stack]
 QUICK = {"steps": [{"technique": "quantize", "scheme": "dynamic_int8"}]}
 
 
-def lengthy(epochs: int = 6) -> dict[str, Any]:
+def lengthy(epochs: int = 30) -> dict[str, Any]:
     """The demo's job, long enough to be hit in the middle."""
     spec = copy.deepcopy(SPEC)
     spec["steps"][1]["epochs"] = epochs
@@ -77,6 +78,25 @@ def test_a_worker_told_to_stop_gives_its_job_back_at_once(stack: LocalStack, in_
     stack.start_worker()
     job = in_training.wait(timeout=240).job
     assert job.state == "succeeded"
+
+
+def test_a_job_outlives_a_crash_of_redis(stack: LocalStack, in_training: JobHandle) -> None:
+    assert stack.redis_server is not None
+    time.sleep(1.2)  # the append-only file is written out every second
+    stack.redis_server.kill()
+    time.sleep(1)
+    stack.redis_server.start()
+    job = in_training.wait(timeout=240).job
+    assert job.state == "succeeded"
+    assert [attempt.ended_because for attempt in job.attempts].count("succeeded") == 1
+
+
+def test_a_job_outlives_a_crash_of_the_object_store(stack: LocalStack, in_training: JobHandle) -> None:
+    stack.object_store.kill()
+    time.sleep(1)
+    stack.object_store.start()
+    assert in_training.wait(timeout=240).state == "succeeded"
+    assert in_training.report().verdict == "smaller"
 
 
 def test_cancel_ends_a_running_job_and_the_worker_goes_on(

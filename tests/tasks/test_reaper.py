@@ -38,6 +38,15 @@ def test_job_with_a_message_waiting_is_not_announced_twice(bench: Bench, reaper:
     assert bench.client.llen("tensorflow") == 2
 
 
+def test_unreadable_messages_do_not_hide_forgotten_jobs(bench: Bench, reaper: Reaper) -> None:
+    job = bench.submit()
+    for raw in ("garbage", "[]", "7", '{"headers": {"task": "tasks.run_job"}, "body": "?"}'):
+        bench.client.lpush("tensorflow", raw)
+    bench.client.zadd("fw:hints", {job.id: 0})
+    reaper.look()
+    assert bench.queue.hinted() == {job.id}
+
+
 def test_job_that_waited_too_long_expires_and_is_settled(bench: Bench, reaper: Reaper) -> None:
     job = bench.submit(max_queue_s=1)
     bench.client.zadd("fw:deadlines", {job.id: 0})

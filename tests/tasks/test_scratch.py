@@ -8,7 +8,7 @@ import pytest
 
 from tasks.joblog import Hidden, JobLog
 from tasks.sandbox.collect import OutputRefused, read_output
-from tasks.scratch import claimed_scratch, leftover_job_ids
+from tasks.scratch import claimed_scratch, discard_leftovers, job_ids
 
 
 def test_only_finished_steps_are_kept_for_the_next_attempt(tmp_path: Path) -> None:
@@ -39,8 +39,12 @@ def test_links_that_an_attempt_planted_are_removed_and_not_followed(tmp_path: Pa
 def test_folder_in_use_is_left_to_its_owner(tmp_path: Path) -> None:
     with claimed_scratch(tmp_path, "job_a", 1) as first, claimed_scratch(tmp_path, "job_a", 2) as second:
         assert first.path != second.path
-        assert leftover_job_ids(tmp_path) == set()
-    assert leftover_job_ids(tmp_path) == {"job_a"}
+        discard_leftovers(tmp_path, "job_a")
+        assert first.inputs.is_dir()
+        assert second.inputs.is_dir()
+    assert job_ids(tmp_path) == {"job_a"}
+    discard_leftovers(tmp_path, "job_a")
+    assert job_ids(tmp_path) == set()
 
 
 def test_discarded_folder_is_gone(tmp_path: Path) -> None:

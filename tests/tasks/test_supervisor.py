@@ -98,6 +98,19 @@ def test_job_that_takes_too_much_memory_fails_with_out_of_memory(bench: Bench) -
     assert job.error.code == "out_of_memory"
 
 
+@pytest.mark.parametrize(("misbehaviour", "state"), [("behaves", "succeeded"), ("eats_memory", "failed")])
+def test_memory_of_the_fork_server_is_not_the_jobs(bench: Bench, misbehaviour: str, state: str) -> None:
+    bench.runners = Runners("tests.misbehaving.warms_large:warm", bench.settings.scratch_dir / ".home")
+    try:
+        job = bench.run(misbehaviour, settings={"runner_memory_bytes": 200_000_000})
+    finally:
+        bench.runners.stop()
+    assert (job.state, job.error and job.error.code) == (
+        state,
+        None if state == "succeeded" else "out_of_memory",
+    )
+
+
 def test_log_is_capped_and_keeps_beginning_and_end(bench: Bench) -> None:
     job = bench.run("prints_much")
     log = bench.log(job)

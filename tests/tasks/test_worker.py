@@ -124,6 +124,20 @@ def test_job_of_a_killed_worker_is_done_once_by_the_next(bench: Bench, workers: 
     eventually(lambda: bench.keys(job) == {"result.json", "a2/model.tflite", "a2/report.json", "a2/log.txt"})
 
 
+def test_steps_finished_before_the_worker_was_killed_are_not_run_again(
+    bench: Bench, workers: Workers
+) -> None:
+    job = submit(bench)
+    said = lambda word: word in str(bench.store.events(PROJECT, job.id))  # noqa: E731
+    first = workers.start("resumes")
+    eventually(lambda: said("first"))
+    first.kill()
+    first.wait()
+    workers.start("resumes")
+    assert eventually(lambda: done(bench, job)).state == "succeeded"
+    assert said("again")
+
+
 def test_killed_worker_takes_along_runners_that_ignore_signals(bench: Bench, workers: Workers) -> None:
     job = submit(bench)
     worker = workers.start("leaves_children")

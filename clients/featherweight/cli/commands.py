@@ -193,7 +193,7 @@ def _event_text(event: Event | UnknownEvent) -> str:
         case StateEvent():
             return f"{event.state}{f' (attempt {event.attempt})' if event.attempt else ''}"
         case StageEvent():
-            return f"stage {event.index}/{event.total}: {event.stage}"
+            return f"stage {event.index + 1}/{event.total}: {event.stage}"
         case ProgressEvent():
             metrics = "".join(f"  {name}={value:.5g}" for name, value in event.metrics.items())
             step = f"  {event.step}/{event.total}" if event.step is not None else ""
@@ -209,9 +209,9 @@ def _event_text(event: Event | UnknownEvent) -> str:
 def download(context: Context) -> int:
     args = context.args
     job = context.client.job(args.job)
-    known = {artifact.name for artifact in job.artifacts()}
+    known = {artifact.name for artifact in job.job.artifacts}
     unknown = [name for name in args.names if name not in known]
-    if unknown:
+    if unknown and job.done:
         raise ValueError(f"job {job.id} has no artifact {unknown[0]!r}; it has: {', '.join(sorted(known))}")
     files = _fetched(context, job, args.output_dir, args.names or None)
     paths = [str(path) for path in files]

@@ -38,6 +38,7 @@ class ProgressLine(NoProgress):
         self._lock = threading.Lock()
         self._drawn_at = float("-inf")
         self._label = "waiting"
+        self._fraction = 0.0
 
     def bytes(self, what: str, done: int, total: int) -> None:
         fraction = done / total if total else 1.0
@@ -46,10 +47,11 @@ class ProgressLine(NoProgress):
     def event(self, event: Event | UnknownEvent) -> None:
         if isinstance(event, StateEvent):
             self._label = event.state
-            self._draw(0.0, self._label, "", last=True)
+            self._draw(self._fraction, self._label, "", last=True)
         elif isinstance(event, StageEvent):
-            self._label = f"{event.stage} {event.index}/{event.total}"
+            self._label = f"{event.stage} {event.index + 1}/{event.total}"
         elif isinstance(event, ProgressEvent):
+            self._fraction = event.fraction
             self._draw(event.fraction, self._label, _detail(event))
         elif isinstance(event, WarningEvent):
             self.clear()

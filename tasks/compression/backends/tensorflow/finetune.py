@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from featherweight.report import EpochReport
 from featherweight.spec import Finetune
 from tasks.compression.backends.tensorflow._framework import keras, sparsity
@@ -84,6 +86,8 @@ def _fit(model: Any, step: Finetune, objective: Objective, context: Context) -> 
         watch = _Watch(step, objective, loss, per_epoch, context)
         callbacks = [sparsity.UpdatePruningStep(), watch]
         model.fit(batches, epochs=step.epochs, steps_per_epoch=per_epoch, verbose=0, callbacks=callbacks)
+    if not all(np.isfinite(weight.numpy()).all() for weight in model.trainable_weights):
+        raise _diverged(step, step.epochs, per_epoch * step.epochs)  # the very last step did it
     context.record.details.update(
         optimiser_steps=per_epoch * step.epochs, steps_per_execution=group, loss=objective.loss
     )

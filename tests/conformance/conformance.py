@@ -1,0 +1,154 @@
+"""What every row of the catalogue promises, measured in the files it makes. A framework's tests are a short
+subclass that says how its tiny models are made and read."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from featherweight.report import Report
+from tasks.compression import compress
+from tasks.compression.catalogue import BACKENDS, ROWS, support
+from tasks.compression.litert import Program
+
+Array = npt.NDArray[Any]
+CHANCE = 0.1
+
+
+def dtypes(content: bytes) -> Counter[str]:
+    return Counter(tensor.dtype for tensor in Program(content).tensors())
+
+
+class Conformance:
+    """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with layers named
+    conv and logits, and `data_file`, its digits."""
+
+    framework: str
+
+    @abstractmethod
+    def kernels(self, path: Path) -> Mapping[str, Array]:
+        """The weights of conv and logits in a delivered file of the framework's own format."""
+
+    @pytest.fixture
+    def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Callable[..., tuple[Report, Path]]:
+        def run(*steps: dict[str, Any], data: bool = True, **spec: Any) -> tuple[Report, Path]:
+            document = {"steps": list(steps), "outputs": ["tflite", "keras"], **spec}
+            outcome = compress(model_file, document, dataset=data_file if data else None, workdir=tmp_path)
+            return outcome.report, tmp_path / "out"
+
+        return run
+
+    def test_framework_has_every_technique_of_its_rows(self) -> None:
+        assert self.framework in BACKENDS
+        assert {row.technique for row in ROWS if row.framework == self.framework} == self.techniques
+
+    techniques = frozenset({"prune", "finetune", "quantize"})
+
+    @pytest.mark.parametrize("sparsity", [0.3, 0.8, 0.95])
+    @pytest.mark.parametrize("trained", [False, True], ids=["one_shot", "finetuned"])
+    @pytest.mark.parametrize("kind", ["constant_sparsity", "polynomial_decay"])
+    def test_prune_makes_exactly_the_zeros_asked_for(
+        self, run: Callable[..., tuple[Report, Path]], sparsity: float, trained: bool, kind: str
+    ) -> None:
+        key = "target_sparsity" if kind == "constant_sparsity" else "final_sparsity"
+        steps: list[dict[str, Any]] = [{"technique": "prune", "schedule": {"type": kind, key: sparsity}}]
+        if trained:
+            steps.append({"technique": "finetune", "epochs": 1, "batch_size": 64})
+        report, out = run(*steps)
+        for name, kernel in self.kernels(out / "model.keras").items():
+            kept = max(1, int(np.round(np.float32(kernel.size) * (np.float32(1) - np.float32(sparsity)))))
+            assert np.count_nonzero(kernel) == kept
+            layer = next(layer for layer in report.layers if layer.name == name)
+            assert layer.sparsity_after == pytest.approx(1 - kept / kernel.size)
+            assert layer.target_sparsity == sparsity
+
+    def test_prune_leaves_what_is_not_selected(self, run: Callable[..., tuple[Report, Path]]) -> None:
+        _, out = run({"technique": "prune", "layers": {"include": ["conv"]}}, data=False)
+        kernels = self.kernels(out / "model.keras")
+        assert np.count_nonzero(kernels["logits"]) == kernels["logits"].size
+        assert np.count_nonzero(kernels["conv"]) < kernels["conv"].size / 2
+
+    def test_zeros_stay_zeros_in_the_quantised_file(self, run: Callable[..., tuple[Report, Path]]) -> None:
+        report, _ = run({"technique": "prune"}, {"technique": "quantize", "scheme": "full_int8"})
+        plain, _ = run({"technique": "quantize", "scheme": "full_int8"})
+        assert report.outputs[0].gzip_bytes < 0.6 * plain.outputs[0].gzip_bytes
+
+    @pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd", "sgd_momentum"])
+    def test_finetune_learns_with_every_optimiser(
+        self, run: Callable[..., tuple[Report, Path]], optimizer: str
+    ) -> None:
+        rate = 1e-2 if optimizer.startswith("sgd") else 1e-3
+        step = {"technique": "finetune", "epochs": 2, "batch_size": 64, "optimizer": optimizer}
+        report, _ = run({"technique": "prune"}, {**step, "learning_rate": rate})
+        accuracy = report.outputs[0].accuracy
+        assert accuracy is not None
+        assert accuracy.low > 4 * CHANCE
+        assert len(report.steps[1].epochs) == 2
+
+    @pytest.mark.parametrize("scheme", ["float16", "dynamic_int8", "full_int8"])
+    def test_quantize_stores_the_weights_in_the_type_promised(
+        self, run: Callable[..., tuple[Report, Path]], scheme: str
+    ) -> None:
+        report, out = run({"technique": "quantize", "scheme": scheme}, outputs=["tflite"])
+        before = report.baseline
+        after = report.outputs[0]
+        assert before is not None
+        assert after.scheme == scheme
+        assert after.bytes < before.bytes * (0.7 if scheme == "float16" else 0.6)
+        assert dtypes((out / "model.tflite").read_bytes())["float16" if scheme == "float16" else "int8"] > 0
+        assert after.accuracy is not None
+        assert report.original.accuracy is not None
+        assert after.accuracy.value > report.original.accuracy.value - 0.03
+
+    @pytest.mark.parametrize("io_dtype", ["float32", "int8"])
+    def test_full_int8_computes_in_integers(
+        self, run: Callable[..., tuple[Report, Path]], io_dtype: str
+    ) -> None:
+        step = {
+            "technique": "quantize",
+            "scheme": "full_int8",
+            "io_dtype": io_dtype,
+            "calibration_samples": 150,
+        }
+        report, out = run(step, outputs=["tflite"])
+        program = Program((out / "model.tflite").read_bytes())
+        floats = [tensor for tensor in program.tensors() if tensor.dtype.startswith("float")]
+        # Where in- and output are float, those two are all that is.
+        assert len(floats) == (2 if io_dtype == "float32" else 0)
+        assert program.input_dtype == report.outputs[0].input_dtype == io_dtype
+        assert report.data is not None
+        assert report.data.calibration == report.steps[0].details["calibration_samples"] == 150
+
+    def test_calibration_comes_from_the_training_samples_and_matters(
+        self, run: Callable[..., tuple[Report, Path]]
+    ) -> None:
+        step = {"technique": "quantize", "scheme": "full_int8", "calibration_samples": 1}
+        few, _ = run(step, outputs=["tflite"])
+        many, _ = run({**step, "calibration_samples": 200}, outputs=["tflite"])
+        assert "calibration_small" in {warning.code for warning in few.warnings}
+        assert "calibration_small" not in {warning.code for warning in many.warnings}
+        assert few.outputs[0].sha256 != many.outputs[0].sha256
+
+    def test_every_output_of_a_row_is_delivered(self, run: Callable[..., tuple[Report, Path]]) -> None:
+        for row in ROWS:
+            if row.framework == self.framework and row.technique != "finetune":
+                step = {"technique": row.technique}
+                report, out = run(step, outputs=list(row.outputs))
+                assert {path.name for path in out.iterdir()} == {
+                    *(f"model.{name}" for name in row.outputs), "report.json", "spec.json"
+                }  # fmt: skip
+                assert [variant.format for variant in report.outputs] == list(row.outputs)
+
+    def test_techniques_a_framework_lacks_are_refused(self) -> None:
+        from featherweight.spec import CompressionSpec
+
+        spec = CompressionSpec.model_validate({"steps": [{"technique": "prune"}]})
+        assert support(spec, self.framework) == []
+        assert support(spec, "none_such")[0].code == "unsupported_technique"
