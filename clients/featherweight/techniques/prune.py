@@ -87,4 +87,6 @@ class Prune(Part):
             raise ValueError(f"the pattern {self.pattern.type} goes with the method magnitude alone")
         if self.method in ("global_magnitude", "lamp") and self.overrides:
             raise ValueError(f"{self.method} has one target for all layers: overrides do not go with it")
+        if self.pattern.type == "n_of_m" and self.overrides:
+            raise ValueError("the pattern n_of_m has its own sparsity: overrides do not go with it")
         return self

@@ -8,7 +8,16 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-__all__ = ["configure_threads", "keras", "lite", "load_lazy_parts", "sparsity", "strip_pruning", "tf"]
+__all__ = [
+    "Pruning",
+    "configure_threads",
+    "keras",
+    "lite",
+    "load_lazy_parts",
+    "sparsity",
+    "strip_pruning",
+    "tf",
+]
 
 # TFMOT works on Keras 2 alone; the variable makes tf.keras mean tf_keras.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -22,12 +31,14 @@ with warnings.catch_warnings():
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
+Pruning: Any = pruning_impl.Pruning
 lite: Any = tf.lite
 
 _LAZY = (
