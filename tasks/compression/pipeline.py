@@ -136,6 +136,7 @@ def _run(
     )
     report = build_report(findings)
     written = [*files.values(), job.workspace.write_json("spec.json", report.spec)]
+    written += [job.workspace.write(name, content) for name, content in backend.extras(network).items()]
     written.append(job.workspace.write_json("report.json", report))
     return report, tuple(written)
 

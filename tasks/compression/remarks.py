@@ -33,6 +33,7 @@ SENTENCES: dict[str, str] = {
         "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "
         "reach {reached:.2%}."
     ),
+    "summaries_need_training": "No training step follows the step: there is nothing to summarise.",
     "override_unused": (
         "Override {index} has no effect: the step prunes no layer that it matches and no earlier one does."
     ),

@@ -70,7 +70,9 @@ class Prune(Part):
 
     Under ``n_of_m`` the sparsity follows from the pattern, and the schedule's own is not used.
     `on_unsupported` says what happens to a selected layer that cannot be pruned but has weights:
-    ``skip`` leaves it as it is and reports it, ``error`` fails the job with its name.
+    ``skip`` leaves it as it is and reports it, ``error`` fails the job with its name. With `summaries` the
+    training that carries the step out also delivers ``tensorboard.tar.gz``: the sparsity and threshold of
+    each pruned weight by epoch.
     """
 
     technique: Literal["prune"]
@@ -80,6 +82,7 @@ class Prune(Part):
     layers: LayerSelection = LayerSelection()
     overrides: Annotated[tuple[PruneOverride, ...], Field(max_length=100)] = ()
     on_unsupported: OnUnsupported = "skip"
+    summaries: bool = False
 
     @model_validator(mode="after")
     def _combinable(self) -> Prune:

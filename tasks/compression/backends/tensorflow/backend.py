@@ -20,6 +20,7 @@ from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
 
 __all__ = [
+    "extras",
     "fingerprint",
     "float_program",
     "layers",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+
+_TENSORBOARD = "tensorboard.tar.gz"
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
@@ -77,6 +80,8 @@ def save(network: Network, directory: Path) -> None:
     _convert.write_keras(network.model, directory / "model.keras")
     if network.tflite is not None:
         (directory / "model.tflite").write_bytes(network.tflite)
+    for name, content in extras(network).items():
+        (directory / name).write_bytes(content)
     state = {
         "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
         "pruned": dict(network.pruned),
@@ -86,12 +91,13 @@ def save(network: Network, directory: Path) -> None:
 
 def restore(directory: Path) -> Network:
     state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
-    tflite = directory / "model.tflite"
+    tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
     return Network(
         model=read_model(directory / "model.keras"),
         pending=tuple(Pending(Prune.model_validate(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
+        tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
     )
 
 
@@ -104,6 +110,10 @@ def write(network: Network, output: str, path: Path) -> None:
         _convert.write_keras(network.model, path)
     else:
         path.write_bytes(network.tflite or _convert.to_tflite(network.model))
+
+
+def extras(network: Network) -> dict[str, bytes]:
+    return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
 def predict_file(path: Path, x: Array) -> Array:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from tasks.compression.backends.tensorflow.masks import (
 )
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.predict import predict
+from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.training import prepare_training
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
@@ -53,11 +55,14 @@ def finetune(network: Network, step: Finetune, context: Context) -> Network:
         if path not in network.pruned:
             context.warn("existing_zeros_kept", layer=path, share=share)
     model = wrapped(network.model, plan)
-    _fit(model, step, objective, context)
+    summarised = any(item.step.summaries for item in network.pending)
+    with Summaries(context.scratch) if summarised else nullcontext() as summaries:
+        _fit(model, step, objective, context, [summaries] if summaries else [])
+        tensorboard = summaries.archive() if summaries else network.tensorboard
     model = unwrapped(model, plan)
     note_outcome(plan, steps, context)
     pruned = {**network.pruned, **plan.targets}
-    return replace(network, model=model, pending=(), pruned=pruned)
+    return replace(network, model=model, pending=(), pruned=pruned, tensorboard=tensorboard)
 
 
 def group_size(steps: int, steps_per_epoch: int) -> int:
@@ -65,7 +70,7 @@ def group_size(steps: int, steps_per_epoch: int) -> int:
     return 1 if steps < GROUP_FROM_STEPS else max(1, min(MAX_GROUP, steps_per_epoch // 4))
 
 
-def _fit(model: Any, step: Finetune, objective: Objective, context: Context) -> None:
+def _fit(model: Any, step: Finetune, objective: Objective, context: Context, extra: Sequence[Any]) -> None:
     data = context.training_data
     per_epoch = math.ceil(len(data.train) / step.batch_size)
     group = group_size(per_epoch * step.epochs, per_epoch)
@@ -85,7 +90,7 @@ def _fit(model: Any, step: Finetune, objective: Objective, context: Context) -> 
         first = data.train[:1]
         prepare_training(model, data.x[first], objective.labels[first])
         watch = _Watch(step, objective, loss, per_epoch, context)
-        callbacks = [sparsity.UpdatePruningStep(), watch]
+        callbacks = [sparsity.UpdatePruningStep(), watch, *extra]
         model.fit(batches, epochs=step.epochs, steps_per_epoch=per_epoch, verbose=0, callbacks=callbacks)
     if not all(np.isfinite(weight.numpy()).all() for weight in model.trainable_weights):
         raise _diverged(step, step.epochs, per_epoch * step.epochs)  # the very last step did it

@@ -47,6 +47,8 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
         network = replace(network, pending=(*network.pending, pending))
     if isinstance(context.following, Prune | Finetune):
         return network
+    if any(item.step.summaries for item in network.pending):
+        context.warn("summaries_need_training")
     return _at_once(network, context)
 
 
