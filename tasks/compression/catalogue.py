@@ -64,8 +64,8 @@ ROWS: tuple[Row, ...] = (
         title="Unstructured pruning",
         summary=(
             "Makes the least important weights zero, of each layer or of all together, scattered, in blocks "
-            "or N of every M, gradually while the training step right after it trains, or at once without one. "
-            "Zeros pay when the file is gzipped."
+            "or N of every M, gradually while the training step right after it trains, or at once. Zeros pay "
+            "when the file is gzipped."
         ),
     ),
     Row(

@@ -252,10 +252,18 @@ class PruningConformance:
     def test_xnnpack_latency_prunes_the_pointwise_convolutions(self, tmp_path: Path) -> None:
         path = self.save_mobile_network(tmp_path / "mobile.keras")
         step = {"technique": "prune", "pattern": {"type": "xnnpack_latency"}, "schedule": constant(0.8)}
+        step["layers"] = {"include": ["stem", "pointwise"]}
         report = compress(path, {"steps": [step]}, workdir=tmp_path / "work").report
         reached = {item.name: item.sparsity_after for item in report.layers if item.sparsity_after > 0.1}
         assert reached == {"pointwise": pytest.approx(0.8, abs=0.01)}
+        plain = compress(
+            path, {"steps": [{**step, "pattern": {"type": "unstructured"}}]}, workdir=tmp_path / "p"
+        )
+        assert report.outputs[0].bytes < plain.report.outputs[0].bytes - 4 * 64 * 64 // 2
+        assert report.outputs[0].max_abs_difference is not None
+        assert report.outputs[0].max_abs_difference < 1e-4
         assert "1x1" in str(layer(report, "stem").skipped)
+        assert "unstructured_sparsity_no_speed" not in codes(report)
 
     def test_xnnpack_latency_refuses_another_network(self, run: Run) -> None:
         with pytest.raises(CompressionError, match="XNNPACK") as caught:

@@ -85,6 +85,7 @@ def save(network: Network, directory: Path) -> None:
     state = {
         "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
         "pruned": dict(network.pruned),
+        "sparse_kernels": network.sparse_kernels,
     }
     (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
 
@@ -96,6 +97,7 @@ def restore(directory: Path) -> Network:
         model=read_model(directory / "model.keras"),
         pending=tuple(Pending(Prune.model_validate(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
+        sparse_kernels=state["sparse_kernels"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
     )
@@ -109,7 +111,8 @@ def write(network: Network, output: str, path: Path) -> None:
     if output == "keras":
         _convert.write_keras(network.model, path)
     else:
-        path.write_bytes(network.tflite or _convert.to_tflite(network.model))
+        encoded = _convert.encode_zeros if network.sparse_kernels else None
+        path.write_bytes(network.tflite or _convert.to_tflite(network.model, encoded))
 
 
 def extras(network: Network) -> dict[str, bytes]:

@@ -32,6 +32,7 @@ __all__ = [
     "is_global",
     "mask_plan",
     "note_outcome",
+    "pruning_variables",
     "total_sparsity",
     "unwrapped",
     "warn_of_late_ends",
@@ -159,9 +160,14 @@ def unwrapped(model: Any, plan: MaskPlan) -> Any:
     return strip_pruning(model)
 
 
+def pruning_variables(model: Any) -> list[tuple[Any, Any, Any]]:
+    """Every weight, mask and threshold of a wrapped model."""
+    return [variables for layer in _wrappers(model) for variables in layer.pruning_vars]
+
+
 def total_sparsity(model: Any) -> float | None:
     """The share of zeros the masks of a wrapped model stand for; None without any."""
-    masks = [mask.numpy() for layer in _wrappers(model) for _, mask, _ in layer.pruning_vars]
+    masks = [mask.numpy() for _, mask, _ in pruning_variables(model)]
     size = sum(mask.size for mask in masks)
     return 1.0 - sum(int(np.count_nonzero(mask)) for mask in masks) / size if size else None
 

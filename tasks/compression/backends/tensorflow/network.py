@@ -26,7 +26,8 @@ class Network:
 
     `pending` are the prune steps not carried out yet; `pruned` the layers earlier steps made zeros in,
     with the sparsity they were meant to have; `tflite` the converted file, once a quantize step made it;
-    `tensorboard` the archive of the last training's summaries, where a prune step asked for them.
+    `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
+    `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels.
     """
 
     model: Any
@@ -34,6 +35,7 @@ class Network:
     pruned: Mapping[str, float] = field(default_factory=dict)
     tflite: bytes | None = None
     tensorboard: bytes | None = None
+    sparse_kernels: bool = False
 
 
 @dataclass(frozen=True)

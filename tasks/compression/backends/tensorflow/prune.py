@@ -44,7 +44,8 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
     pending = Pending(step, context.pointer)
     _note(network, pending, context)
     if prunable(network, pending):
-        network = replace(network, pending=(*network.pending, pending))
+        sparse = network.sparse_kernels or isinstance(step.pattern, XnnpackLatency)
+        network = replace(network, pending=(*network.pending, pending), sparse_kernels=sparse)
     if isinstance(context.following, Prune | Finetune):
         return network
     if any(item.step.summaries for item in network.pending):
