@@ -61,10 +61,11 @@ ROWS: tuple[Row, ...] = (
         check="tasks.compression.backends.tensorflow.prune:check",
         outputs=("tflite", "keras"),
         needs_data="never",
-        title="Magnitude pruning",
+        title="Unstructured pruning",
         summary=(
-            "Makes the smallest weights of each layer zero, gradually while the finetune step right after it "
-            "trains, or at once without one. Zeros pay when the file is gzipped."
+            "Makes the least important weights zero, of each layer or of all together, scattered, in blocks "
+            "or N of every M, gradually while the training step right after it trains, or at once. Zeros pay "
+            "when the file is gzipped."
         ),
     ),
     Row(

@@ -136,6 +136,7 @@ def _run(
     )
     report = build_report(findings)
     written = [*files.values(), job.workspace.write_json("spec.json", report.spec)]
+    written += [job.workspace.write(name, content) for name, content in backend.extras(network).items()]
     written.append(job.workspace.write_json("report.json", report))
     return report, tuple(written)
 
@@ -248,8 +249,16 @@ def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: b
 
 def _remark_on_layers(job: _Job, before: list[LayerFacts], after: list[LayerFacts]) -> None:
     zeros = {layer.name: layer.sparsity for layer in before if layer.prunable}
+    if _for_sparse_kernels(job.spec):
+        return
     if any(layer.sparsity > zeros.get(layer.name, 1.0) for layer in after):
         job.progress.warn(remark("unstructured_sparsity_no_speed"))
+
+
+def _for_sparse_kernels(spec: CompressionSpec) -> bool:
+    """Whether the zeros are where XNNPACK's float kernels make use of them."""
+    patterns = {step.pattern.type for step in spec.steps if isinstance(step, Prune)}
+    return patterns == {"xnnpack_latency"} and spec.steps[-1].technique != "quantize"
 
 
 def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:

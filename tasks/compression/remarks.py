@@ -29,6 +29,14 @@ SENTENCES: dict[str, str] = {
     # the steps
     "layer_skipped": "The layer was selected for pruning and left as it is: {why}.",
     "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
+    "schedule_ends_late": (
+        "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "
+        "reach {reached:.2%}."
+    ),
+    "summaries_need_training": "No training step follows the step: there is nothing to summarise.",
+    "override_unused": (
+        "Override {index} has no effect: the step prunes no layer that it matches and no earlier one does."
+    ),
     "nothing_changed": "Step {index} ({technique}) changed nothing in the model.",
     "fewer_steps_than_frequency": (
         "The schedule takes {steps} steps and masks are updated every {frequency}: sparsity jumps "

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from featherweight.spec import (
     AUTO,
     CompressionSpec,
-    ConstantSparsity,
+    CustomSchedule,
     Finetune,
-    PolynomialDecay,
     Prune,
     PruningSchedule,
+    SchedulePoint,
     Step,
 )
 from tasks.compression.data import Data
@@ -50,7 +50,10 @@ def optimiser_steps(samples: int, step: Finetune) -> int:
 
 
 def resolve_schedule(schedule: PruningSchedule, steps: int, pointer: str) -> PruningSchedule:
-    """`schedule` over a training of `steps` optimiser steps, as the TFMOT tutorials compute it."""
+    """`schedule` over a training of `steps` optimiser steps, as the TFMOT tutorials compute it; the points of
+    a custom one are placed by step, and of those at the same step the last counts."""
+    if isinstance(schedule, CustomSchedule):
+        return _resolve_points(schedule, steps)
     begin = 0 if schedule.begin_step == AUTO else schedule.begin_step
     end = steps if schedule.end_step == AUTO else schedule.end_step
     if begin >= end:
@@ -60,10 +63,25 @@ def resolve_schedule(schedule: PruningSchedule, steps: int, pointer: str) -> Pru
             hint=f"begin before step {end}, or train longer",
             pointer=f"{pointer}/begin_step",
         )
-    frequency = schedule.frequency
-    if frequency == AUTO:
-        frequency = max(1, min(MAX_FREQUENCY, (end - begin) // UPDATES))
+    frequency = _frequency(schedule, end - begin)
     return schedule.model_copy(update={"begin_step": begin, "end_step": end, "frequency": frequency})
+
+
+def _resolve_points(schedule: CustomSchedule, steps: int) -> CustomSchedule:
+    placed = {
+        round(point.fraction * steps) if point.fraction is not None else point.step: point.sparsity
+        for point in schedule.points
+    }
+    points = tuple(SchedulePoint(step=step, sparsity=sparsity) for step, sparsity in placed.items())
+    frequency = _frequency(schedule, points[-1].step or 0)
+    return schedule.model_copy(update={"points": points, "frequency": frequency})
+
+
+def _frequency(schedule: PruningSchedule, way: int) -> int:
+    """How often masks are updated on a way of that many steps."""
+    if schedule.frequency != AUTO:
+        return schedule.frequency
+    return max(1, min(MAX_FREQUENCY, way // UPDATES))
 
 
 def _resolve_step(spec: CompressionSpec, index: int, data: Data | None) -> Step:
@@ -82,7 +100,15 @@ def _resolve_prune(spec: CompressionSpec, index: int, step: Prune, data: Data | 
     if training is None or data is None:
         return step
     total = optimiser_steps(len(data.train), training)
-    schedule: ConstantSparsity | PolynomialDecay = resolve_schedule(
-        step.schedule, total, f"/steps/{index}/schedule"
+    schedule = resolve_schedule(step.schedule, total, f"/steps/{index}/schedule")
+    overrides = tuple(
+        override.model_copy(
+            update={
+                "schedule": resolve_schedule(
+                    override.schedule, total, f"/steps/{index}/overrides/{place}/schedule"
+                )
+            }
+        )
+        for place, override in enumerate(step.overrides)
     )
-    return step.model_copy(update={"schedule": schedule})
+    return step.model_copy(update={"schedule": schedule, "overrides": overrides})

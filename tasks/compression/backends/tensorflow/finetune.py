@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,17 +16,17 @@ from featherweight.report import EpochReport
 from featherweight.spec import Finetune, PolynomialDecay, PruningSchedule
 from tasks.compression.backends.tensorflow._framework import keras, sparsity, without_autograph
 from tasks.compression.backends.tensorflow.batches import training_batches
-from tasks.compression.backends.tensorflow.layers import kernels, placed_layers, zero_share
 from tasks.compression.backends.tensorflow.masks import (
-    MaskPlan,
     mask_plan,
+    note_outcome,
     total_sparsity,
     unwrapped,
+    warn_of_late_ends,
     wrapped,
 )
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.predict import predict
-from tasks.compression.backends.tensorflow.prune import kept_weights
+from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.training import prepare_training
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
@@ -50,18 +51,23 @@ def finetune(network: Network, step: Finetune, context: Context) -> Network:
     """
     data = context.training_data
     objective = data.objectives[context.index]
-    plan = mask_plan(network)
+    plan = mask_plan(network, seed=context.seed)
+    steps = optimiser_steps(len(data.train), step)
+    warn_of_late_ends(plan, steps, context)
     for path, share in plan.kept.items():
         if path not in network.pruned:
             context.warn("existing_zeros_kept", layer=path, share=share)
     for pending in network.pending:
         _remark_on_frequency(pending.step.schedule, context)
     model = wrapped(network.model, plan)
-    _fit(model, step, objective, context)
+    summarised = any(item.step.summaries for item in network.pending)
+    with Summaries(context.scratch) if summarised else nullcontext() as summaries:
+        _fit(model, step, objective, context, [summaries] if summaries else [])
+        tensorboard = summaries.archive() if summaries else network.tensorboard
     model = unwrapped(model, plan)
-    _check_reached(model, plan, optimiser_steps(len(data.train), step), network, context)
+    note_outcome(plan, steps, context)
     pruned = {**network.pruned, **plan.targets}
-    return replace(network, model=model, pending=(), pruned=pruned)
+    return replace(network, model=model, pending=(), pruned=pruned, tensorboard=tensorboard)
 
 
 def group_size(steps: int, steps_per_epoch: int) -> int:
@@ -69,7 +75,7 @@ def group_size(steps: int, steps_per_epoch: int) -> int:
     return 1 if steps < GROUP_FROM_STEPS else max(1, min(MAX_GROUP, steps_per_epoch // 4))
 
 
-def _fit(model: Any, step: Finetune, objective: Objective, context: Context) -> None:
+def _fit(model: Any, step: Finetune, objective: Objective, context: Context, extra: Sequence[Any]) -> None:
     data = context.training_data
     per_epoch = math.ceil(len(data.train) / step.batch_size)
     group = group_size(per_epoch * step.epochs, per_epoch)
@@ -89,7 +95,7 @@ def _fit(model: Any, step: Finetune, objective: Objective, context: Context) -> 
         first = data.train[:1]
         prepare_training(model, data.x[first], objective.labels[first])
         watch = _Watch(step, objective, loss, per_epoch, context)
-        callbacks = [sparsity.UpdatePruningStep(), watch]
+        callbacks = [sparsity.UpdatePruningStep(), watch, *extra]
         model.fit(batches, epochs=step.epochs, steps_per_epoch=per_epoch, verbose=0, callbacks=callbacks)
     if not all(np.isfinite(weight.numpy()).all() for weight in model.trainable_weights):
         raise _diverged(step, step.epochs, per_epoch * step.epochs)  # the very last step did it
@@ -205,22 +211,3 @@ def _metric(name: str, objective: Objective) -> Any:
     if objective.task == "classification":
         return metrics.SparseCategoricalAccuracy(name=name)
     return metrics.BinaryAccuracy(name=name, threshold=0.0 if objective.from_logits else 0.5)
-
-
-def _check_reached(model: Any, plan: MaskPlan, steps: int, network: Network, context: Context) -> None:
-    """Warn for every layer with fewer zeros than its schedule's end asks for."""
-    places = {place.path: place for place in placed_layers(model)}
-    late = {
-        place
-        for pending in network.pending
-        if isinstance(pending.step.schedule.end_step, int) and pending.step.schedule.end_step > steps
-        for place in pending.step.layers.include
-    }
-    why = f": the schedule ends after the training's {steps} steps" if late else ""
-    for path, target in plan.targets.items():
-        weights = kernels(places[path].layer)
-        size = sum(math.prod(weight.shape) for weight in weights)
-        promised = 1.0 - sum(kept_weights(math.prod(weight.shape), target) for weight in weights) / size
-        reached = zero_share(weights)
-        if reached < promised - 1e-9:
-            context.warn("sparsity_not_reached", layer=path, reached=reached, target=target, why=why)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -48,7 +48,7 @@ def kernels(layer: Any) -> list[Any]:
     return found
 
 
-def zero_share(weights: list[Any]) -> float:
+def zero_share(weights: Sequence[Any]) -> float:
     """The share of exact zeros in all of `weights` together."""
     values = [weight.numpy() for weight in weights]
     size = sum(value.size for value in values)
