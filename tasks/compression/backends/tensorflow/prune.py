@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featherweight.spec import Finetune, Prune
+from featherweight.spec import Distill, Finetune, Prune
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.context import Context
@@ -37,7 +37,7 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
     step pending when training follows."""
     _note(network.model, step, context)
     network = replace(network, pending=(*network.pending, Pending(step, context.pointer)))
-    if isinstance(context.following, Prune | Finetune):
+    if isinstance(context.following, Prune | Finetune | Distill):
         return network
     return _at_once(network)
 
