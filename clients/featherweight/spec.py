@@ -22,6 +22,7 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -141,7 +142,7 @@ class CompressionSpec(Part):
         return self
 
 
-def _check_weights_last(kinds: list[str]) -> None:
+def _check_weights_last(kinds: Sequence[str]) -> None:
     """Zeros and shared weights do not survive layers being cut or taken apart."""
     made = None
     for kind in kinds:
@@ -151,7 +152,7 @@ def _check_weights_last(kinds: list[str]) -> None:
             raise ValueError(f"{kind} after {made} would undo it: put {kind} first")
 
 
-def _check_quantize_aware(kinds: list[str]) -> None:
+def _check_quantize_aware(kinds: Sequence[str]) -> None:
     if "quantize_aware" not in kinds:
         return
     place = kinds.index("quantize_aware")

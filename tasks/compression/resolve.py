@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from featherweight.spec import (
     AUTO,
     CompressionSpec,
+    ConstantSparsity,
     CustomSchedule,
+    Distill,
     Finetune,
     Prune,
     PruningSchedule,
@@ -18,7 +20,7 @@ from featherweight.spec import (
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
 
-__all__ = ["carrier", "optimiser_steps", "resolve_schedule", "resolve_spec"]
+__all__ = ["carrier", "optimiser_steps", "resolve_schedule", "resolve_spec", "settled_step"]
 
 MAX_FREQUENCY = 100
 UPDATES = 20
@@ -34,17 +36,17 @@ def resolve_spec(spec: CompressionSpec, data: Data | None) -> CompressionSpec:
     return spec.model_copy(update={"steps": steps})
 
 
-def carrier(steps: Sequence[Step], index: int) -> Finetune | None:
-    """The finetune step that carries out the prune step at `index`; None for one-shot pruning."""
+def carrier(steps: Sequence[Step], index: int) -> Finetune | Distill | None:
+    """The training step that carries out the prune step at `index`; None for one-shot pruning."""
     for step in steps[index + 1 :]:
-        if isinstance(step, Finetune):
+        if isinstance(step, Finetune | Distill):
             return step
         if not isinstance(step, Prune):
             return None
     return None
 
 
-def optimiser_steps(samples: int, step: Finetune) -> int:
+def optimiser_steps(samples: int, step: Finetune | Distill) -> int:
     """How many batches the fine-tuning trains on; the last one of an epoch may be smaller."""
     return math.ceil(samples / step.batch_size) * step.epochs
 
@@ -88,7 +90,7 @@ def _resolve_step(spec: CompressionSpec, index: int, data: Data | None) -> Step:
     step = spec.steps[index]
     if isinstance(step, Prune):
         return _resolve_prune(spec, index, step, data)
-    if isinstance(step, Finetune) and data is not None:
+    if isinstance(step, Finetune | Distill) and data is not None:
         objective = data.objectives[index]
         seed = spec.seed if step.seed is None else step.seed
         return step.model_copy(update={"loss": objective.loss, "metrics": objective.metrics, "seed": seed})
@@ -112,3 +114,13 @@ def _resolve_prune(spec: CompressionSpec, index: int, step: Prune, data: Data | 
         for place, override in enumerate(step.overrides)
     )
     return step.model_copy(update={"schedule": schedule, "overrides": overrides})
+
+
+def settled_step(schedule: PruningSchedule, steps: int) -> int:
+    """The optimiser step, of a training of `steps`, after which `schedule` asks for its final sparsity."""
+    if isinstance(schedule, CustomSchedule):
+        last = schedule.points[-1]
+        return last.step if last.step is not None else math.ceil((last.fraction or 0.0) * steps)
+    if isinstance(schedule, ConstantSparsity):
+        return 0 if schedule.begin_step == AUTO else schedule.begin_step
+    return steps if schedule.end_step == AUTO else schedule.end_step

@@ -42,6 +42,9 @@ class Backend(Protocol):
     def predict(self, network: Any, x: Array) -> Array:
         """Outputs for samples, as float32."""
 
+    def copy(self, network: Any) -> Any:
+        """One whose weights no step that changes `network` touches."""
+
     def layers(self, network: Any) -> list[LayerFacts]:
         """Every layer with weights, in the order of the model."""
 

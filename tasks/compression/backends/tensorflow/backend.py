@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
 
 __all__ = [
+    "copy",
     "extras",
     "fingerprint",
     "float_program",
@@ -59,6 +61,10 @@ def versions() -> dict[str, str]:
 
 def predict(network: Network, x: Array) -> Array:
     return _predict.predict(network.model, x)
+
+
+def copy(network: Network) -> Network:
+    return replace(network, model=_layers.copied(network.model))
 
 
 def layers(network: Network) -> list[LayerFacts]:

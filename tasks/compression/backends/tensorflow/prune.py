@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from featherweight.spec import Finetune, Prune, XnnpackLatency
+from featherweight.spec import Distill, Finetune, Prune, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.layers import zero_share
 from tasks.compression.backends.tensorflow.masks import assignments, is_global
@@ -46,7 +46,7 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
     if prunable(network, pending):
         sparse = network.sparse_kernels or isinstance(step.pattern, XnnpackLatency)
         network = replace(network, pending=(*network.pending, pending), sparse_kernels=sparse)
-    if isinstance(context.following, Prune | Finetune):
+    if isinstance(context.following, Prune | Finetune | Distill):
         return network
     if any(item.step.summaries for item in network.pending):
         context.warn("summaries_need_training")
