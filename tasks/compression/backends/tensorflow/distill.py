@@ -37,7 +37,8 @@ def distill(network: Network, step: Distill, context: Context) -> Network:
         features=list(features),
     )
     objective = context.training_data.objectives[context.index]
-    return finetune(network, step, context, Teaching(step, objective, original.model, features))
+    taught: Network = finetune(network, step, context, Teaching(step, objective, original.model, features))
+    return taught
 
 
 def _features(network: Network, step: Distill, pointer: str) -> tuple[str, ...]:
