@@ -37,7 +37,7 @@ Verdict = Literal["smaller", "smaller_but_worse", "smaller_unverified", "not_sma
 
 smaller             smaller, and the metric is not worse than the original's beyond chance
 smaller_but_worse   smaller, and worse than the original beyond chance (intervals do not overlap)
-smaller_unverified  smaller, and there was no data to measure the metric on
+smaller_unverified  smaller, and there were no labels to measure the metric on
 not_smaller         no output is smaller than the original
 """
 

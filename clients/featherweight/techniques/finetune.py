@@ -51,7 +51,10 @@ LearningRateSchedule = Annotated[ConstantRate | CosineRate | StepRate, Field(dis
 
 
 class EarlyStopping(Part):
-    """Stop after `patience` epochs in which the monitored value got no better by `min_delta`."""
+    """Stop after `patience` epochs in which the monitored value got no better by `min_delta`.
+
+    Epochs before the schedules of pruning reach their final sparsity do not count.
+    """
 
     patience: Annotated[int, Field(ge=1, le=1000, strict=True)] = 3
     min_delta: Annotated[float, Field(ge=0, le=1000)] = 0.0
@@ -59,7 +62,10 @@ class EarlyStopping(Part):
 
 
 class Augmentation(Part):
-    """Random changes of training images. Shares are of the image's side; nothing is changed by default."""
+    """Random changes of training images. Shares are of the image's side; nothing is changed by default.
+
+    Samples must have the axes height, width and, if there are any, channels.
+    """
 
     flip_horizontal: bool = False
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
@@ -117,8 +123,10 @@ class Finetune(_Training):
     layer and the labels; the report says which. `learning_rate` is the optimiser's step size, the
     highest that the schedule reaches. `validation_split` is the share of the training samples held
     out for validation. `keep_best` ends with the weights of the epoch that was best on it, among
-    those in which the schedules of pruning had ended. `class_weights` are by label, or ``balanced``
-    by their frequency. `gradient_clip_norm` bounds the norm of all gradients together. `seed` left
+    those in which the schedules of pruning had reached their final sparsity: best in the loss, or in
+    what early stopping monitors. `class_weights` are by label, or ``balanced`` by their frequency, for
+    tasks with one class a label. `freeze_batch_norm` leaves statistics, scale and shift as they are.
+    `gradient_clip_norm` bounds the norm of all gradients together. `seed` left
     out is the spec's.
     """
 
@@ -129,7 +137,9 @@ class Distill(_Training):
     """Trains like ``finetune``, towards the outputs of the uploaded model (Hinton et al. 2015).
 
     The loss is `weight` times the divergence from the teacher at `temperature` plus the rest times
-    that of the labels; with `weight` 1 the data set needs no labels. `features` are layers whose
+    that of the labels; with `weight` 1 the data set needs no labels, and outputs are then measured by
+    their agreement with the original. Values (a regression) are matched in mean squared error, without
+    temperature. Class weights count for both parts of the loss. `features` are layers whose
     outputs are to match the teacher's of the same name, in mean squared error times `feature_weight`.
     """
 
