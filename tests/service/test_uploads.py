@@ -97,6 +97,15 @@ def test_completing_twice_is_completing_once(caller: Caller) -> None:
     assert len(caller.get("/v1/models").json["data"]) == 1
 
 
+def test_a_file_of_many_blocks_is_read_in_their_order(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "_BLOCK", 1_000_003)
+    upload = begin(caller)
+    send(upload)
+    assert complete(caller, upload).status_code == 200
+
+
 def test_a_dataset_comes_in_parts_too(caller: Caller) -> None:
     upload = begin(caller, NPZ, kind="dataset", filename="d.npz")
     send(upload, NPZ)
