@@ -34,7 +34,17 @@ SENTENCES: dict[str, str] = {
         "The schedule takes {steps} steps and masks are updated every {frequency}: sparsity jumps "
         "instead of rising."
     ),
+    "left_float": "The layer was selected for quantisation and its weights stay float: {why}.",
+    "untraced_weights": (
+        "{count} operations with weights could not be traced back to a layer; they were quantised."
+    ),
+    "not_left_float": "The layer was to stay float and is {dtype}: it shares its weights with another.",
+    "drop_not_met": (
+        "With {layers} layers left in float the {metric} on the validation split still drops by {drop:.4g}, "
+        "more than {wanted:.4g}."
+    ),
     # the outputs
+    "not_stripped": "{name} kept its names and metadata: without them it answered otherwise.",
     "unstructured_sparsity_no_speed": (
         "Scattered zeros make neither the raw file smaller nor dense kernels faster; they pay when the file "
         "is gzipped. Speed comes from quantisation or removed channels."

@@ -8,7 +8,16 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-__all__ = ["configure_threads", "keras", "lite", "load_lazy_parts", "sparsity", "strip_pruning", "tf"]
+__all__ = [
+    "configure_threads",
+    "keras",
+    "lite",
+    "load_lazy_parts",
+    "quantize_calibrated",
+    "sparsity",
+    "strip_pruning",
+    "tf",
+]
 
 # TFMOT works on Keras 2 alone; the variable makes tf.keras mean tf_keras.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -22,6 +31,7 @@ with warnings.catch_warnings():
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+    from tensorflow.lite.python.convert import mlir_quantize
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -29,10 +39,12 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
 lite: Any = tf.lite
+quantize_calibrated: Any = mlir_quantize
 
 _LAZY = (
     "ai_edge_litert.interpreter",
     "h5py",
+    "litert_quantizer.quantizer",
     "tensorflow.lite.python.lite",
     "tensorflow.lite.python.optimize.calibrator",
     "tensorflow.python.data.experimental",
