@@ -44,7 +44,7 @@ SENTENCES: dict[str, str] = {
         "more than {wanted:.4g}."
     ),
     # the outputs
-    "not_stripped": "{name} kept its names and metadata: without them it answered otherwise.",
+    "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",
     "unstructured_sparsity_no_speed": (
         "Scattered zeros make neither the raw file smaller nor dense kernels faster; they pay when the file "
         "is gzipped. Speed comes from quantisation or removed channels."

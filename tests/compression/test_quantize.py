@@ -78,8 +78,9 @@ def test_blocks_that_divide_no_layer_are_refused(run: Run, dense_file: Path) -> 
     assert "blocks of 256" in raised.value.detail
 
 
-def test_calibration_is_chosen_among_candidates(run: Run) -> None:
-    report, _ = run(scheme="full_int8", calibration_candidates=4, calibration_samples=64)
+@pytest.mark.parametrize("scheme", ["full_int8", "int16x8"])
+def test_calibration_is_chosen_among_candidates(run: Run, scheme: str) -> None:
+    report, _ = run(scheme=scheme, calibration_candidates=4, calibration_samples=64)
     choice = details(report)["calibration"]
     assert len(choice["divergence"]) == 4
     assert len(set(choice["divergence"])) > 1
@@ -204,3 +205,33 @@ def test_names_can_be_kept(cnn_file: Path, tmp_path: Path) -> None:
         sizes[names] = len(content)
         assert any("depthwise" in tensor.name for tensor in tensors(content)) == (names == "keep")
     assert sizes["strip"] < sizes["keep"] - 1000
+
+
+def test_int16_of_what_litert_cannot_run_is_refused(run: Run, tmp_path: Path) -> None:
+    layers = keras().layers
+    model = keras().Sequential(
+        [layers.InputLayer((28, 28)), layers.LayerNormalization(), layers.Flatten(), layers.Dense(10)]
+    )
+    with pytest.raises(CompressionError) as raised:
+        run(save_model(model, tmp_path / "norm.keras"), scheme="int16x8", calibration_samples=5)
+    assert raised.value.code == "conversion_failed"
+    assert "RSQRT" in raised.value.detail
+
+
+def test_layers_too_small_for_dynamic_int8_change_nothing_and_say_so(run: Run, tmp_path: Path) -> None:
+    layers = keras().layers
+    model = keras().Sequential([layers.InputLayer((6,)), layers.Dense(4, name="small")])
+    report, _ = run(save_model(model, tmp_path / "small.keras"), data=False, scheme="dynamic_int8")
+    assert details(report)["layers"] == {"small": "float32"}
+    assert "1,024 weights" in why_float(report)["small"]
+    assert "nothing_changed" in {warning.code for warning in report.warnings}
+
+
+def test_two_inputs_and_two_outputs_are_quantised_and_stripped(run: Run, tmp_path: Path) -> None:
+    layers = keras().layers
+    first, second = layers.Input((8,)), layers.Input((6,))
+    left, right = layers.Dense(16, name="left")(first), layers.Dense(16, name="right")(second)
+    path = save_model(keras().Model([first, second], [left, right]), tmp_path / "two.keras")
+    report, content = run(path, data=False, scheme="dynamic", layers={"include": ["left"]})
+    assert details(report)["layers"] == {"left": "int8", "right": "float32"}
+    assert len([tensor for tensor in tensors(content) if tensor.name]) == 4

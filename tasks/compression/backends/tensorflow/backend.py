@@ -38,6 +38,7 @@ Array = npt.NDArray[Any]
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
+    "litert-quantizer",
     "numpy",
     "tensorflow",
     "tensorflow-model-optimization",

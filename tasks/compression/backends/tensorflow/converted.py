@@ -16,10 +16,52 @@ from featherweight.spec import Quantize
 from tasks.compression.backends.tensorflow._framework import lite, quantize_calibrated, tf
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.errors import CompressionError
+from tasks.compression.tflite import operations
 
 __all__ = ["calibrated", "convert_int16", "convert_weights", "integers"]
 
 Samples = npt.NDArray[Any]
+
+# Run and compared with the float network, each. The converter takes others that end LiteRT's process.
+_INT16_KERNELS = frozenset(
+    [
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "DEQUANTIZE",
+        "EXPAND_DIMS",
+        "FULLY_CONNECTED",
+        "GATHER",
+        "GELU",
+        "LEAKY_RELU",
+        "LOGISTIC",
+        "MAX_POOL_2D",
+        "MAXIMUM",
+        "MEAN",
+        "MINIMUM",
+        "MUL",
+        "PACK",
+        "PAD",
+        "QUANTIZE",
+        "REDUCE_MAX",
+        "REDUCE_PROD",
+        "RELU",
+        "RELU6",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "SHAPE",
+        "SOFTMAX",
+        "SQUEEZE",
+        "STRIDED_SLICE",
+        "SUB",
+        "TANH",
+        "TRANSPOSE",
+        "TRANSPOSE_CONV",
+    ]
+)
 
 
 def convert_weights(model: Any, scheme: str) -> bytes:
@@ -34,7 +76,10 @@ def convert_weights(model: Any, scheme: str) -> bytes:
 
 
 def convert_int16(model: Any, samples: Samples) -> bytes:
-    """int16x8, all layers: activations int16, weights int8, inputs and outputs float."""
+    """int16x8, all layers: activations int16, weights int8, inputs and outputs float.
+
+    CompressionError conversion_failed, also for a file with operations not known to run.
+    """
 
     def configure(converter: Any) -> None:
         _calibrate(converter, samples)
@@ -42,7 +87,15 @@ def convert_int16(model: Any, samples: Samples) -> bytes:
             lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
 
-    return to_tflite(model, configure)
+    content = to_tflite(model, configure)
+    unknown = sorted({operation.kind for operation in operations(content)} - _INT16_KERNELS)
+    if unknown:
+        raise CompressionError(
+            "conversion_failed",
+            f"the model has operations that LiteRT does not compute in int16: {', '.join(unknown)}",
+            hint="full_int8 may work",
+        )
+    return content
 
 
 def calibrated(model: Any, samples: Samples, *, per_tensor: bool) -> bytes:

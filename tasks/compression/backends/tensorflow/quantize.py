@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -252,17 +253,29 @@ def _account(content: bytes, source: _Source, kept: frozenset[str], step: Quanti
             context.warn("not_left_float", layer=layer, dtype=dtype)
         elif layer not in kept and "float32" in dtype:
             context.warn("left_float", layer=layer, why=why.get(layer, "the converter has no kernel for it"))
+    if set(types.values()) == {"float32"}:
+        context.warn("nothing_changed", index=context.index, technique=step.technique)
 
 
 def _types(content: bytes, source: _Source) -> dict[str, str]:
-    """By the name of the tensor: quantisation renames none of the weights."""
+    """Of the weights of every layer, as the file has them."""
     stored = {
-        item.weights.name: item.weights.dtype for item in operations(content) if item.weights is not None
+        name: item.weights.dtype
+        for item in operations(content)
+        if item.weights is not None and item.kind != "DEQUANTIZE"
+        for name in (*item.outputs, _unnumbered(item.weights.name), item.weights.name)
     }
-    types: dict[str, str] = {}
+    types: dict[str, set[str]] = {}
     for item in source.traced:
         weights = item.operation.weights
-        if item.layer is not None and weights is not None and weights.name in stored:
-            found = {stored[weights.name], types.get(item.layer, stored[weights.name])}
-            types[item.layer] = "+".join(sorted(found))
-    return types
+        if item.layer is None or weights is None:
+            continue
+        names = (weights.name, *item.operation.outputs, _unnumbered(weights.name))
+        dtype = next((stored[name] for name in names if name in stored), "unknown")
+        types.setdefault(item.layer, set()).add(dtype)
+    return {layer: "+".join(sorted(found)) for layer, found in types.items()}
+
+
+def _unnumbered(name: str) -> str:
+    """The converter numbers tensors of one name, the float file's not as the quantised one's."""
+    return re.sub(r"\d+$", "", name)
