@@ -82,6 +82,7 @@ def test_blocks_that_divide_no_layer_are_refused(run: Run, dense_file: Path) -> 
 def test_calibration_is_chosen_among_candidates(run: Run, scheme: str) -> None:
     report, _ = run(scheme=scheme, calibration_candidates=4, calibration_samples=64)
     choice = details(report)["calibration"]
+    assert choice["samples"] == [64, 16, 10, 64]
     assert len(choice["divergence"]) == 4
     assert len(set(choice["divergence"])) > 1
     assert choice["chosen"] == int(np.argmin(choice["divergence"]))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow.tracing import Traced
 
-__all__ = ["LayerError", "layer_errors"]
+__all__ = ["SAMPLES", "LayerError", "layer_errors"]
 
 SAMPLES = 32
 
@@ -40,7 +40,9 @@ class _Sums:
     other: float = 0.0
 
     def add(self, reference: Array, values: Array) -> None:
-        ours, theirs = reference.astype(np.float64).ravel(), values.astype(np.float64).ravel()
+        ours = reference.astype(np.float64).ravel()
+        # What is not finite carries no signal.
+        theirs = np.nan_to_num(values.astype(np.float64).ravel(), nan=0.0, posinf=0.0, neginf=0.0)
         self.signal += float(ours @ ours)
         self.other += float(theirs @ theirs)
         self.product += float(ours @ theirs)
@@ -66,13 +68,13 @@ def layer_errors(
     reference: bytes, quantized: bytes, traced: Sequence[Traced], samples: Array
 ) -> list[LayerError]:
     """An entry for each traced layer with weights, the most harmful first, of the two files' inner tensors
-    on the first samples. Layers whose output is not a tensor of both files are left out."""
+    for `samples`, of which SAMPLES are enough. Layers whose output is not in both files are left out."""
     layers = [item for item in traced if item.layer is not None and item.operation.weights is not None]
     pair = _Inside(reference), _Inside(quantized)
     names = {name for item in layers for name in (*item.operation.inputs, *item.operation.outputs)}
     shared = [name for name in names if all(name in one.places for one in pair)]
     sums = {name: _Sums() for name in shared}
-    for index in range(min(SAMPLES, len(samples))):
+    for index in range(len(samples)):
         for one in pair:
             one.run(samples[index : index + 1])
         for name in shared:
