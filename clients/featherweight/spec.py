@@ -2,19 +2,17 @@
 
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
-    │   ├── change the network     PruneChannels, Decompose
-    │   ├── change the weights     Prune, Cluster, QuantizeAware
+    │   ├── change the weights     Prune
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
     ├── outputs[]                  tflite | keras
     ├── split                      train / validation / test, made once by the service
     └── seed
 
-A step that changes the weights is carried out *while* the training step right after it trains:
-schedules run, clusters and ranges are learned. Several may stand before the same training step.
-Without one right after it, ``prune`` and ``cluster`` are applied at once (one-shot, to the
-schedule's final sparsity), and ``quantize_aware`` is refused. What a step made – zeros, shared
-weights – every later step keeps; nobody has to ask for it.
+A ``prune`` step is carried out *while* the training step right after it trains, along its schedule;
+several may stand before the same training step. Without one right after it, it is applied at once
+(one-shot, to the schedule's final sparsity). The zeros that a step made every later step keeps;
+nobody has to ask for it.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -22,13 +20,10 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from featherweight.techniques.cluster import Cluster
-from featherweight.techniques.decompose import Decompose, FixedRank, RankByEnergy, RankByParameters
 from featherweight.techniques.finetune import (
     Augmentation,
     ConstantRate,
@@ -40,15 +35,7 @@ from featherweight.techniques.finetune import (
 )
 from featherweight.techniques.parts import AUTO, LayerSelection, Part
 from featherweight.techniques.prune import Block, NOfM, Prune, PruneOverride, Unstructured, XnnpackLatency
-from featherweight.techniques.prune_channels import (
-    ChannelOverride,
-    KeepMacs,
-    KeepParameters,
-    PruneChannels,
-    RemoveRatio,
-)
 from featherweight.techniques.quantize import Quantize, Sensitivity
-from featherweight.techniques.quantize_aware import QuantizeAware
 from featherweight.techniques.schedules import (
     ConstantSparsity,
     CustomSchedule,
@@ -62,34 +49,23 @@ __all__ = [
     "SPEC_VERSION",
     "Augmentation",
     "Block",
-    "ChannelOverride",
-    "Cluster",
     "CompressionSpec",
     "ConstantRate",
     "ConstantSparsity",
     "CosineRate",
     "CustomSchedule",
     "DataSplit",
-    "Decompose",
     "Distill",
     "EarlyStopping",
     "Finetune",
-    "FixedRank",
-    "KeepMacs",
-    "KeepParameters",
     "LayerSelection",
     "NOfM",
     "OutputFormat",
     "PolynomialDecay",
     "Prune",
-    "PruneChannels",
     "PruneOverride",
     "PruningSchedule",
     "Quantize",
-    "QuantizeAware",
-    "RankByEnergy",
-    "RankByParameters",
-    "RemoveRatio",
     "SchedulePoint",
     "Sensitivity",
     "Step",
@@ -103,13 +79,9 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Cluster | QuantizeAware | Decompose | Finetune | Distill | Quantize,
+    Prune | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
-
-_TRAINING = ("finetune", "distill")
-_WAITING = ("prune", "cluster", "quantize_aware")
-_NEW_WEIGHTS = ("prune_channels", "decompose")
 
 
 class DataSplit(Part):
@@ -119,11 +91,18 @@ class DataSplit(Part):
 
 
 class CompressionSpec(Part):
-    """What is to be done to a model. The spec of one job, version 1."""
+    """What is to be done to a model. The spec of one job, version 1.
+
+    `tflite_names` says whether the ``tflite`` output keeps the names of its inner tensors and the
+    converter's metadata, which tools that show a network can use, or is stripped of them: inputs,
+    outputs and signatures keep their names, the answers are the same, and a small file gzips to
+    some 600 bytes less.
+    """
 
     version: Literal[1] = SPEC_VERSION
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)]
     outputs: Annotated[tuple[OutputFormat, ...], Field(min_length=1, max_length=8)] = ("tflite",)
+    tflite_names: Literal["strip", "keep"] = "strip"
     split: DataSplit = DataSplit()
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)] = 0
 
@@ -136,39 +115,4 @@ class CompressionSpec(Part):
             raise ValueError("a quantize step needs the output tflite: keras files keep float weights")
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
-        _check_weights_last(kinds)
-        _check_quantize_aware(kinds)
-        _check_iterations(self.steps)
         return self
-
-
-def _check_weights_last(kinds: Sequence[str]) -> None:
-    """Zeros and shared weights do not survive layers being cut or taken apart."""
-    made = None
-    for kind in kinds:
-        if kind in ("prune", "cluster", "quantize_aware"):
-            made = made or kind
-        elif kind in _NEW_WEIGHTS and made is not None:
-            raise ValueError(f"{kind} after {made} would undo it: put {kind} first")
-
-
-def _check_quantize_aware(kinds: Sequence[str]) -> None:
-    if "quantize_aware" not in kinds:
-        return
-    place = kinds.index("quantize_aware")
-    carried_out = next((kind for kind in kinds[place:] if kind not in _WAITING), None)
-    if carried_out not in _TRAINING:
-        raise ValueError("quantize_aware needs a finetune or distill step right after it")
-    if kinds.count("quantize_aware") > 1 or "quantize" in kinds:
-        raise ValueError("quantize_aware already decides how the tflite output is quantised")
-    after = kinds[kinds.index(carried_out, place) + 1 :]
-    if after:
-        raise ValueError(f"nothing can follow the training of quantize_aware, and {after[0]} does")
-
-
-def _check_iterations(steps: tuple[Step, ...]) -> None:
-    for index, step in enumerate(steps):
-        if isinstance(step, PruneChannels) and step.iterations > 1:
-            following = steps[index + 1].technique if index + 1 < len(steps) else None
-            if following not in _TRAINING:
-                raise ValueError("iterations need a finetune or distill step right after prune_channels")

@@ -105,8 +105,8 @@ ROWS: tuple[Row, ...] = (
         needs_data="depends",
         title="Post-training quantisation",
         summary=(
-            "Stores weights as float16 or int8, and with full_int8 computes in int8 too, the ranges of the "
-            "activations calibrated on samples of the data set."
+            "Stores weights as float16 or in 8, 4 or 2 bits, and with full_int8 and int16x8 computes in "
+            "integers too, the ranges of the activations calibrated on samples of the data set."
         ),
     ),
 )
@@ -201,6 +201,16 @@ def _data_needed(step: Step) -> str | None:
         return "finetune needs a data set to train on"
     if isinstance(step, Distill):
         return "distill needs a data set to train on; with weight 1 it needs no labels"
-    if isinstance(step, Quantize) and step.scheme == "full_int8":
-        return "full_int8 needs a data set to calibrate on; dynamic_int8 needs none"
+    if isinstance(step, Quantize):
+        return _data_to_quantize(step)
+    return None
+
+
+def _data_to_quantize(step: Quantize) -> str | None:
+    if step.calibrates_ranges:
+        return f"{step.scheme} needs a data set to calibrate on; dynamic_int8 needs none"
+    if step.calibrates:
+        return f"{step.algorithm} needs a data set to calibrate on; octav and mse need none"
+    if step.sensitivity is not None:
+        return "sensitivity needs a data set to measure the drop on"
     return None

@@ -21,9 +21,10 @@ from tasks.compression.options import check_options
 from tasks.compression.remarks import remark
 from tasks.compression.split import draw, stratified
 
-__all__ = ["MIN_SAMPLES", "Data", "prepare"]
+__all__ = ["MIN_SAMPLES", "Data", "prepare", "validation_share"]
 
 MIN_SAMPLES = 20
+VALIDATION_TO_CHOOSE_BY = 0.1
 TEST_ADVISED = 100
 CALIBRATION_ADVISED = 100
 
@@ -248,9 +249,7 @@ def _divide(
         pool, test = stratified(everything, classes, spec.split.test, spec.seed)
     else:
         pool, test = everything[:test_from], everything[test_from:]
-    shares = [step.validation_split for _, step in _training(spec)]
-    share = max(shares, default=0.0)
-    train, validation = stratified(pool, classes, share, spec.seed + 1)
+    train, validation = stratified(pool, classes, validation_share(spec), spec.seed + 1)
     if not len(train) or not len(test):
         raise CompressionError(
             "too_few_samples",
@@ -262,9 +261,17 @@ def _divide(
     return Data(x, objective, objectives, train, validation, calibration, test, source)
 
 
+def validation_share(spec: CompressionSpec) -> float:
+    """The share of the training samples held out: the largest any step asks for, or a tenth where only
+    quantisation chooses by them."""
+    shares = [step.validation_split for _, step in _training(spec)]
+    chosen_by = any(isinstance(step, Quantize) and step.compares for step in spec.steps)
+    return max(shares, default=0.0) or (VALIDATION_TO_CHOOSE_BY if chosen_by else 0.0)
+
+
 def _calibration_samples(spec: CompressionSpec) -> int:
     """How many the spec asks for; 0 where nothing is calibrated."""
-    steps = (step for step in spec.steps if isinstance(step, Quantize) and step.scheme == "full_int8")
+    steps = (step for step in spec.steps if isinstance(step, Quantize) and step.calibrates)
     return max((step.calibration_samples for step in steps), default=0)
 
 

@@ -12,19 +12,21 @@ from typing import Any, cast
 
 from featherweight.events import Event
 from featherweight.report import Report, StepReport
-from featherweight.spec import CompressionSpec, Distill, Finetune, Prune, Step
+from featherweight.spec import CompressionSpec, Distill, Prune, Step
 from tasks.compression import Outcome
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
 from tasks.compression.context import Context
-from tasks.compression.data import Data, prepare
+from tasks.compression.data import Data, prepare, validation_share
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
+from tasks.compression.litert import same_answers
 from tasks.compression.progress import Progress
 from tasks.compression.remarks import remark
 from tasks.compression.report import Findings, build_report
 from tasks.compression.resolve import resolve_spec
 from tasks.compression.sizes import sha256
+from tasks.compression.tflite import strip
 from tasks.compression.verify import measure_original, measure_outputs
 from tasks.compression.workspace import StepRecord, Workspace, chain
 
@@ -234,7 +236,7 @@ def _keys(job: _Job) -> list[str]:
         versions=dict(job.versions),
         split=job.spec.split.model_dump(mode="json"),
         seed=job.spec.seed,
-        validation=[step.validation_split for step in job.spec.steps if isinstance(step, Finetune | Distill)],
+        validation=validation_share(job.spec),
     )
     keys = []
     for index, step in enumerate(job.spec.steps):
@@ -278,5 +280,16 @@ def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:
     for output in job.spec.outputs:
         path = job.workspace.out / _FILES[output]
         job.backend.write(network, output, path)
+        if output == "tflite" and job.spec.tflite_names == "strip":
+            _strip(job, path)
         files[output] = path
     return files
+
+
+def _strip(job: _Job, path: Path) -> None:
+    content = path.read_bytes()
+    stripped = strip(content)
+    if same_answers(content, stripped):
+        path.write_bytes(stripped)
+    else:
+        job.progress.warn(remark("not_stripped", name=path.name))

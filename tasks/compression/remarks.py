@@ -55,10 +55,20 @@ SENTENCES: dict[str, str] = {
     "rate_never_falls": "The learning rate would fall after {every} epochs, and the training has {epochs}.",
     "no_batch_norm": "freeze_batch_norm changed nothing: the model has no batch normalisation.",
     "augmentation_empty": "The augmentation says what may be changed for none of its parts: nothing was.",
+    "left_float": "The layer was selected for quantisation and its weights stay float: {why}.",
+    "untraced_weights": (
+        "{count} operations with weights could not be traced back to a layer; they were quantised."
+    ),
+    "not_left_float": "The layer was to stay float and is {dtype}: it shares its weights with another.",
+    "drop_not_met": (
+        "With {layers} layers left in float the {metric} on the validation split still drops by {drop:.4g}, "
+        "more than {wanted:.4g}."
+    ),
     # the outputs
+    "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",
     "unstructured_sparsity_no_speed": (
         "Scattered zeros make neither the raw file smaller nor dense kernels faster; they pay when the file "
-        "is gzipped. Speed comes from quantisation or removed channels."
+        "is gzipped. Speed comes from quantisation, or from the pattern xnnpack_latency."
     ),
     "slower_than_original": (
         "{name} takes {value:.3f} ms per inference (median), the float original {baseline:.3f} ms."

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featherweight.report import Latency, Measurement, ReportWarning, Variant, Verdict
-from featherweight.spec import CompressionSpec, Quantize
+from featherweight.spec import CompressionSpec, LayerSelection, Quantize
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
@@ -203,9 +203,20 @@ def _remark_on_programs(programs: Mapping[str, Program], spec: CompressionSpec, 
     for name, program in programs.items():
         if not program.open_batch:
             warn(remark("fixed_batch", name=name))
-        floats = program.inner_floats() if _scheme(spec) == "full_int8" else 0
+        floats = program.inner_floats() if _wholly_int8(spec) else 0
         if floats:
             warn(remark("partly_quantized", count=floats, name=name))
+
+
+def _wholly_int8(spec: CompressionSpec) -> bool:
+    """Whether every layer of the ``.tflite`` output was to compute in int8."""
+    return any(
+        isinstance(step, Quantize)
+        and step.scheme == "full_int8"
+        and step.layers == LayerSelection()
+        and step.sensitivity is None
+        for step in spec.steps
+    )
 
 
 def _scheme(spec: CompressionSpec) -> str:

@@ -203,12 +203,15 @@ def test_diverging_training_names_step_and_learning_rate(
     assert "try a learning rate of 1" in (error.hint or "")
 
 
-def test_full_int8_of_a_layer_the_converter_crashes_on_is_refused(digit_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["full_int8", "int16x8"])
+def test_calibration_of_a_layer_the_converter_crashes_on_is_refused(
+    digit_file: Path, tmp_path: Path, scheme: str
+) -> None:
     layers = keras().layers
     rnn = layers.Bidirectional(layers.GRU(4), name="both_ways")
     path = save_model(
         keras().Sequential([layers.InputLayer((28, 28)), rnn, layers.Dense(10)]), tmp_path / "m.keras"
     )
-    error = refusal(path, tmp_path, {"steps": [{"technique": "quantize"}]}, digit_file)
+    error = refusal(path, tmp_path, {"steps": [{"technique": "quantize", "scheme": scheme}]}, digit_file)
     assert (error.code, error.layer) == ("layer_not_supported", "both_ways")
     assert "dynamic_int8" in (error.hint or "")

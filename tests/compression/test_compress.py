@@ -335,3 +335,20 @@ def test_recurrent_network_is_compared_without_the_state_of_the_sample_before(
     assert report.outputs[0].max_abs_difference == pytest.approx(0, abs=1e-5)
     assert "fixed_batch" in codes(report)
     assert report.layers[0].sparsity_after == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["dynamic_int8", "full_int8"])
+def test_recurrent_network_is_quantized_for_one_sample_at_a_time(
+    digit_file: Path, tmp_path: Path, scheme: str
+) -> None:
+    layers = keras().layers
+    model = keras().Sequential([layers.InputLayer((28, 28)), layers.LSTM(48), layers.Dense(10)])
+    path = save_model(model, tmp_path / "m.keras")
+    spec = {"steps": [{"technique": "quantize", "scheme": scheme}]}
+    report = compress(path, spec, dataset=digit_file, workdir=tmp_path / "w").report
+    assert "fixed_batch" in codes(report)
+    # The LSTM's weights count, though its operation is not traced to it.
+    assert "nothing_changed" not in codes(report)
+    assert report.steps[0].details["tensors"]["int8"] > 0
+    assert report.outputs[0].agreement is not None
+    assert report.outputs[0].agreement > 0.9

@@ -12,18 +12,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pydantic import ValidationError
 
 from featherweight.report import Report
+from featherweight.spec import Quantize
 from tasks.compression import compress
 from tasks.compression.catalogue import BACKENDS, ROWS, support
 from tasks.compression.litert import Program
+from tasks.compression.tflite import tensors
 
 Array = npt.NDArray[Any]
 CHANCE = 0.1
 
 
 def dtypes(content: bytes) -> Counter[str]:
-    return Counter(tensor.dtype for tensor in Program(content).tensors())
+    return Counter(tensor.dtype for tensor in tensors(content))
+
+
+def offered(step: dict[str, Any]) -> bool:
+    """Whether the contract has the combination; the tests of the contract say which it refuses."""
+    try:
+        Quantize.model_validate({"technique": "quantize", **step})
+    except ValidationError:
+        return False
+    return True
 
 
 class Conformance:
@@ -92,39 +104,100 @@ class Conformance:
         assert accuracy.low > 4 * CHANCE
         assert len(report.steps[1].epochs) == 2
 
-    @pytest.mark.parametrize("scheme", ["float16", "dynamic_int8", "full_int8"])
-    def test_quantize_stores_the_weights_in_the_type_promised(
-        self, run: Callable[..., tuple[Report, Path]], scheme: str
+    @pytest.mark.parametrize(
+        ("scheme", "stored", "computed"),
+        [
+            ("float16", {"float16", "int32"}, {"float32", "int32"}),
+            ("dynamic_int8", {"int8", "float32", "int32"}, {"float32", "int32"}),
+            ("full_int8", {"int8", "int32"}, {"int8", "int32"}),
+            ("int16x8", {"int8", "int16", "int32", "int64"}, {"int16", "int32"}),
+            ("weight_only", {"int8", "float32", "int32"}, {"float32", "int32"}),
+            ("dynamic", {"int8", "float32", "int32"}, {"float32", "int32"}),
+        ],
+    )
+    def test_quantize_stores_and_computes_in_the_types_promised(
+        self, run: Callable[..., tuple[Report, Path]], scheme: str, stored: set[str], computed: set[str]
     ) -> None:
         report, out = run({"technique": "quantize", "scheme": scheme}, outputs=["tflite"])
-        before = report.baseline
-        after = report.outputs[0]
+        before, after = report.baseline, report.outputs[0]
+        found = tensors((out / "model.tflite").read_bytes())
+        # In- and outputs alone have names in a stripped file, and are float under every scheme here.
+        inner = {tensor.dtype for tensor in found if not tensor.stored and not tensor.name}
+        assert {tensor.dtype for tensor in found if tensor.name} == {"float32"}
+        assert {tensor.dtype for tensor in found if tensor.stored} == stored
+        assert inner == computed
         assert before is not None
         assert after.scheme == scheme
         assert after.bytes < before.bytes * (0.7 if scheme == "float16" else 0.6)
-        assert dtypes((out / "model.tflite").read_bytes())["float16" if scheme == "float16" else "int8"] > 0
+        assert report.steps[0].details["layers"]["logits"] == ("float16" if scheme == "float16" else "int8")
         assert after.accuracy is not None
         assert report.original.accuracy is not None
         assert after.accuracy.value > report.original.accuracy.value - 0.03
 
+    @pytest.mark.parametrize("scheme", ["weight_only", "dynamic"])
+    @pytest.mark.parametrize("bits", [8, 4, 2])
+    @pytest.mark.parametrize(
+        ("granularity", "algorithm"),
+        [
+            ("per_tensor", "min_max"),
+            *(("per_channel", name) for name in ("min_max", "mse", "octav", "gptq", "hadamard")),
+        ],
+    )
+    def test_weights_have_the_bits_asked_for(
+        self,
+        run: Callable[..., tuple[Report, Path]],
+        scheme: str,
+        bits: int,
+        granularity: str,
+        algorithm: str,
+    ) -> None:
+        asked = {"scheme": scheme, "weight_bits": bits, "granularity": granularity, "algorithm": algorithm}
+        if not offered(asked):
+            pytest.skip("the contract refuses it")
+        report, out = run({"technique": "quantize", "calibration_samples": 30, **asked}, outputs=["tflite"])
+        types = report.steps[0].details["layers"]
+        count = dtypes((out / "model.tflite").read_bytes())[f"int{bits}"]
+        assert types["logits"] == f"int{bits}"
+        assert count == sum(dtype == f"int{bits}" for dtype in types.values())
+        said = {warning.layer for warning in report.warnings if warning.code == "left_float"}
+        assert said == {layer for layer, dtype in types.items() if dtype == "float32"}
+        accuracy = report.outputs[0].accuracy
+        assert accuracy is not None
+        assert accuracy.low > 4 * CHANCE
+
+    @pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
     @pytest.mark.parametrize("io_dtype", ["float32", "int8"])
     def test_full_int8_computes_in_integers(
-        self, run: Callable[..., tuple[Report, Path]], io_dtype: str
+        self, run: Callable[..., tuple[Report, Path]], io_dtype: str, granularity: str
     ) -> None:
         step = {
             "technique": "quantize",
             "scheme": "full_int8",
             "io_dtype": io_dtype,
+            "granularity": granularity,
             "calibration_samples": 150,
         }
         report, out = run(step, outputs=["tflite"])
-        program = Program((out / "model.tflite").read_bytes())
-        floats = [tensor for tensor in program.tensors() if tensor.dtype.startswith("float")]
+        content = (out / "model.tflite").read_bytes()
         # Where in- and output are float, those two are all that is.
-        assert len(floats) == (2 if io_dtype == "float32" else 0)
-        assert program.input_dtype == report.outputs[0].input_dtype == io_dtype
+        assert dtypes(content)["float32"] == (2 if io_dtype == "float32" else 0)
+        assert set(dtypes(content)) <= {"int8", "int32", "float32"}
+        assert Program(content).input_dtype == report.outputs[0].input_dtype == io_dtype
         assert report.data is not None
         assert report.data.calibration == report.steps[0].details["calibration_samples"] == 150
+
+    @pytest.mark.parametrize("scheme", ["float16", "full_int8", "weight_only", "dynamic"])
+    def test_layers_not_selected_stay_float(
+        self, run: Callable[..., tuple[Report, Path]], scheme: str
+    ) -> None:
+        step = {"technique": "quantize", "scheme": scheme, "layers": {"exclude": ["logits"]}}
+        report, out = run(step, outputs=["tflite"])
+        types = report.steps[0].details["layers"]
+        assert types["logits"] == "float32"
+        assert types["conv"] == ("float16" if scheme == "float16" else "int8")
+        found = tensors((out / "model.tflite").read_bytes())
+        logits = max((tensor for tensor in found if tensor.stored), key=lambda item: np.prod(item.shape))
+        assert logits.dtype == "float32"
 
     def test_calibration_comes_from_the_training_samples_and_matters(
         self, run: Callable[..., tuple[Report, Path]]

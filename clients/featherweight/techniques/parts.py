@@ -14,7 +14,6 @@ __all__ = [
     "LayerSelection",
     "OnUnsupported",
     "Part",
-    "Share",
     "Sparsity",
     "StepNumber",
 ]
@@ -24,7 +23,6 @@ Auto = Literal["auto"]
 
 OnUnsupported = Literal["error", "skip"]
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
 StepNumber = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Frequency = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 LayerPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -13,8 +13,8 @@ __all__ = ["Quantize", "Sensitivity"]
 
 class Sensitivity(Part):
     """Leave the layers that quantisation hurts most in float until the metric on the validation split
-    is at most `max_drop` (0.01 is a percentage point) below the float model's, but no more than
-    `max_float_layers` of them."""
+    is at most `max_drop` worse than the float model's (0.01 of an accuracy is a percentage point), but
+    no more than `max_float_layers` of them."""
 
     max_drop: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_float_layers: Annotated[int, Field(ge=1, le=1000, strict=True)] = 3
@@ -28,16 +28,20 @@ class Quantize(Part):
     full_int8     weights and activations int8, activation ranges calibrated on
                   `calibration_samples` samples of the training split
     int16x8       weights int8, activations int16, calibrated likewise
-    weight_only   weights of `weight_bits` (8, 4 or 2), computed in float; needs no data, but for ``gptq``
-    dynamic       weights of `weight_bits`, activations int8 quantised while running; likewise
+    weight_only   weights of 8 or 4 `weight_bits`, computed in float; needs no data, but for ``gptq``
+    dynamic       weights of 8, 4 or 2 `weight_bits`, activations int8 quantised while running; likewise
 
     `granularity` (one scale for each output channel, each tensor or each block of `block_size`
     weights) and `algorithm` (how scales are chosen; ``gptq`` also corrects the rounding, Frantar et
     al. 2023; ``octav`` Sakr et al. 2022; ``hadamard`` rotates first) are for ``weight_only`` and
-    ``dynamic``; ``full_int8`` may be ``per_tensor`` too. `layers` not selected stay float. With
-    `calibration_candidates` above 1 that many seeded calibration subsets are tried, and the best on
-    the validation split is taken. `io_dtype` is the type of the model's inputs and outputs under
-    ``full_int8``.
+    ``dynamic``; ``full_int8`` may be ``per_tensor`` too. Blocks go with ``dynamic`` and 4 bits;
+    blocks, 2 bits, ``gptq`` and ``hadamard`` are for dense layers alone. A layer that cannot be had
+    as asked stays float and is reported; those that `layers` does not select stay float too.
+
+    With `calibration_candidates` above 1 that many seeded calibration subsets are tried (of
+    `calibration_samples`, a quarter and a sixteenth of them in turn), and the one is taken whose
+    outputs on the validation split are closest to the float model's. `io_dtype` is the type of the
+    model's inputs and outputs under ``full_int8``.
     """
 
     technique: Literal["quantize"]
@@ -61,10 +65,40 @@ class Quantize(Part):
             raise ValueError(f"{', '.join(changed)}: only the schemes weight_only and dynamic have these")
         if self.io_dtype == "int8" and self.scheme != "full_int8":
             raise ValueError("io_dtype int8 goes with the scheme full_int8")
-        calibrated = self.scheme in ("full_int8", "int16x8")
-        if self.calibration_candidates > 1 and not calibrated:
+        if self.calibration_candidates > 1 and not self.calibrates_ranges:
             raise ValueError("calibration_candidates goes with the schemes full_int8 and int16x8")
+        if self.block_size != _DEFAULTS["block_size"] and self.granularity != "blockwise":
+            raise ValueError("block_size goes with the granularity blockwise")
+        if self.scheme == "int16x8" and (self.sensitivity is not None or self.layers != LayerSelection()):
+            raise ValueError("int16x8 is all or nothing: layers and sensitivity do not go with it")
+        self._check_kernels()
         return self
+
+    def _check_kernels(self) -> None:
+        if self.scheme == "weight_only":
+            if self.weight_bits == 2:
+                raise ValueError("weight_only has 8 and 4 bits: 2 bits go with the scheme dynamic")
+            if self.granularity == "blockwise" or self.algorithm == "hadamard":
+                raise ValueError("blockwise and hadamard go with the scheme dynamic")
+        if self.granularity == "blockwise" and self.scheme == "dynamic" and self.weight_bits != 4:
+            raise ValueError("blockwise weights have 4 bits")
+        if self.algorithm == "mse" and (self.weight_bits == 2 or self.granularity == "blockwise"):
+            raise ValueError("mse is for 8 and 4 bits, per_channel or per_tensor")
+
+    @property
+    def calibrates_ranges(self) -> bool:
+        """Whether the ranges of activations are calibrated."""
+        return self.scheme in ("full_int8", "int16x8")
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether samples of the training split are run through the model."""
+        return self.calibrates_ranges or self.algorithm == "gptq"
+
+    @property
+    def compares(self) -> bool:
+        """Whether something is chosen on the validation split."""
+        return self.calibration_candidates > 1 or self.sensitivity is not None
 
 
 _OF_WEIGHTS = ("weight_bits", "granularity", "block_size", "algorithm")

@@ -14,6 +14,7 @@ __all__ = [
     "keras",
     "lite",
     "load_lazy_parts",
+    "quantize_calibrated",
     "sparsity",
     "strip_pruning",
     "tf",
@@ -32,6 +33,7 @@ with warnings.catch_warnings():
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+    from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -44,10 +46,12 @@ sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
 Pruning: Any = pruning_impl.Pruning
 lite: Any = tf.lite
+quantize_calibrated: Any = mlir_quantize
 
 _LAZY = (
     "ai_edge_litert.interpreter",
     "h5py",
+    "litert_quantizer.quantizer",
     "tensorflow.lite.python.lite",
     "tensorflow.lite.python.optimize.calibrator",
     "tensorflow.python.data.experimental",

@@ -43,6 +43,7 @@ _TENSORBOARD = "tensorboard.tar.gz"
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
+    "litert-quantizer",
     "numpy",
     "tensorflow",
     "tensorflow-model-optimization",

@@ -1,36 +1,53 @@
-"""Post-training quantisation by TensorFlow's converter."""
+"""Post-training quantisation: by which converter, of which layers, calibrated on which samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy.typing as npt
+
 from featherweight.spec import Quantize
-from tasks.compression.backends.tensorflow._framework import lite, tf
-from tasks.compression.backends.tensorflow.convert import to_tflite
-from tasks.compression.backends.tensorflow.layers import placed_layers
+from tasks.compression.backends.tensorflow.calibration import best, calibration_subsets
+from tasks.compression.backends.tensorflow.converted import (
+    calibrated,
+    convert_int16,
+    convert_weights,
+    integers,
+)
+from tasks.compression.backends.tensorflow.float_layers import leave_float
+from tasks.compression.backends.tensorflow.layers import placed_layers, select
+from tasks.compression.backends.tensorflow.lowbits import obstacle, quantize_weights
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.source import Make, Source, obstacles, read_source
 from tasks.compression.context import Context
-from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
+from tasks.compression.tflite import operations, weight_types
 
 __all__ = ["check", "quantize"]
+
+Array = npt.NDArray[Any]
 
 # Their loops crash the converter's calibrator; an LSTM has a fused kernel of its own.
 _LOOPS = ("GRU", "RNN", "SimpleRNN")
 
+_NARROW = frozenset(["float16", "int2", "int4", "int8"])
+
 
 def check(network: Network, step: Quantize, pointer: str) -> None:
-    """CompressionError layer_not_supported for full_int8 of recurrent layers that run in a loop."""
-    if step.scheme != "full_int8":
+    """CompressionError layer_not_found; layer_not_supported where the ranges of recurrent layers that run in
+    a loop would be calibrated."""
+    select(network.model, step.layers, f"{pointer}/layers")
+    if not step.calibrates_ranges:
         return
     for place in placed_layers(network.model):
         inner = getattr(place.layer, "forward_layer", place.layer)
         if type(inner).__name__ in _LOOPS:
             raise CompressionError(
                 "layer_not_supported",
-                f"the {type(inner).__name__} layer {place.path} cannot be converted with full_int8",
+                f"the {type(inner).__name__} layer {place.path} cannot be converted with {step.scheme}",
                 hint="dynamic_int8 stores its weights in 8 bits too",
                 layer=place.path,
                 pointer=f"{pointer}/scheme",
@@ -38,30 +55,107 @@ def check(network: Network, step: Quantize, pointer: str) -> None:
 
 
 def quantize(network: Network, step: Quantize, context: Context) -> Network:
-    """Convert to a quantised ``.tflite``; the Keras model stays float. CompressionError conversion_failed."""
+    """Convert to a quantised ``.tflite``; the Keras model stays float.
 
-    def configure(converter: Any) -> None:
-        converter.optimizations = [lite.Optimize.DEFAULT]
-        if step.scheme == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        elif step.scheme == "full_int8":
-            dtype = network.model.inputs[0].dtype.as_numpy_dtype
-            _calibrate(converter, step, context.training_data, dtype)
-
-    content = to_tflite(network.model, configure)
-    context.record.details.update(scheme=step.scheme, bytes=len(content))
-    if step.scheme == "full_int8":
-        context.record.details["calibration_samples"] = len(context.training_data.calibration)
+    CompressionError conversion_failed; layer_not_supported when none of the layers selected can be had as
+    asked.
+    """
+    source = read_source(network.model, step, context)
+    makers = _makers(source, step, context)
+    make = makers[0] if len(makers) == 1 else best(makers, source, context)
+    content, kept = make(source.unselected), source.unselected
+    if step.sensitivity is not None:
+        content, kept = leave_float(make, content, source, step, step.sensitivity, context)
+    _account(content, source, kept, step, context)
+    context.record.details.update(scheme=step.scheme, bytes=len(content), tensors=weight_types(content))
     return replace(network, tflite=content)
 
 
-def _calibrate(converter: Any, step: Quantize, data: Data, sample_dtype: Any) -> None:
-    dtype = tf.int8 if step.io_dtype == "int8" else tf.float32
-    converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = dtype
+def _makers(source: Source, step: Quantize, context: Context) -> list[Make]:
+    """A maker for each candidate for calibration; one where nothing is calibrated."""
+    if not step.calibrates:
+        return [partial(_by_weights, source, step, None)]
+    data = context.training_data
+    subsets = [data.x[chosen] for chosen in calibration_subsets(data, step, context.seed)]
+    context.record.details["calibration_samples"] = len(subsets[0])
+    if len(subsets) > 1:
+        context.record.details["calibration"] = {"samples": [len(samples) for samples in subsets]}
+    if step.scheme == "int16x8":
+        return [partial(_by_int16, source, samples) for samples in subsets]
+    if step.scheme == "full_int8":
+        return [partial(_by_integers, source, step, samples, {}) for samples in subsets]
+    return [partial(_by_weights, source, step, subsets[0])]
 
-    def samples() -> Iterator[list[Any]]:
-        for index in data.calibration:
-            yield [data.x[index : index + 1].astype(sample_dtype, copy=False)]
 
-    converter.representative_dataset = samples
+def _by_int16(source: Source, samples: Array, _kept: frozenset[str]) -> bytes:
+    return convert_int16(source.model, samples)
+
+
+def _by_integers(
+    source: Source, step: Quantize, samples: Array, calibration: dict[str, bytes], kept: frozenset[str]
+) -> bytes:
+    """`calibration` remembers the calibrated file, which does not depend on the layers kept."""
+    if "file" not in calibration:
+        per_tensor = step.granularity == "per_tensor"
+        calibration["file"] = calibrated(source.model, samples, per_tensor=per_tensor)
+    names = [name for item in source.traced if item.layer in kept for name in item.operation.outputs]
+    return integers(calibration["file"], step, names)
+
+
+def _by_weights(source: Source, step: Quantize, samples: Array | None, kept: frozenset[str]) -> bytes:
+    if step.scheme in ("float16", "dynamic_int8") and not kept:
+        return convert_weights(source.model, step.scheme)
+    chosen = [
+        item.operation
+        for item in source.traced
+        if item.layer not in kept and obstacle(item.operation, step) is None
+    ]
+    if not chosen:
+        why = next(iter(obstacles(source, step, kept).values()), "none of them has weights")
+        raise CompressionError(
+            "layer_not_supported",
+            f"no layer selected can be quantised as asked: {why}",
+            hint="choose other weight_bits, granularity, block_size or algorithm",
+            pointer=source.pointer,
+        )
+    return quantize_weights(source.program, step, chosen, samples)
+
+
+def _account(content: bytes, source: Source, kept: frozenset[str], step: Quantize, context: Context) -> None:
+    """The type every layer's weights have in the file goes into the report; a layer that was selected and
+    is float all the same is said."""
+    types = _types(content, source)
+    context.record.details["layers"] = types
+    why = obstacles(source, step, kept)
+    for layer, dtype in types.items():
+        if layer in kept and dtype != "float32":
+            context.warn("not_left_float", layer=layer, dtype=dtype)
+        elif layer not in kept and "float32" in dtype:
+            context.warn("left_float", layer=layer, why=why.get(layer, "the converter has no kernel for it"))
+    # Layers that could not be traced count by what the file holds.
+    if set(types.values()) == {"float32"} and not _NARROW & weight_types(content).keys():
+        context.warn("nothing_changed", index=context.index, technique=step.technique)
+
+
+def _types(content: bytes, source: Source) -> dict[str, str]:
+    """Of the weights of every layer, as the file has them."""
+    stored = {
+        name: item.weights.dtype
+        for item in operations(content)
+        if item.weights is not None and item.kind != "DEQUANTIZE"
+        for name in (*item.outputs, _unnumbered(item.weights.name), item.weights.name)
+    }
+    types: dict[str, set[str]] = {}
+    for item in source.traced:
+        weights = item.operation.weights
+        if item.layer is None or weights is None:
+            continue
+        names = (weights.name, *item.operation.outputs, _unnumbered(weights.name))
+        dtype = next((stored[name] for name in names if name in stored), "unknown")
+        types.setdefault(item.layer, set()).add(dtype)
+    return {layer: "+".join(sorted(found)) for layer, found in types.items()}
+
+
+def _unnumbered(name: str) -> str:
+    """The converter numbers tensors of one name, the float file's not as the quantised one's."""
+    return re.sub(r"\d+$", "", name)

@@ -1,0 +1,151 @@
+"""Quantisation of weights by litert-quantizer: 8, 4 and 2 bits, an operation at a time.
+
+What its kernels and algorithms cannot do it leaves in float without a word, or stops at, or LiteRT answers
+nonsense; so every operation is checked first and given a recipe of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from featherweight.spec import Quantize
+from tasks.compression.errors import CompressionError
+from tasks.compression.litert import Program
+from tasks.compression.tflite import Operation
+
+__all__ = ["obstacle", "quantize_weights", "weight_bits"]
+
+_DENSE = frozenset({"FULLY_CONNECTED", "EMBEDDING_LOOKUP"})
+_KERNELS = {
+    16: _DENSE | {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"},
+    8: _DENSE | {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "BATCH_MATMUL"},
+    4: _DENSE | {"CONV_2D"},
+    # The quantiser takes 2-bit convolutions too, but LiteRT's kernel for them answers NaN.
+    2: _DENSE,
+}
+_LEAST_WEIGHTS = 1024
+"""Of dynamic_int8, as TensorFlow's converter has it."""
+
+_ALGORITHMS = {
+    "min_max": "MIN_MAX_UNIFORM_QUANT",
+    "mse": "MSE",
+    "octav": "OCTAV",
+    "gptq": "GPTQ",
+    # Rotation by multiplication: the other kind needs a custom operation in the runtime.
+    "hadamard": "DECOMPOSED_HADAMARD_ROTATION",
+}
+_GRANULARITIES = {"per_channel": "CHANNELWISE", "per_tensor": "TENSORWISE"}
+
+
+def weight_bits(step: Quantize) -> int:
+    """Of the weights of the schemes that are carried out here."""
+    return {"float16": 16, "dynamic_int8": 8}.get(step.scheme, step.weight_bits)
+
+
+def obstacle(operation: Operation, step: Quantize) -> str | None:
+    """Why the operation's weights cannot be quantised as `step` says; None when they can."""
+    kind, bits, weights = operation.kind, weight_bits(step), operation.weights
+    if weights is None:
+        return "it has no weights"
+    if kind not in _KERNELS[bits]:
+        return f"there is no kernel for {kind} with weights of {bits} bits"
+    if step.scheme == "dynamic_int8" and math.prod(weights.shape) < _LEAST_WEIGHTS:
+        return f"dynamic_int8 is for layers of {_LEAST_WEIGHTS:,} weights or more; dynamic has no such limit"
+    if kind == "DEPTHWISE_CONV_2D" and step.scheme == "dynamic" and step.granularity == "per_tensor":
+        # LiteRT takes the file and answers nonsense: its kernel reads a scale for every channel.
+        return "there is no dynamic kernel for DEPTHWISE_CONV_2D with one scale for the tensor"
+    if step.algorithm == "gptq" and kind != "FULLY_CONNECTED":
+        return f"gptq works on dense layers, and this is {kind}"
+    if step.algorithm == "hadamard" and kind not in _DENSE:
+        return f"hadamard works on dense layers, and this is {kind}"
+    if step.algorithm == "hadamard" and weights.shape[-1] % 2:
+        return f"hadamard needs an even number of inputs, and there are {weights.shape[-1]}"
+    if step.granularity == "blockwise":
+        if kind != "FULLY_CONNECTED":
+            return f"blocks are for dense layers, and this is {kind}"
+        if weights.shape[-1] % step.block_size:
+            return f"blocks of {step.block_size} do not divide its {weights.shape[-1]} inputs"
+    return None
+
+
+def quantize_weights(
+    content: bytes,
+    step: Quantize,
+    chosen: Sequence[Operation],
+    samples: npt.NDArray[Any] | None,
+) -> bytes:
+    """The float file `content` with the weights of the `chosen` operations quantised; all have passed
+    `obstacle`. `samples` are what ``gptq`` is calibrated on. CompressionError conversion_failed."""
+    from litert_quantizer.quantizer import Quantizer
+
+    if not chosen:
+        return content
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            quantizer = Quantizer(bytearray(content))
+            for operation in chosen:
+                _add(quantizer, operation, step)
+            ranges = _ranges(quantizer, content, samples) if quantizer.need_calibration else None
+            result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        # It raises ValueError, RuntimeError, KeyError and more, by way of its algorithms.
+        except Exception as error:
+            raise CompressionError(
+                "conversion_failed",
+                f"litert-quantizer refused the model: {(str(error).strip() or type(error).__name__)[:300]}",
+                hint="exclude the layer it names, or choose the algorithm min_max",
+            ) from error
+    return _loadable(bytes(result.quantized_model))
+
+
+def _loadable(content: bytes) -> bytes:
+    try:
+        Program(content)
+    except (RuntimeError, ValueError) as error:
+        raise CompressionError(
+            "conversion_failed",
+            f"LiteRT does not run the quantised model: {(str(error).strip() or type(error).__name__)[:300]}",
+            hint="choose other weight_bits or another granularity",
+        ) from error
+    return content
+
+
+def _add(quantizer: Any, operation: Operation, step: Quantize) -> None:
+    from litert_quantizer.algorithm_manager import AlgorithmName
+    from litert_quantizer.qtyping import QuantGranularity, TFLOperationName
+
+    # An operation's scope is the names of its outputs, each with a semicolon after it.
+    scope = f"^{re.escape(''.join(f'{name};' for name in operation.outputs))}$"
+    name = _GRANULARITIES.get(step.granularity, f"BLOCKWISE_{step.block_size}")
+    algorithm = "FLOAT_CASTING" if step.scheme == "float16" else _ALGORITHMS[step.algorithm]
+    computed_in_float = step.scheme in ("float16", "weight_only")
+    add = quantizer.add_weight_only_config if computed_in_float else quantizer.add_dynamic_config
+    kind = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}.get(operation.kind, operation.kind)
+    add(
+        scope,
+        TFLOperationName[kind],
+        weight_bits(step),
+        granularity=QuantGranularity["TENSORWISE" if step.scheme == "float16" else name],
+        algorithm_key=AlgorithmName[algorithm],
+    )
+
+
+def _ranges(quantizer: Any, content: bytes, samples: npt.NDArray[Any] | None) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    if samples is None:
+        raise ValueError("there are no samples to calibrate on")
+    interpreter = Interpreter(model_content=content)
+    key, signature = next(iter(interpreter.get_signature_list().items()))
+    name = signature["inputs"][0]
+    dtype = interpreter.get_input_details()[0]["dtype"]
+    batches = [{name: samples[i : i + 1].astype(dtype, copy=False)} for i in range(len(samples))]
+    return quantizer.calibrate({key: batches}, num_threads=1)

@@ -1,0 +1,135 @@
+"""Which layers quantisation hurts: one pass of a float file and its quantised copy, side by side."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.compression.backends.tensorflow.tracing import Traced
+
+__all__ = ["SAMPLES", "LayerError", "layer_errors"]
+
+SAMPLES = 32
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """`snr_db` is the power of the layer's float output over that of the quantised one's error, `cosine` that
+    of the angle between the two, over all samples; `added` the share of noise in its output beyond what was
+    in its input. All include what earlier layers did, but for `added`."""
+
+    layer: str
+    snr_db: float
+    cosine: float
+    added: float
+
+
+@dataclass
+class _Sums:
+    signal: float = 0.0
+    noise: float = 0.0
+    product: float = 0.0
+    other: float = 0.0
+
+    def add(self, reference: Array, values: Array) -> None:
+        ours = reference.astype(np.float64).ravel()
+        # What is not finite carries no signal.
+        theirs = np.nan_to_num(values.astype(np.float64).ravel(), nan=0.0, posinf=0.0, neginf=0.0)
+        self.signal += float(ours @ ours)
+        self.other += float(theirs @ theirs)
+        self.product += float(ours @ theirs)
+        self.noise += float(np.square(ours - theirs).sum())
+
+    @property
+    def share(self) -> float:
+        """Of noise in signal."""
+        return self.noise / self.signal if self.signal > 0 else 0.0
+
+    @property
+    def snr_db(self) -> float:
+        # 200 dB is beyond float32: no difference at all.
+        return min(200.0, -10 * math.log10(self.share)) if self.share > 0 else 200.0
+
+    @property
+    def cosine(self) -> float:
+        size = math.sqrt(self.signal * self.other)
+        return self.product / size if size > 0 else 1.0
+
+
+def layer_errors(
+    reference: bytes, quantized: bytes, traced: Sequence[Traced], samples: Array
+) -> list[LayerError]:
+    """An entry for each traced layer with weights, the most harmful first, of the two files' inner tensors
+    for `samples`, of which SAMPLES are enough. Layers whose output is not in both files are left out."""
+    layers = [item for item in traced if item.layer is not None and item.operation.weights is not None]
+    pair = _Inside(reference), _Inside(quantized)
+    names = {name for item in layers for name in (*item.operation.inputs, *item.operation.outputs)}
+    shared = [name for name in names if all(name in one.places for one in pair)]
+    sums = {name: _Sums() for name in shared}
+    for index in range(len(samples)):
+        for one in pair:
+            one.run(samples[index : index + 1])
+        for name in shared:
+            sums[name].add(pair[0].value(name), pair[1].value(name))
+    found: dict[str, LayerError] = {}
+    for item in layers:
+        entry = _error(item, sums)
+        if entry is not None and (entry.layer not in found or entry.added > found[entry.layer].added):
+            found[entry.layer] = entry
+    return sorted(found.values(), key=lambda entry: -entry.added)
+
+
+def _error(item: Traced, sums: dict[str, _Sums]) -> LayerError | None:
+    output = sums.get(item.operation.outputs[0])
+    if output is None or item.layer is None:
+        return None
+    before = max((sums[name].share for name in item.operation.inputs if name in sums), default=0.0)
+    added = max(0.0, output.share - before)
+    return LayerError(item.layer, round(output.snr_db, 3), round(output.cosine, 6), added)
+
+
+class _Inside:
+    """A program whose inner tensors can be read after a run; XNNPACK would keep them to itself."""
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._interpreter: Any = Interpreter(
+                model_content=content,
+                num_threads=1,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                experimental_preserve_all_tensors=True,
+            )
+            self._interpreter.allocate_tensors()
+        self.places: dict[str, Any] = {
+            item["name"]: item for item in self._interpreter.get_tensor_details() if item["name"]
+        }
+
+    def run(self, sample: Array) -> None:
+        item = self._interpreter.get_input_details()[0]
+        scale, zero = item["quantization"]
+        if np.dtype(item["dtype"]).kind in "iu" and scale:
+            limits = np.iinfo(item["dtype"])
+            sample = np.clip(np.round(sample / scale) + zero, limits.min, limits.max)
+        # A recurrent layer's state stays in the interpreter; each sample begins without one.
+        self._interpreter.reset_all_variables()
+        self._interpreter.set_tensor(item["index"], sample.astype(item["dtype"]))
+        self._interpreter.invoke()
+
+    def value(self, name: str) -> Array:
+        item = self.places[name]
+        values = self._interpreter.get_tensor(item["index"])
+        scale, zero = item["quantization"]
+        if values.dtype.kind in "iu" and scale:
+            return np.asarray((values.astype(np.float32) - zero) * scale)
+        return np.asarray(values)
