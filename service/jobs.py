@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from service.submission import submit
 from service.waiting import hold, patiently
 from tasks import keys
 from tasks.records import JobRecord
+from tasks.storage import OCTETS
 
 __all__ = ["bp"]
 
@@ -290,19 +292,48 @@ def artifacts(job_id: str) -> Response:
 @bp.get("/<job_id>/artifacts/<name>")
 @operation(
     summary="A file a job made",
-    answers={302: Empty("It can be fetched there for some minutes.", {"Location": "A presigned URL."})},
-    problems=["not_found", "job_not_done", "artifact_gone", "storage_unavailable"],
+    answers={
+        302: Empty("It can be fetched there for some minutes.", {"Location": "A presigned URL."}),
+        200: Text(OCTETS, "The file itself, with redirect=false."),
+    },
+    parameters=[
+        Parameter(
+            "redirect",
+            "false: answer with the file, for callers that cannot reach the object storage.",
+            {"type": "boolean", "default": True},
+        )
+    ],
+    problems=["not_found", "job_not_done", "artifact_gone", "invalid_request", "storage_unavailable"],
 )
 def artifact(job_id: str, name: str) -> WerkzeugResponse:
+    redirected = _redirected()
     record = _ended(job_id)
     found = _artifact(record, name)
     app = services()
     key = keys.artifact_key(record.project, record.id, record.attempt, found.name)
     if not app.storage.exists(key):
         raise _gone(name)
-    return redirect(
-        app.storage.presign_get(key, filename=found.name, expires_s=app.settings.presign_expiry_s)
-    )
+    if redirected:
+        return redirect(
+            app.storage.presign_get(key, filename=found.name, expires_s=app.settings.presign_expiry_s)
+        )
+    return _streamed(app.storage.stream(key), found)
+
+
+def _redirected() -> bool:
+    wanted = request.args.get("redirect", "true")
+    if wanted not in ("true", "false"):
+        raise ProblemError("invalid_request", "redirect is true or false")
+    return wanted == "true"
+
+
+def _streamed(chunks: Iterator[bytes], artifact: Artifact) -> Response:
+    # The first chunk is asked for now: a storage that is away is still an answer of its own.
+    first = next(chunks, b"")
+    response = Response(itertools.chain((first,), chunks), content_type=OCTETS)
+    response.content_length = artifact.bytes
+    response.headers.set("Content-Disposition", "attachment", filename=artifact.name)
+    return response
 
 
 def _job_answer(record: JobRecord, status: int, **headers: str) -> Response:

@@ -7,8 +7,8 @@ from flask import Blueprint, Response
 from featherweight.resources import Model, Page
 from service.auth import project
 from service.filekinds import MODEL
-from service.openapi import IDEMPOTENCY_KEY, Empty, Parameter, Shape, Stream, operation, paging
-from service.receiving import receive
+from service.openapi import Empty, Shape, Stream, operation, paging
+from service.receiving import PARAMETERS, PROBLEMS, receive
 from service.rendering import json_answer, page
 from service.services import services
 
@@ -22,26 +22,8 @@ bp = Blueprint("models", __name__, url_prefix="/v1/models")
     summary="Store a model in one request",
     body=Stream("The file itself, a .keras, .h5 or .tflite file: curl -X POST -T FILE."),
     answers={201: Shape(Model, "The model.", {"Location": "The model."})},
-    parameters=[
-        Parameter("filename", "What to call it."),
-        Parameter(
-            "sha256", "In hex; another digest is refused.", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}
-        ),
-        Parameter("Content-Digest", "RFC 9530: the sha-256 in base64, instead of sha256.", place="header"),
-        IDEMPOTENCY_KEY,
-    ],
-    problems=[
-        "bad_request",
-        "payload_too_large",
-        "unsupported_media_type",
-        "unknown_file_type",
-        "invalid_request",
-        "size_mismatch",
-        "sha256_mismatch",
-        "idempotency_key_reused",
-        "idempotency_key_in_flight",
-        "storage_unavailable",
-    ],
+    parameters=PARAMETERS,
+    problems=PROBLEMS,
 )
 def create() -> Response:
     """The body is streamed to storage. Of a body that is cut off or refused nothing is kept."""

@@ -37,7 +37,7 @@ _REMEMBERED = 2
 # Open uploads, as "<project>/<id>" by the time they expire. Each new upload clears away some that did.
 _EXPIRING = "fw:uploads-expiring"
 _SWEPT_AT_ONCE = 5
-_BLOCK = 16 * 1024 * 1024
+_BLOCK = 8 * 1024 * 1024
 _BLOCKS_AHEAD = 2
 # How long a second `complete` waits for the first, which reads the whole file.
 _WAIT_S = 50
@@ -197,7 +197,8 @@ def _verified(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> str
 def _read_ahead(storage: Storage, key: str, size: int) -> Generator[bytes, None, None]:
     """The object in blocks, in order, the next ones being fetched while one is worked on.
 
-    A caller waits for this: it took a quarter less time than one stream, for three blocks in memory.
+    A caller waits for this, and one block at a time would leave either storage or hashing idle. Three
+    blocks are in memory.
     """
     with ThreadPoolExecutor(_BLOCKS_AHEAD, thread_name_prefix="read-ahead") as pool:
         pending: deque[Future[bytes]] = deque()

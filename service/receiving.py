@@ -19,11 +19,33 @@ from service.bodies import stream_body
 from service.errors import ProblemError
 from service.filekinds import FileKind, R
 from service.idempotency import Answer, Attempt, json_fingerprint
+from service.openapi import IDEMPOTENCY_KEY, Parameter
 from service.rendering import json_answer
 from service.services import Services, services
 from service.sniffing import HEAD_BYTES, sniff
 
-__all__ = ["receive"]
+__all__ = ["PARAMETERS", "PROBLEMS", "receive"]
+
+PARAMETERS = (
+    Parameter("filename", "What to call it."),
+    Parameter(
+        "sha256", "In hex; another digest is refused.", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}
+    ),
+    Parameter("Content-Digest", "RFC 9530: the sha-256 in base64, instead of sha256.", place="header"),
+    IDEMPOTENCY_KEY,
+)
+PROBLEMS = (
+    "bad_request",
+    "payload_too_large",
+    "unsupported_media_type",
+    "unknown_file_type",
+    "invalid_request",
+    "size_mismatch",
+    "sha256_mismatch",
+    "idempotency_key_reused",
+    "idempotency_key_in_flight",
+    "storage_unavailable",
+)
 
 _FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
 _SHA256 = re.compile(r"[0-9a-f]{64}")

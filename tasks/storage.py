@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["Storage", "StorageUnavailable", "TooLarge"]
+__all__ = ["OCTETS", "Storage", "StorageUnavailable", "TooLarge"]
 
 OCTETS = "application/octet-stream"
 

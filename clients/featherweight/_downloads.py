@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -85,8 +85,21 @@ class Downloader:
 
     @contextmanager
     def _opened(self, job_id: str, name: str, start: int) -> Iterator[httpx.Response]:
-        """The artifact's bytes, from where the API says they are."""
+        """The artifact's bytes, from where the API says they are, or else through the API."""
         path = f"/v1/jobs/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}"
+        with ExitStack() as stack:
+            try:
+                response = stack.enter_context(self._redirected(path, start))
+            except httpx.ConnectError as error:
+                host = error.request.url.host
+                log.warning("cannot reach the object storage at %s; downloading through the API", host)
+                response = stack.enter_context(
+                    self._session.stream("GET", path, headers={"Accept": "*/*"}, params={"redirect": "false"})
+                )
+            yield response
+
+    @contextmanager
+    def _redirected(self, path: str, start: int) -> Iterator[httpx.Response]:
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"

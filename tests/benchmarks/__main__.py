@@ -20,7 +20,7 @@ from pathlib import Path
 from deploy.local import digits
 from deploy.local.stack import LocalStack
 from tests.benchmarks import full_mnist, reads, tutorial_job, uploads
-from tests.benchmarks.table import markdown
+from tests.benchmarks.table import Row, markdown
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -44,22 +44,27 @@ def main() -> None:
 
 def measure(options: argparse.Namespace) -> str:
     sections = [_machine()]
-    with tempfile.TemporaryDirectory() as scratch, LocalStack(Path(scratch) / "stack") as stack:
+    with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         if options.only in (None, "job"):
-            rows = []
-            for name, data in _tutorial_data(directory, options.data).items():
-                rows += tutorial_job.run(
-                    stack, directory / digits.MODEL, data, name=name, rounds=options.rounds
-                )
-            sections.append("### The tutorial's job\n\n" + markdown(rows))
+            sections.append("### The tutorial's job\n\n" + markdown(_job(directory, options)))
         if options.only in (None, "uploads"):
-            rows = uploads.run(stack, directory, rounds=options.rounds)
+            with LocalStack(directory / "uploads", workers=0) as stack:
+                rows = uploads.run(stack, directory, rounds=options.rounds)
             sections.append("### Uploads\n\n" + markdown(rows))
         if options.only in (None, "reads"):
-            rows = reads.run(stack, requests=options.requests)
+            with LocalStack(directory / "reads", workers=0) as stack:
+                rows = reads.run(stack, requests=options.requests)
             sections.append("### Reads\n\n" + markdown(rows))
     return "\n".join(sections)
+
+
+def _job(directory: Path, options: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    with LocalStack(directory / "job") as stack:
+        for name, data in _tutorial_data(directory, options.data).items():
+            rows += tutorial_job.run(stack, directory / digits.MODEL, data, name=name, rounds=options.rounds)
+    return rows
 
 
 def _tutorial_data(directory: Path, full: Path | None) -> dict[str, Path]:

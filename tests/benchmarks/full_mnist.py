@@ -21,7 +21,7 @@ def load(folder: Path) -> dict[str, np.ndarray]:
 
 
 def save(folder: Path, path: Path) -> Path:
-    np.savez(path, **load(folder))  # type: ignore[arg-type]
+    np.savez_compressed(path, **load(folder))  # type: ignore[arg-type]
     return path
 
 

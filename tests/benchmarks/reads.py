@@ -1,4 +1,7 @@
-"""Reading one job and listing jobs with 10,000 stored, beside the health check that reads nothing."""
+"""Reading one job and listing jobs with 10,000 stored, beside the health check that reads nothing.
+
+The stack must have no worker: the jobs are only there to be read.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def run(stack: LocalStack, *, requests: int) -> list[Row]:
 
 
 def _store_jobs(store: JobStore) -> list[str]:
-    request = JobRequest.model_validate({"model_id": new_id("mdl"), "spec": SPEC})
+    request = JobRequest.model_validate({"model_id": new_id("model"), "spec": SPEC})
     ids = [new_id("job") for _ in range(STORED)]
     for job_id in ids:
         store.create(PROJECT, request, job_id=job_id)

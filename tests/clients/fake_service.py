@@ -136,6 +136,8 @@ class FakeService:
             case "GET", ["v1", "jobs", id_, "artifacts"] if id_ in self.jobs:
                 return httpx.Response(200, json=page(self.listed(id_)))
             case "GET", ["v1", "jobs", id_, "artifacts", name] if name in self.artifacts.get(id_, {}):
+                if request.url.params.get("redirect") == "false":
+                    return httpx.Response(200, content=self.artifacts[id_][name])
                 return httpx.Response(302, headers={"Location": f"{STORAGE}/{id_}/{name}?signature=s"})
             case "GET", ["v1", "techniques"]:
                 return httpx.Response(200, json=page([TECHNIQUE]))

@@ -86,6 +86,19 @@ def test_file_served_by_the_api_itself_is_taken_too(
     assert (tmp_path / "model.tflite").read_bytes() == MODEL
 
 
+def test_storage_out_of_reach_is_gone_round_through_the_api(
+    service: FakeService, client: Client, job: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    service.script("GET", f"/{job}/model.tflite", refuse)
+    client.jobs.download(job, tmp_path, names=["model.tflite"])
+    assert (tmp_path / "model.tflite").read_bytes() == MODEL
+    assert "storage.test" in caplog.text
+    assert "signature" not in caplog.text
+
+
 @pytest.mark.parametrize("came", [b"evil" * 1500, MODEL[:100], MODEL + b"more", b""])
 def test_wrong_bytes_leave_no_file(
     service: FakeService, client: Client, job: str, tmp_path: Path, came: bytes

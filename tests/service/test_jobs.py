@@ -357,6 +357,18 @@ def test_results_are_there_once_the_job_succeeded(caller: Caller, parts: Service
     assert "model.tflite" in fetched.headers["Content-Disposition"]
 
 
+def test_artifact_is_served_by_the_api_to_callers_that_ask_for_it(caller: Caller, parts: Services) -> None:
+    job_id = caller.job()
+    succeed(parts, job_id)
+    answer = caller.get(f"/v1/jobs/{job_id}/artifacts/model.tflite?redirect=false")
+    assert (answer.status_code, answer.data) == (200, b"\x1c\0\0\0TFL3")
+    assert answer.content_length == 8
+    assert answer.headers["Content-Disposition"] == "attachment; filename=model.tflite"
+    assert_problem(
+        caller.get(f"/v1/jobs/{job_id}/artifacts/model.tflite?redirect=perhaps"), "invalid_request"
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["log.txt", "..", "..%2Fjob.json", "%2e%2e%2fresult.json", "model", "x" * 500]
 )
