@@ -23,7 +23,8 @@ def any_units(graph: Dependencies, seed: int, share: float = 0.4) -> Any:
     return alive
 
 
-def assert_equal_to_masked(model: Any, seed: int = 0) -> Any:
+def assert_equal_to_masked(model: Any, seed: int = 0, *, matters: bool = True) -> None:
+    """`matters`: the network is known to have channels whose loss shows in every output."""
     graph = dependencies(model)
     alive = any_units(graph, seed)
     x = sample(model)
@@ -35,12 +36,12 @@ def assert_equal_to_masked(model: Any, seed: int = 0) -> Any:
     for one, other, before in zip(as_list(pruned(x, training=False)), expected, whole, strict=True):
         scale = max(1.0, float(np.abs(other).max()))
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * scale)
-        assert np.abs(other - before).max() > 1e-3 * scale, "nothing that matters was removed"
+        assert not matters or np.abs(other - before).max() > 1e-3 * scale
     assert [layer.name for layer in pruned.layers] == [layer.name for layer in model.layers]
     cost = count(pruned)
     assert (cost.parameters, cost.macs) == (graph.parameters(alive), graph.macs(alive))
-    assert cost.parameters == pruned.count_params() < model.count_params()
-    return pruned
+    assert cost.parameters == pruned.count_params()
+    assert (cost.parameters < model.count_params()) == (not alive.all())
 
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)

@@ -244,6 +244,34 @@ def test_layer_shared_by_outer_and_nested_model_is_refused_by_name() -> None:
     assert caught.value.layer in ("shared", "nest/shared")
 
 
+def test_shared_layer_that_cannot_be_followed_in_one_call_is_kept_in_the_other() -> None:
+    vector = keras.Input((4,))
+    reshape = layers.Reshape((4, 6), name="reshape")
+    one = reshape(layers.Dense(24, name="divides")(vector))
+    two = reshape(layers.Dense(8, name="cuts")(layers.Reshape((3, 1))(layers.Dense(3)(vector))))
+    graph = dependencies(keras.Model(vector, layers.Dense(2)(layers.Add()([one, two]))))
+
+    assert "reshape" in (group_of(graph, "divides").kept or "")
+    assert "reshape" in (group_of(graph, "cuts").kept or "")
+
+
+def test_nested_model_is_given_a_dict_by_the_names_of_its_inputs() -> None:
+    wide, narrow = keras.Input((4,), name="z"), keras.Input((3,), name="a")
+    inside = layers.Concatenate()(
+        [layers.Dense(2, name="from_z")(wide), layers.Dense(2, name="from_a")(narrow)]
+    )
+    nest = keras.Model([wide, narrow], inside, name="nest")
+    vector = keras.Input((5,))
+    given = {"a": layers.Dense(3, name="to_a")(vector), "z": layers.Dense(4, name="to_z")(vector)}
+    graph = dependencies(keras.Model(vector, layers.Dense(2)(nest(given))))
+    consumed = {
+        layer.name: layer.parameters[0].axes[0].labels.tolist() for layer in graph.layers if layer.makes
+    }
+
+    assert consumed["nest/from_z"] == group_of(graph, "to_z").units.tolist()
+    assert consumed["nest/from_a"] == group_of(graph, "to_a").units.tolist()
+
+
 def test_label_counts_that_do_not_fit_are_opaque_rather_than_wrong() -> None:
     image = keras.Input((None, None, 3))
     x = layers.Conv2D(5, 1, name="before")(image)

@@ -89,5 +89,5 @@ def test_any_sequence_of_blocks_pruned_equals_masked(
     for name, width in blocks:
         x = BLOCKS[name](x, width)
     x = layers.Flatten()(x) if flatten else layers.GlobalAveragePooling2D()(x)
-    assert_equal_to_masked(randomised(keras.Model(image, layers.Dense(4)(x)), seed), seed)
+    assert_equal_to_masked(randomised(keras.Model(image, layers.Dense(4)(x)), seed), seed, matters=False)
     keras.backend.clear_session()

@@ -109,7 +109,7 @@ class _Tracer:
             self.calls.append(Call(entrance, name, () if outermost else (given,), (given,)))
         for node in _nodes(model):
             if all(id(symbolic) in known for symbolic in node.keras_inputs):
-                results = self._call(node, [known[id(symbolic)] for symbolic in node.keras_inputs], prefix)
+                results = self._call(node, [known[id(symbolic)] for symbolic in _given(node)], prefix)
                 known.update(zip(map(id, _flat(node.outputs)), results, strict=True))
         return [known[id(symbolic)] for symbolic in model.outputs]
 
@@ -140,6 +140,15 @@ def _nodes(model: Any) -> Iterator[Any]:
         for node in model._nodes_by_depth[depth]:
             if not node.is_input:
                 yield node
+
+
+def _given(node: Any) -> list[Any]:
+    """The tensors a node is called on. Keras hands a dict to a nested model by the names of its inputs."""
+    first = node.call_args[0] if node.call_args else None
+    names = getattr(node.layer, "input_names", None) if is_network(node.layer) else None
+    if names and isinstance(first, Mapping) and set(names) == set(first):
+        return [first[name] for name in names]
+    return list(node.keras_inputs)
 
 
 def _output_shapes(node: Any, inputs: Sequence[Tensor]) -> list[Shape]:

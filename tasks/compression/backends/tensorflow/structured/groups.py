@@ -149,7 +149,7 @@ class _Walk:
             result = self._keep_around(call, inputs, str(why))
         earlier = self.flows.setdefault(id(call.layer), result)
         if earlier is not result:
-            self._tie(earlier, result)
+            self._tie(call, earlier, result)
         self.calls.setdefault(id(call.layer), []).append(call)
         for tensor, made in zip(call.outputs, result.outputs, strict=True):
             self.labels[tensor.number] = made
@@ -164,19 +164,32 @@ class _Walk:
                     raise Opaque(f"its weight {weight.variable.name} is not shaped as its kind should be")
 
     def _keep_around(self, call: Call, inputs: Sequence[Labels], why: str) -> Flow:
-        reason = f"they meet {call.name} ({kind(call.layer)}): {why}"
+        reason = _meeting(call, why)
         self.opaque.setdefault(call.name, why)
         made = tuple(self.channels.fresh(tensor.width) for tensor in call.outputs)
         for labels in (*inputs, *made):
             self.channels.keep(labels, reason)
         return Flow(made)
 
-    def _tie(self, earlier: Flow, later: Flow) -> None:
+    def _tie(self, call: Call, earlier: Flow, later: Flow) -> None:
+        if call.name in self.opaque:  # In one of its calls; what it was to follow in the other stays.
+            for labels in _followed(earlier) + _followed(later):
+                self.channels.keep(labels, _meeting(call, self.opaque[call.name]))
+            return
         for one, other in zip(earlier.weights, later.weights, strict=True):
             for number, axis in one.axes.items():
                 self.channels.tie(axis.labels, other.axes[number].labels)
         for path, labels in earlier.sizes.items():
             self.channels.tie(labels, later.sizes[path])
+
+
+def _meeting(call: Call, why: str) -> str:
+    return f"they meet {call.name} ({kind(call.layer)}): {why}"
+
+
+def _followed(result: Flow) -> list[Labels]:
+    in_weights = [axis.labels for weight in result.weights for axis in weight.axes.values()]
+    return in_weights + list(result.sizes.values())
 
 
 def _resolve(model: Any, graph: Graph, walk: _Walk) -> Dependencies:

@@ -71,7 +71,7 @@ def _averaged(graph: Dependencies, criterion: Criterion) -> Scores:
     sums, counts = np.zeros(graph.count), np.zeros(graph.count)
     for parameter, number, axis in _axes(graph, roles):
         units, positions = np.unique(axis.labels, return_inverse=True)
-        values = score(_by_unit(np.asarray(parameter.variable, dtype=np.float64), number), positions)
+        values = score(_by_unit(np.asarray(parameter.variable, dtype=np.float32), number), positions)
         mean = values.mean()
         sums[units] += values / mean if mean > 0 else np.ones_like(values)
         counts[units] += 1
@@ -94,16 +94,17 @@ def _by_unit(weight: Array, axis: int) -> Array:
 
 
 def _l1(rows: Array, positions: Labels) -> Array:
-    return np.bincount(positions, np.abs(rows).sum(axis=1))
+    return np.bincount(positions, np.abs(rows).sum(axis=1, dtype=np.float64))
 
 
 def _l2(rows: Array, positions: Labels) -> Array:
-    return np.sqrt(np.bincount(positions, np.square(rows).sum(axis=1)))
+    return np.sqrt(np.bincount(positions, np.square(rows).sum(axis=1, dtype=np.float64)))
 
 
 def _geometric_median(rows: Array, positions: Labels) -> Array:
-    squares = np.square(rows).sum(axis=1)
-    between = squares[:, None] + squares[None, :] - 2 * rows @ rows.T
+    products = (rows @ rows.T).astype(np.float64)
+    squares = np.diag(products)
+    between = squares[:, None] + squares[None, :] - 2 * products
     return np.bincount(positions, np.sqrt(np.maximum(between, 0)).sum(axis=1))
 
 
@@ -130,8 +131,8 @@ def _taylor(graph: Dependencies, batches: Batches | None, loss: Loss | None) -> 
     for x, y in batches:
         change = np.zeros(graph.count)
         for (parameter, number, axis), gradient in zip(consumers, gradients(x, y), strict=True):
-            product = np.asarray(parameter.variable, dtype=np.float64) * gradient
-            change += np.bincount(axis.labels, _by_unit(product, number).sum(axis=1), graph.count)
+            rows = _by_unit(np.asarray(parameter.variable) * gradient, number)
+            change += np.bincount(axis.labels, rows.sum(axis=1, dtype=np.float64), graph.count)
         scores += np.square(change)
         seen += 1
     if not seen:
@@ -158,11 +159,11 @@ def _gradients(model: Any, variables: list[Any], loss: Loss | None) -> Callable[
         )
     measure = model.compiled_loss if loss is None else keras.losses.get(loss)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(x: Any, y: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             value = tf.reduce_mean(measure(y, model(x, training=False)))
         return tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    return lambda x, y: [np.asarray(gradient, dtype=np.float64) for gradient in step(x, y)]
+    return lambda x, y: [np.asarray(gradient) for gradient in step(x, y)]
