@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ def randomised(model: Any, seed: int = 0) -> Any:
             value = rng.normal(0, 0.3, shape)
         variable.assign(value)
     return model
+
+
+@cache
+def ready(network: Network) -> Any:
+    """The network with random weights, one for all tests: for those that leave it as it is."""
+    return randomised(network())
 
 
 def sample(model: Any, count: int = 2, seed: int = 1) -> Any:

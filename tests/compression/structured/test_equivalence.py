@@ -9,7 +9,15 @@ import pytest
 
 from tasks.compression.backends.tensorflow.structured import Dependencies, count, dependencies, remove
 from tests.compression.structured.masked import as_list, masked_outputs
-from tests.compression.structured.networks import LARGE, SMALL, Network, randomised, resnet, sample
+from tests.compression.structured.networks import (
+    LARGE,
+    SMALL,
+    Network,
+    randomised,
+    ready,
+    resnet,
+    sample,
+)
 
 
 def any_units(graph: Dependencies, seed: int, share: float = 0.4) -> Any:
@@ -46,7 +54,7 @@ def assert_equal_to_masked(model: Any, seed: int = 0, *, matters: bool = True) -
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_pruned_equals_masked_original(network: Network) -> None:
-    assert_equal_to_masked(randomised(network()))
+    assert_equal_to_masked(ready(network))
 
 
 def test_pruned_resnet_20_equals_masked_original() -> None:
@@ -56,4 +64,4 @@ def test_pruned_resnet_20_equals_masked_original() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", LARGE, ids=lambda network: network.__name__)
 def test_pruned_published_architecture_equals_masked_original(network: Network) -> None:
-    assert_equal_to_masked(randomised(network()))
+    assert_equal_to_masked(ready(network))

@@ -16,6 +16,7 @@ from tests.compression.structured.networks import (
     depthwise,
     normalisations,
     randomised,
+    ready,
     resnet,
     siamese,
     squeeze_excite,
@@ -44,7 +45,7 @@ def weights(model: Any, name: str) -> list[Any]:
 
 
 def test_residual_additions_tie_stem_shortcut_and_branch() -> None:
-    graph = dependencies(resnet())
+    graph = dependencies(ready(resnet))
 
     assert {frozenset(group.makers) for group in graph.groups} == {
         frozenset({"stem", "s0b0_b"}),
@@ -58,7 +59,7 @@ def test_residual_additions_tie_stem_shortcut_and_branch() -> None:
 
 
 def test_flatten_cuts_one_row_for_every_position() -> None:
-    model = randomised(vgg())
+    model = ready(vgg)
     graph = dependencies(model)
 
     pruned = remove(graph, without(graph, "conv2", 1, 4))
@@ -90,13 +91,13 @@ def test_concatenation_cuts_rows_at_the_offset_of_the_branch() -> None:
 
 
 def test_gate_is_cut_with_what_it_gates() -> None:
-    group = group_of(dependencies(squeeze_excite()), "main")
+    group = group_of(dependencies(ready(squeeze_excite)), "main")
 
     assert set(group.makers) == {"main", "excite"}
 
 
 def test_depth_multiplier_and_grouped_convolution() -> None:
-    model = randomised(depthwise())
+    model = ready(depthwise)
     graph = dependencies(model)
 
     grouped = group_of(graph, "grouped")
@@ -114,7 +115,7 @@ def test_depth_multiplier_and_grouped_convolution() -> None:
 
 
 def test_normalisation_over_channels_keeps_them_and_group_normalisation_loses_whole_groups() -> None:
-    graph = dependencies(normalisations())
+    graph = dependencies(ready(normalisations))
 
     assert len(group_of(graph, "in_groups").units) == 4
     assert len(group_of(graph, "by_instance").units) == 10
@@ -144,7 +145,7 @@ def test_lstm_unit_has_four_gates() -> None:
 
 
 def test_shared_layers_are_one_layer_with_one_group() -> None:
-    graph = dependencies(siamese())
+    graph = dependencies(ready(siamese))
 
     assert [layer.name for layer in graph.layers].count("shared_stem") == 1
     assert len(group_of(graph, "shared_project").units) == 7
@@ -171,7 +172,7 @@ def test_channels_joined_to_an_input_are_kept_with_the_reason() -> None:
 
 
 def test_layers_without_a_rule_keep_what_goes_in_and_out_and_are_named() -> None:
-    graph = dependencies(transformer())
+    graph = dependencies(ready(transformer))
 
     assert len(graph.opaque) == 2
     assert all("attention" in name for name in graph.opaque)
@@ -215,7 +216,7 @@ def test_subclass_of_a_layer_has_no_rule() -> None:
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_outputs_are_never_pruned(network: Network) -> None:
-    graph = dependencies(network())
+    graph = dependencies(ready(network))
     kept = {unit for group in graph.groups if group.kept for unit in group.units.tolist()}
 
     for tensor in graph.graph.outputs:

@@ -10,7 +10,13 @@ import pytest
 from tasks.compression.backends.tensorflow._framework import keras, tf
 from tasks.compression.backends.tensorflow.structured import CRITERIA, dependencies, importance
 from tasks.compression.errors import CompressionError
-from tests.compression.structured.networks import randomised, resnet, sample, vgg
+from tests.compression.structured.networks import (
+    randomised,
+    ready,
+    resnet,
+    sample,
+    vgg,
+)
 
 layers = keras.layers
 
@@ -39,7 +45,7 @@ def test_norms_average_what_makes_and_what_consumes_a_unit(criterion: str, order
 
 
 def test_norms_add_up_over_the_positions_of_a_flattened_channel() -> None:
-    model = randomised(vgg())
+    model = ready(vgg)
     graph = dependencies(model)
     group = next(group for group in graph.groups if group.makers == ("conv2",))
     made = np.abs(model.get_layer("conv2").get_weights()[0]).sum((0, 1, 2))
@@ -61,7 +67,7 @@ def test_geometric_median_is_the_sum_of_distances_to_the_other_filters() -> None
 
 
 def test_batchnorm_scale_is_gamma_and_silent_without_any() -> None:
-    model = randomised(resnet())
+    model = ready(resnet)
     graph = dependencies(model)
     scores = importance(graph, "batchnorm_scale")
     inner = next(group for group in graph.groups if group.makers == ("s0b0_a",))
@@ -128,6 +134,6 @@ def test_random_is_drawn_with_its_seed() -> None:
 
 @pytest.mark.parametrize("criterion", [name for name in CRITERIA if name != "taylor"])
 def test_scores_are_one_for_every_unit(criterion: Any) -> None:
-    graph = dependencies(randomised(resnet()))
+    graph = dependencies(ready(resnet))
 
     assert importance(graph, criterion).shape == (graph.count,)

@@ -8,7 +8,11 @@ import pytest
 
 from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.backends.tensorflow.structured import count, dependencies
-from tests.compression.structured.networks import SMALL, Network
+from tests.compression.structured.networks import (
+    SMALL,
+    Network,
+    ready,
+)
 
 layers = keras.layers
 
@@ -93,7 +97,7 @@ def test_published_networks_cost_what_their_papers_say() -> None:
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_dependency_graph_counts_the_same(network: Network) -> None:
-    model = network()
+    model = ready(network)
     graph, cost = dependencies(model), count(model)
 
     assert (graph.parameters(graph.everything()), graph.macs(graph.everything())) == (

@@ -31,6 +31,7 @@ from tests.compression.structured.networks import (
     mobilenet,
     nested,
     randomised,
+    ready,
     resnet,
     sample,
     squeeze_excite,
@@ -51,7 +52,7 @@ def saved_and_loaded(model: Any, path: Path) -> Any:
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_pruned_model_is_the_same_after_saving_and_loading(network: Network, tmp_path: Path) -> None:
-    pruned = prune(randomised(network()), PruningRequest(Target("channels", 0.3))).model
+    pruned = prune(ready(network), PruningRequest(Target("channels", 0.3))).model
     x = sample(pruned)
 
     loaded = saved_and_loaded(pruned, tmp_path / "pruned.keras")
@@ -61,7 +62,7 @@ def test_pruned_model_is_the_same_after_saving_and_loading(network: Network, tmp
 
 
 def test_pruned_model_survives_the_h5_format(tmp_path: Path) -> None:
-    pruned = prune(randomised(nested()), HALF).model
+    pruned = prune(ready(nested), HALF).model
     x = sample(pruned)
 
     loaded = saved_and_loaded(pruned, tmp_path / "pruned.h5")
@@ -71,7 +72,7 @@ def test_pruned_model_survives_the_h5_format(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("network", [resnet, mobilenet, unet, squeeze_excite, vgg])
 def test_pruned_model_runs_in_litert(network: Network) -> None:
-    pruned = prune(randomised(network()), PruningRequest(Target("macs", 0.5), round_to=2)).model
+    pruned = prune(ready(network), PruningRequest(Target("macs", 0.5), round_to=2)).model
     x = sample(pruned, 1)
 
     with warnings.catch_warnings():
@@ -87,7 +88,7 @@ def test_pruned_model_runs_in_litert(network: Network) -> None:
 
 
 def test_report_says_what_the_new_model_is() -> None:
-    model = randomised(mobilenet())
+    model = ready(mobilenet)
     before = count(model)
 
     pruned = prune(model, HALF)
@@ -108,7 +109,7 @@ def test_report_says_what_the_new_model_is() -> None:
 
 
 def test_original_is_left_as_it_is() -> None:
-    model = randomised(resnet())
+    model = ready(resnet)
     before = model.get_weights()
 
     prune(model, HALF)
@@ -157,7 +158,7 @@ def test_loss_of_the_callers_own_is_lost_with_a_remark() -> None:
 
 
 def test_several_named_inputs_and_outputs_stay() -> None:
-    pruned = prune(randomised(merges()), HALF).model
+    pruned = prune(ready(merges), HALF).model
 
     assert pruned.input_names == ["image", "other"]
     assert set(pruned(sample(pruned))) == {"end", "middle"}
@@ -211,7 +212,7 @@ def test_model_that_cannot_be_rebuilt_is_refused() -> None:
 
 
 def test_removing_nothing_gives_the_same_model() -> None:
-    model = randomised(merges())
+    model = ready(merges)
     graph = dependencies(model)
     x = sample(model)
 
@@ -235,7 +236,7 @@ def test_rounds_end_at_the_target() -> None:
 @pytest.mark.parametrize("measure", ["macs", "parameters", "channels"])
 def test_rounds_meet_the_target_of_the_original(ranking: Any, measure: Any) -> None:
     request = PruningRequest(Target(measure, 0.5), ranking=ranking, shares={"s0b0_a": 0.25})
-    model = randomised(resnet())
+    model = ready(resnet)
     sizes = []
 
     def between(network: Any, number: int) -> Any:
