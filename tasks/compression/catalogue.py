@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from featherweight.problem import FieldError
 from featherweight.resources import Technique
-from featherweight.spec import CompressionSpec, Finetune, OutputFormat, Prune, Quantize, Step
+from featherweight.spec import CompressionSpec, Distill, Finetune, OutputFormat, Prune, Quantize, Step
 
 __all__ = [
     "BACKENDS",
@@ -40,7 +40,7 @@ class Row:
 
     technique: str
     framework: str
-    parameters: type[Prune] | type[Finetune] | type[Quantize]
+    parameters: type[Prune] | type[Finetune] | type[Distill] | type[Quantize]
     handler: str
     outputs: tuple[OutputFormat, ...]
     needs_data: Literal["never", "always", "depends"]
@@ -61,10 +61,11 @@ ROWS: tuple[Row, ...] = (
         check="tasks.compression.backends.tensorflow.prune:check",
         outputs=("tflite", "keras"),
         needs_data="never",
-        title="Magnitude pruning",
+        title="Unstructured pruning",
         summary=(
-            "Makes the smallest weights of each layer zero, gradually while the finetune step right after it "
-            "trains, or at once without one. Zeros pay when the file is gzipped."
+            "Makes the least important weights zero, of each layer or of all together, scattered, in blocks "
+            "or N of every M, gradually while the training step right after it trains, or at once. Zeros pay "
+            "when the file is gzipped."
         ),
     ),
     Row(
@@ -78,6 +79,20 @@ ROWS: tuple[Row, ...] = (
         summary=(
             "Trains on the data set, carrying out the prune steps right before it and keeping the zeros "
             "that earlier steps made."
+        ),
+    ),
+    Row(
+        technique="distill",
+        framework="tensorflow",
+        parameters=Distill,
+        handler="tasks.compression.backends.tensorflow.distill:distill",
+        check="tasks.compression.backends.tensorflow.distill:check",
+        outputs=("tflite", "keras"),
+        needs_data="always",
+        title="Distillation",
+        summary=(
+            "Fine-tuning towards the outputs of the model as it was uploaded, in part or alone: with weight "
+            "1 the data set needs no labels."
         ),
     ),
     Row(
@@ -184,6 +199,8 @@ def _not_offered(framework: str, name: str, offered: Sequence[str]) -> str:
 def _data_needed(step: Step) -> str | None:
     if isinstance(step, Finetune):
         return "finetune needs a data set to train on"
+    if isinstance(step, Distill):
+        return "distill needs a data set to train on; with weight 1 it needs no labels"
     if isinstance(step, Quantize) and step.scheme == "full_int8":
         return "full_int8 needs a data set to calibrate on; dynamic_int8 needs none"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from featherweight.report import ReportWarning
 from featherweight.spec import Step
@@ -20,7 +21,7 @@ class Context:
     """`following` is the next step of the spec; `pointer` the JSON pointer of this one.
 
     A handler writes what it did into `record` and says warnings through `warn`; `scratch` is a directory
-    for its temporary files.
+    for its temporary files. `original` is a copy of the uploaded model, where the spec has a distill step.
     """
 
     index: int
@@ -30,6 +31,7 @@ class Context:
     data: Data | None
     progress: Progress
     scratch: Path
+    original: Any = None
     record: StepRecord = field(default_factory=StepRecord)
 
     def warn(self, code: str, *, layer: str | None = None, **values: object) -> None:

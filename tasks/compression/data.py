@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featherweight.report import DataCounts, ReportWarning
-from featherweight.spec import CompressionSpec, Finetune, Quantize
+from featherweight.spec import CompressionSpec, Distill, Finetune, Quantize
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import ModelFacts, Shape
 from tasks.compression.npz import read_arrays
-from tasks.compression.objective import Objective, infer_objective
+from tasks.compression.objective import Objective, decided, infer_objective, stand_in_labels
+from tasks.compression.options import check_options
 from tasks.compression.remarks import remark
 from tasks.compression.split import draw, stratified
 
@@ -28,9 +29,11 @@ CALIBRATION_ADVISED = 100
 
 _KEYS = frozenset({"x", "y", "x_train", "y_train", "x_test", "y_test"})
 _CHUNK = 1 << 24
+_ARRAYS_HINT = "give x and y, or x_train, y_train and, if there is a test split, x_test, y_test"
 
 Array = npt.NDArray[Any]
 Warn = Callable[[ReportWarning], None]
+Answer = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Data:
     """`x` and the objectives' labels hold every sample; the splits are sorted indices into them.
 
     No index is in two of train, validation and test; calibration is a part of train. `objective` is what
-    the outputs are measured by, `objectives` what each finetune step (by its index) trains by.
+    the outputs are measured by, `objectives` what each training step (by its index) trains by.
     """
 
     x: Array
@@ -65,41 +68,89 @@ class Data:
 @dataclass(frozen=True)
 class _Samples:
     x: Array
-    y: Array
+    y: Array | None
     test_from: int | None  # samples from here on are the caller's test split
 
 
-def prepare(path: Path, facts: ModelFacts, spec: CompressionSpec, warn: Warn) -> Data:
+def prepare(path: Path, facts: ModelFacts, spec: CompressionSpec, warn: Warn, answer: Answer) -> Data:
     """Read the data set and divide it as `spec` says.
 
-    The validation split is the largest any finetune step asks for, made once: no later step may train
-    on what an earlier one was chosen by. Raises CompressionError (bad_data, array_missing, not_finite,
-    shape_mismatch, label_out_of_range, too_few_samples and what npz and objective raise).
+    Where labels are lacking and not needed, the inputs or what `answer`, the original, says of them take
+    their place. The validation split is the largest any training step asks for, made once: no later step
+    may train on what an earlier one was chosen by. Raises CompressionError (bad_data, array_missing,
+    not_finite, shape_mismatch, label_out_of_range, too_few_samples and what npz, objective and options
+    raise).
     """
     samples = _pair(read_arrays(path, _KEYS))
     _check_finite("x", samples.x)
-    _check_finite("y", samples.y)
     x = _fit_input(samples.x, facts.inputs[0], warn)
-    objectives = {
-        index: infer_objective(facts, samples.y, step)
-        for index, step in enumerate(spec.steps)
-        if isinstance(step, Finetune)
-    }
-    objective = objectives[max(objectives)] if objectives else infer_objective(facts, samples.y, None)
+    if len(x) < MIN_SAMPLES:
+        raise CompressionError("too_few_samples", f"{len(x)} samples; at least {MIN_SAMPLES} are needed")
+    if samples.y is None:
+        objectives, objective = _without_labels(x, facts, spec, warn, answer)
+    else:
+        _check_finite("y", samples.y)
+        objectives, objective = _objectives(facts, spec, samples.y)
+    for index, step in _training(spec):
+        check_options(step, objectives[index], facts, f"/steps/{index}")
     data = _divide(x, objective, objectives, samples.test_from, spec)
     _remark_on(data, spec, warn)
     return data
 
 
+def _training(spec: CompressionSpec) -> Iterator[tuple[int, Finetune | Distill]]:
+    for index, step in enumerate(spec.steps):
+        if isinstance(step, Finetune | Distill):
+            yield index, step
+
+
+def _objectives(
+    facts: ModelFacts, spec: CompressionSpec, labels: Array
+) -> tuple[dict[int, Objective], Objective]:
+    objectives = {index: infer_objective(facts, labels, step) for index, step in _training(spec)}
+    last = objectives[max(objectives)] if objectives else infer_objective(facts, labels, None)
+    return objectives, last
+
+
+def _without_labels(
+    x: Array, facts: ModelFacts, spec: CompressionSpec, warn: Warn, answer: Answer
+) -> tuple[dict[int, Objective], Objective]:
+    answers: list[Array] = []  # the original is asked once, and only where it is needed
+
+    def objective(step: Finetune | Distill | None) -> Objective:
+        if stand_in_labels(facts, x, step) == "inputs":
+            return infer_objective(facts, x, step, "inputs")
+        if step is not None and not (isinstance(step, Distill) and step.weight == 1):
+            raise _missing("y", _labels_hint(step))
+        answers[:] = answers or [answer(x)]
+        return infer_objective(facts, decided(facts, answers[0], step), step, "original")
+
+    objectives = {index: objective(step) for index, step in _training(spec)}
+    last = objectives[max(objectives)] if objectives else objective(None)
+    if last.labels_from == "original":
+        warn(remark("no_labels", metric=last.called(last.metrics[0])))
+    return objectives, last
+
+
+def _labels_hint(step: Finetune | Distill) -> str:
+    if isinstance(step, Distill):
+        return "distillation needs no labels with weight 1; else give x and y"
+    return f"{_ARRAYS_HINT}; distill with weight 1 trains without labels"
+
+
 def _pair(arrays: Mapping[str, Array]) -> _Samples:
     if "x_train" in arrays or "y_train" in arrays:
         return _pair_with_test(arrays)
+    if "y" not in arrays:
+        return _Samples(_named(arrays, "x"), None, None)
     x, y = _named(arrays, "x"), _named(arrays, "y")
     _check_lengths("x", x, "y", y)
     return _Samples(x, y, None)
 
 
 def _pair_with_test(arrays: Mapping[str, Array]) -> _Samples:
+    if not {"y_train", "y_test"} & set(arrays):
+        return _unlabelled_with_test(_named(arrays, "x_train"), arrays.get("x_test"))
     x, y = _named(arrays, "x_train"), _named(arrays, "y_train")
     _check_lengths("x_train", x, "y_train", y)
     if "x_test" not in arrays and "y_test" not in arrays:
@@ -107,20 +158,32 @@ def _pair_with_test(arrays: Mapping[str, Array]) -> _Samples:
     x_test, y_test = _named(arrays, "x_test"), _named(arrays, "y_test")
     _check_lengths("x_test", x_test, "y_test", y_test)
     if x_test.shape[1:] != x.shape[1:] or y_test.shape[1:] != y.shape[1:]:
-        raise CompressionError(
-            "shape_mismatch", "the test split's samples are shaped unlike the training split's"
-        )
+        raise _unlike()
     return _Samples(np.concatenate([x, x_test]), np.concatenate([y, y_test]), len(x))
 
 
 def _named(arrays: Mapping[str, Array], name: str) -> Array:
     if name not in arrays:
-        raise CompressionError(
-            "array_missing",
-            f"the data set has no array {name}",
-            hint="give x and y, or x_train, y_train and, if there is a test split, x_test, y_test",
-        )
+        raise _missing(name, _ARRAYS_HINT)
     return arrays[name]
+
+
+def _missing(name: str, hint: str) -> CompressionError:
+    return CompressionError("array_missing", f"the data set has no array {name}", hint=hint)
+
+
+def _unlabelled_with_test(x: Array, x_test: Array | None) -> _Samples:
+    if x_test is None:
+        return _Samples(x, None, None)
+    if x_test.shape[1:] != x.shape[1:]:
+        raise _unlike()
+    return _Samples(np.concatenate([x, x_test]), None, len(x))
+
+
+def _unlike() -> CompressionError:
+    return CompressionError(
+        "shape_mismatch", "the test split's samples are shaped unlike the training split's"
+    )
 
 
 def _check_lengths(x_name: str, x: Array, y_name: str, y: Array) -> None:
@@ -179,15 +242,13 @@ def _divide(
     test_from: int | None,
     spec: CompressionSpec,
 ) -> Data:
-    if len(x) < MIN_SAMPLES:
-        raise CompressionError("too_few_samples", f"{len(x)} samples; at least {MIN_SAMPLES} are needed")
     everything = np.arange(len(x), dtype=np.int64)
     classes = objective.labels if objective.labels.ndim == 1 else None
     if test_from is None:
         pool, test = stratified(everything, classes, spec.split.test, spec.seed)
     else:
         pool, test = everything[:test_from], everything[test_from:]
-    shares = [step.validation_split for step in spec.steps if isinstance(step, Finetune)]
+    shares = [step.validation_split for _, step in _training(spec)]
     share = max(shares, default=0.0)
     train, validation = stratified(pool, classes, share, spec.seed + 1)
     if not len(train) or not len(test):
@@ -213,7 +274,7 @@ def _remark_on(data: Data, spec: CompressionSpec, warn: Warn) -> None:
     if _calibration_samples(spec) and len(data.calibration) < CALIBRATION_ADVISED:
         warn(remark("calibration_small", count=len(data.calibration), wanted=CALIBRATION_ADVISED))
     objective = data.objective
-    if objective.task == "classification" and objective.classes is not None:
+    if objective.task == "classification" and objective.classes and objective.labels_from == "caller":
         missing = objective.classes - len(np.unique(objective.labels[data.train]))
         if missing > 0:
             warn(remark("class_missing_in_training", count=missing, classes=objective.classes))

@@ -24,16 +24,17 @@ Array = npt.NDArray[Any]
 def measure(objective: Objective, outputs: Array, labels: Array, seed: int) -> Measurement:
     """The objective's first metric of `outputs` with its 95 % interval over samples."""
     metric = objective.metrics[0]
+    name = objective.called(metric)
     values = metric_values(metric, objective, outputs, labels)
     if metric.endswith("accuracy") and values.ndim == 1:
         hits, n = int(values.sum()), len(values)
         low, high = wilson(hits, n)
-        return Measurement(metric=metric, value=hits / n, low=low, high=high, n=n, method="wilson")
+        return Measurement(metric=name, value=hits / n, low=low, high=high, n=n, method="wilson")
     # Several values a sample (pixels, labels) are not independent: the sample is what is resampled.
     means = values.reshape(len(values), -1).mean(axis=1, dtype=np.float64)
     low, high = bootstrap(means, seed)
     return Measurement(
-        metric=metric,
+        metric=name,
         value=float(means.mean()),
         low=low,
         high=high,

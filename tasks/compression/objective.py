@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from featherweight.report import Inference
-from featherweight.spec import Finetune
+from featherweight.spec import Distill, Finetune
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import ModelFacts
 
-__all__ = ["Objective", "Task", "infer_objective"]
+__all__ = ["LabelSource", "Objective", "Task", "decided", "infer_objective", "stand_in_labels"]
 
 Task = Literal["classification", "binary", "multilabel", "regression"]
+LabelSource = Literal["caller", "inputs", "original"]
 Source = Literal["spec", "compiled_model", "last_layer_and_labels", "data", "default"]
 
 _CROSSENTROPIES = {"sparse_categorical_crossentropy", "categorical_crossentropy"}
@@ -44,7 +45,9 @@ _ALLOWED: dict[Task, frozenset[str]] = {
 class Objective:
     """`labels` as the loss takes them: class numbers for a classification, floats otherwise.
 
-    `metrics[0]` is what the report measures. `classes` is None for a regression.
+    `metrics[0]` is what the report measures. `classes` is None for a regression. `labels_from` is
+    ``inputs`` where a network is to answer with its input, and ``original`` where the data set has no
+    labels and the uploaded model's answers stand in for them: the metrics then say how like it a network is.
     """
 
     task: Task
@@ -54,22 +57,67 @@ class Objective:
     classes: int | None
     labels: npt.NDArray[Any]
     inferred: tuple[Inference, ...]
+    labels_from: LabelSource = "caller"
+
+    def called(self, metric: str) -> str:
+        """The name a metric goes by, which says so where it compares with the original."""
+        if self.labels_from != "original":
+            return metric
+        return "agreement_with_original" if metric.endswith("accuracy") else f"{metric}_from_original"
 
 
-def infer_objective(facts: ModelFacts, labels: npt.NDArray[Any], step: Finetune | None) -> Objective:
+def stand_in_labels(facts: ModelFacts, x: npt.NDArray[Any], step: Finetune | Distill | None) -> LabelSource:
+    """What stands in for labels that a data set lacks: the inputs for a network that answers in their
+    shape and was not made to tell classes, else the original's answers."""
+    loss, _ = _named_loss(facts, step)
+    tells_classes = loss in _CROSSENTROPIES or (loss is None and facts.output_activation == "softmax")
+    return "inputs" if _fits(facts.outputs[0], x.shape[1:]) and not tells_classes else "original"
+
+
+def decided(
+    facts: ModelFacts, answers: npt.NDArray[Any], step: Finetune | Distill | None
+) -> npt.NDArray[Any]:
+    """The original's answers as labels: class numbers, zeros and ones, or for a regression as they are.
+
+    CompressionError loss_not_inferable for a `step` when nothing says which of them the outputs are.
+    """
+    loss, source = _named_loss(facts, step)
+    activation = facts.output_activation
+    if loss in _CROSSENTROPIES or (loss is None and activation == "softmax"):
+        return np.asarray(answers.argmax(axis=-1))
+    if loss == "binary_crossentropy" or (loss is None and activation == "sigmoid"):
+        from_logits, _ = _from_logits(facts, "binary", source)
+        return (answers > (0.0 if from_logits else 0.5)).astype(np.int32)
+    if loss is None and step is not None:
+        raise CompressionError(
+            "loss_not_inferable",
+            "neither the compiled model nor its last layer says whether its outputs are logits or values, "
+            "and the data set has no labels",
+            hint="name the loss: sparse_categorical_crossentropy, binary_crossentropy or mean_squared_error",
+        )
+    return answers
+
+
+def infer_objective(
+    facts: ModelFacts,
+    labels: npt.NDArray[Any],
+    step: Finetune | Distill | None,
+    labels_from: LabelSource = "caller",
+) -> Objective:
     """Judge `labels` (axis 0 is the samples) against the model's output.
 
     Raises CompressionError: shape_mismatch, label_out_of_range, loss_not_inferable.
     """
     loss, source = _named_loss(facts, step)
     output = facts.outputs[0]
-    task = _task(output, labels, loss, facts.output_activation)
+    regression = labels_from == "inputs"
+    task = "regression" if regression else _task(output, labels, loss, facts.output_activation)
     ready, one_hot = _labels(task, output, labels)
     if loss is None:
         loss = _inferred_loss(task)
     elif loss == "categorical_crossentropy" and task == "classification":
         loss = "sparse_categorical_crossentropy"  # the same value for a one-hot label and its class number
-    _check_loss(loss, task)
+    _check_loss(loss, task, ready, facts.output_activation)
     metrics, metrics_source = _metrics(facts, step, task, loss)
     from_logits, logits_source = _from_logits(facts, task, source)
     inferred = [
@@ -81,11 +129,14 @@ def infer_objective(facts: ModelFacts, labels: npt.NDArray[Any], step: Finetune 
         inferred.append(Inference(field="from_logits", value=from_logits, source=logits_source))
     if task == "classification":
         inferred.append(Inference(field="labels", value="one_hot" if one_hot else "classes", source="data"))
+    if labels_from != "caller":
+        inferred = [item for item in inferred if item.field != "labels"]
+        inferred.append(Inference(field="labels", value=labels_from, source="data"))
     classes = _classes(task, output)
-    return Objective(task, loss, from_logits, metrics, classes, ready, tuple(inferred))
+    return Objective(task, loss, from_logits, metrics, classes, ready, tuple(inferred), labels_from)
 
 
-def _named_loss(facts: ModelFacts, step: Finetune | None) -> tuple[str | None, Source]:
+def _named_loss(facts: ModelFacts, step: Finetune | Distill | None) -> tuple[str | None, Source]:
     if step is not None and step.loss is not None:
         return step.loss, "spec"
     if facts.compiled.loss is not None:
@@ -100,6 +151,8 @@ def _task(
     if loss in _ERRORS and _fits(output, shape):
         return "regression"
     if output[-1:] == (1,) and (_fits(output, shape) or _fits(output[:-1], shape)):
+        if len(output) > 1 and not _only_0_and_1(labels) and _shares(labels):
+            return "regression"  # shades of grey, not yes or no
         return _single_output_task(labels, loss, activation)
     if _fits(output[:-1], shape) or _fits((*output[:-1], 1), shape):
         if _integral(labels):
@@ -182,8 +235,10 @@ def _inferred_loss(task: Task) -> str:
     return "mean_squared_error" if task == "regression" else "binary_crossentropy"
 
 
-def _check_loss(loss: str, task: Task) -> None:
+def _check_loss(loss: str, task: Task, labels: npt.NDArray[Any], activation: str | None) -> None:
     fitting = _FITTING[task]
+    if task == "regression" and activation == "sigmoid" and _shares(labels):
+        fitting = fitting | {"binary_crossentropy"}  # of shares, as autoencoders of pixels are trained
     if loss not in fitting:
         raise CompressionError(
             "loss_not_inferable",
@@ -193,7 +248,7 @@ def _check_loss(loss: str, task: Task) -> None:
 
 
 def _metrics(
-    facts: ModelFacts, step: Finetune | None, task: Task, loss: str
+    facts: ModelFacts, step: Finetune | Distill | None, task: Task, loss: str
 ) -> tuple[tuple[str, ...], Source]:
     if step is not None and step.metrics is not None:
         unfit = set(step.metrics) - _ALLOWED[task]
@@ -207,7 +262,8 @@ def _metrics(
     compiled = tuple(name for name in facts.compiled.metrics if name in _ALLOWED[task])
     if compiled:
         return compiled, "compiled_model"
-    return (_METRICS.get(task, loss),), "last_layer_and_labels"
+    plain = "mean_squared_error" if loss not in _ERRORS else loss
+    return (_METRICS.get(task, plain),), "last_layer_and_labels"
 
 
 def _from_logits(facts: ModelFacts, task: Task, source: Source) -> tuple[bool, Source]:
@@ -235,6 +291,10 @@ def _integral(labels: npt.NDArray[Any]) -> bool:
 
 def _only_0_and_1(labels: npt.NDArray[Any]) -> bool:
     return labels.dtype.kind == "b" or bool(((labels == 0) | (labels == 1)).all())
+
+
+def _shares(labels: npt.NDArray[Any]) -> bool:
+    return labels.size > 0 and bool(labels.min() >= 0 and labels.max() <= 1)
 
 
 def _text(shape: tuple[int | None, ...]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from featherweight.events import Event
 from featherweight.report import Report, StepReport
-from featherweight.spec import CompressionSpec, Finetune, Prune, Step
+from featherweight.spec import CompressionSpec, Distill, Finetune, Prune, Step
 from tasks.compression import Outcome
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
@@ -31,7 +31,7 @@ from tasks.compression.workspace import StepRecord, Workspace, chain
 __all__ = ["run"]
 
 _FRAMEWORK = "tensorflow"
-_WEIGHTS = {"finetune": 12.0, "quantize": 2.0, "prune": 0.3}
+_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3}
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}
 
 
@@ -44,6 +44,7 @@ class _Job:
     workspace: Workspace
     progress: Progress
     versions: Mapping[str, str]
+    original: Any = None  # a copy of the network as it came, for distillation
     digests: dict[str, str] = field(default_factory=dict)
     steps: list[StepReport] = field(default_factory=list)
     records: list[StepRecord] = field(default_factory=list)
@@ -136,6 +137,7 @@ def _run(
     )
     report = build_report(findings)
     written = [*files.values(), job.workspace.write_json("spec.json", report.spec)]
+    written += [job.workspace.write(name, content) for name, content in backend.extras(network).items()]
     written.append(job.workspace.write_json("report.json", report))
     return report, tuple(written)
 
@@ -151,8 +153,16 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
     if dataset is not None:
         _refuse_many_tensors(loaded)
         job.digests["dataset"] = sha256(dataset)
-        data = prepare(dataset, loaded.facts, job.spec, job.progress.warn)
+        data = prepare(
+            dataset,
+            loaded.facts,
+            job.spec,
+            job.progress.warn,
+            lambda x: job.backend.predict(loaded.network, x),
+        )
     job.spec = resolve_spec(job.spec, data)
+    if any(isinstance(step, Distill) for step in job.spec.steps):
+        job.original = job.backend.copy(loaded.network)
     return loaded, data
 
 
@@ -202,6 +212,7 @@ def _take_step(
         data=data,
         progress=job.progress,
         scratch=job.workspace.scratch,
+        original=job.original,
     )
     before = job.backend.fingerprint(network)
     network = resolve(row(step.technique, _FRAMEWORK).handler)(network, step, context)
@@ -223,12 +234,12 @@ def _keys(job: _Job) -> list[str]:
         versions=dict(job.versions),
         split=job.spec.split.model_dump(mode="json"),
         seed=job.spec.seed,
-        validation=[step.validation_split for step in job.spec.steps if isinstance(step, Finetune)],
+        validation=[step.validation_split for step in job.spec.steps if isinstance(step, Finetune | Distill)],
     )
     keys = []
     for index, step in enumerate(job.spec.steps):
         following = job.spec.steps[index + 1].technique if index + 1 < len(job.spec.steps) else None
-        waits = isinstance(step, Prune) and following in ("prune", "finetune")
+        waits = isinstance(step, Prune) and following in ("prune", "finetune", "distill")
         key = chain(key, step=step.model_dump(mode="json"), waits=waits)
         keys.append(key)
     return keys
@@ -248,8 +259,16 @@ def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: b
 
 def _remark_on_layers(job: _Job, before: list[LayerFacts], after: list[LayerFacts]) -> None:
     zeros = {layer.name: layer.sparsity for layer in before if layer.prunable}
+    if _for_sparse_kernels(job.spec):
+        return
     if any(layer.sparsity > zeros.get(layer.name, 1.0) for layer in after):
         job.progress.warn(remark("unstructured_sparsity_no_speed"))
+
+
+def _for_sparse_kernels(spec: CompressionSpec) -> bool:
+    """Whether the zeros are where XNNPACK's float kernels make use of them."""
+    patterns = {step.pattern.type for step in spec.steps if isinstance(step, Prune)}
+    return patterns == {"xnnpack_latency"} and spec.steps[-1].technique != "quantize"
 
 
 def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:

@@ -21,6 +21,10 @@ SENTENCES: dict[str, str] = {
     "channel_axis_added": "A channel axis of size 1 was added to the samples: {before} became {after}.",
     "test_split_small": "The test split has {count} samples; the intervals are wide.",
     "calibration_small": "Only {count} samples were there to calibrate on; {wanted} or more are advised.",
+    "no_labels": (
+        "The data set has no labels: what outputs are measured by is {metric}, against the original's own "
+        "answers on the test split, and says nothing of right or wrong."
+    ),
     "class_missing_in_training": "{count} of the model's {classes} classes have no training sample.",
     "baseline_near_chance": (
         "The original scores {value:.1%} on the test split, no better than always naming the commonest "
@@ -29,11 +33,28 @@ SENTENCES: dict[str, str] = {
     # the steps
     "layer_skipped": "The layer was selected for pruning and left as it is: {why}.",
     "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
+    "schedule_ends_late": (
+        "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "
+        "reach {reached:.2%}."
+    ),
+    "summaries_need_training": "No training step follows the step: there is nothing to summarise.",
+    "override_unused": (
+        "Override {index} has no effect: the step prunes no layer that it matches and no earlier one does."
+    ),
     "nothing_changed": "Step {index} ({technique}) changed nothing in the model.",
     "fewer_steps_than_frequency": (
         "The schedule takes {steps} steps and masks are updated every {frequency}: sparsity jumps "
         "instead of rising."
     ),
+    "best_among_few": (
+        "{option} had {count} of {epochs} epochs to choose from: the schedules of pruning end with step "
+        "{step}. An earlier end leaves more."
+    ),
+    "warm_up_not_finished": "The warm-up takes {warmup} steps and the training {steps}: the learning rate "
+    "reached {reached:g}.",
+    "rate_never_falls": "The learning rate would fall after {every} epochs, and the training has {epochs}.",
+    "no_batch_norm": "freeze_batch_norm changed nothing: the model has no batch normalisation.",
+    "augmentation_empty": "The augmentation says what may be changed for none of its parts: nothing was.",
     # the outputs
     "unstructured_sparsity_no_speed": (
         "Scattered zeros make neither the raw file smaller nor dense kernels faster; they pay when the file "

@@ -9,16 +9,18 @@ from featherweight.spec import (
     AUTO,
     CompressionSpec,
     ConstantSparsity,
+    CustomSchedule,
+    Distill,
     Finetune,
-    PolynomialDecay,
     Prune,
     PruningSchedule,
+    SchedulePoint,
     Step,
 )
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
 
-__all__ = ["carrier", "optimiser_steps", "resolve_schedule", "resolve_spec"]
+__all__ = ["carrier", "optimiser_steps", "resolve_schedule", "resolve_spec", "settled_step"]
 
 MAX_FREQUENCY = 100
 UPDATES = 20
@@ -34,23 +36,26 @@ def resolve_spec(spec: CompressionSpec, data: Data | None) -> CompressionSpec:
     return spec.model_copy(update={"steps": steps})
 
 
-def carrier(steps: Sequence[Step], index: int) -> Finetune | None:
-    """The finetune step that carries out the prune step at `index`; None for one-shot pruning."""
+def carrier(steps: Sequence[Step], index: int) -> Finetune | Distill | None:
+    """The training step that carries out the prune step at `index`; None for one-shot pruning."""
     for step in steps[index + 1 :]:
-        if isinstance(step, Finetune):
+        if isinstance(step, Finetune | Distill):
             return step
         if not isinstance(step, Prune):
             return None
     return None
 
 
-def optimiser_steps(samples: int, step: Finetune) -> int:
+def optimiser_steps(samples: int, step: Finetune | Distill) -> int:
     """How many batches the fine-tuning trains on; the last one of an epoch may be smaller."""
     return math.ceil(samples / step.batch_size) * step.epochs
 
 
 def resolve_schedule(schedule: PruningSchedule, steps: int, pointer: str) -> PruningSchedule:
-    """`schedule` over a training of `steps` optimiser steps, as the TFMOT tutorials compute it."""
+    """`schedule` over a training of `steps` optimiser steps, as the TFMOT tutorials compute it; the points of
+    a custom one are placed by step, and of those at the same step the last counts."""
+    if isinstance(schedule, CustomSchedule):
+        return _resolve_points(schedule, steps)
     begin = 0 if schedule.begin_step == AUTO else schedule.begin_step
     end = steps if schedule.end_step == AUTO else schedule.end_step
     if begin >= end:
@@ -60,17 +65,32 @@ def resolve_schedule(schedule: PruningSchedule, steps: int, pointer: str) -> Pru
             hint=f"begin before step {end}, or train longer",
             pointer=f"{pointer}/begin_step",
         )
-    frequency = schedule.frequency
-    if frequency == AUTO:
-        frequency = max(1, min(MAX_FREQUENCY, (end - begin) // UPDATES))
+    frequency = _frequency(schedule, end - begin)
     return schedule.model_copy(update={"begin_step": begin, "end_step": end, "frequency": frequency})
+
+
+def _resolve_points(schedule: CustomSchedule, steps: int) -> CustomSchedule:
+    placed = {
+        round(point.fraction * steps) if point.fraction is not None else point.step: point.sparsity
+        for point in schedule.points
+    }
+    points = tuple(SchedulePoint(step=step, sparsity=sparsity) for step, sparsity in placed.items())
+    frequency = _frequency(schedule, points[-1].step or 0)
+    return schedule.model_copy(update={"points": points, "frequency": frequency})
+
+
+def _frequency(schedule: PruningSchedule, way: int) -> int:
+    """How often masks are updated on a way of that many steps."""
+    if schedule.frequency != AUTO:
+        return schedule.frequency
+    return max(1, min(MAX_FREQUENCY, way // UPDATES))
 
 
 def _resolve_step(spec: CompressionSpec, index: int, data: Data | None) -> Step:
     step = spec.steps[index]
     if isinstance(step, Prune):
         return _resolve_prune(spec, index, step, data)
-    if isinstance(step, Finetune) and data is not None:
+    if isinstance(step, Finetune | Distill) and data is not None:
         objective = data.objectives[index]
         seed = spec.seed if step.seed is None else step.seed
         return step.model_copy(update={"loss": objective.loss, "metrics": objective.metrics, "seed": seed})
@@ -82,7 +102,25 @@ def _resolve_prune(spec: CompressionSpec, index: int, step: Prune, data: Data | 
     if training is None or data is None:
         return step
     total = optimiser_steps(len(data.train), training)
-    schedule: ConstantSparsity | PolynomialDecay = resolve_schedule(
-        step.schedule, total, f"/steps/{index}/schedule"
+    schedule = resolve_schedule(step.schedule, total, f"/steps/{index}/schedule")
+    overrides = tuple(
+        override.model_copy(
+            update={
+                "schedule": resolve_schedule(
+                    override.schedule, total, f"/steps/{index}/overrides/{place}/schedule"
+                )
+            }
+        )
+        for place, override in enumerate(step.overrides)
     )
-    return step.model_copy(update={"schedule": schedule})
+    return step.model_copy(update={"schedule": schedule, "overrides": overrides})
+
+
+def settled_step(schedule: PruningSchedule, steps: int) -> int:
+    """The optimiser step, of a training of `steps`, after which `schedule` asks for its final sparsity."""
+    if isinstance(schedule, CustomSchedule):
+        last = schedule.points[-1]
+        return last.step if last.step is not None else math.ceil((last.fraction or 0.0) * steps)
+    if isinstance(schedule, ConstantSparsity):
+        return 0 if schedule.begin_step == AUTO else schedule.begin_step
+    return steps if schedule.end_step == AUTO else schedule.end_step

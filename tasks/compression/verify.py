@@ -71,7 +71,7 @@ def measure_original(
     layers = backend.layers(loaded.network)
     samples = _samples(data, loaded.facts.inputs, loaded.facts.outputs, spec.seed)
     accuracy = None
-    if data is not None:
+    if data is not None and data.objective.labels_from != "original":
         outputs = backend.predict(loaded.network, data.x[data.test])
         accuracy = _measured(data, outputs, spec.seed)
         _remark_on_chance(data, accuracy, warn)

@@ -203,7 +203,11 @@ def test_schedule_that_ends_after_training_is_warned_of(
     schedule = {"type": "polynomial_decay", "initial_sparsity": 0.1, "end_step": 1000, "frequency": 1}
     steps = [{"technique": "prune", "schedule": schedule}, {"technique": "finetune", "epochs": 1}]
     report = compress(cnn_file, {"steps": steps}, dataset=digit_file, workdir=tmp_path).report
-    assert "sparsity_not_reached" in codes(report)
+    (warning,) = [item for item in report.warnings if item.code == "schedule_ends_late"]
+    logits = next(layer for layer in report.layers if layer.name == "logits")
+    reached = 0.8 + (0.1 - 0.8) * (1 - 12 / 1000) ** 3
+    assert logits.sparsity_after == pytest.approx(reached, abs=1e-3)
+    assert f"will reach {reached:.2%}" in warning.message
 
 
 def test_one_shot_without_data_is_unverified(cnn_file: Path, tmp_path: Path) -> None:

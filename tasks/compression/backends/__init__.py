@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,9 @@ class Backend(Protocol):
     def predict(self, network: Any, x: Array) -> Array:
         """Outputs for samples, as float32."""
 
+    def copy(self, network: Any) -> Any:
+        """One whose weights no step that changes `network` touches."""
+
     def layers(self, network: Any) -> list[LayerFacts]:
         """Every layer with weights, in the order of the model."""
 
@@ -61,6 +64,9 @@ class Backend(Protocol):
 
     def write(self, network: Any, output: str, path: Path) -> None:
         """Write an output format of the catalogue to `path`. CompressionError conversion_failed."""
+
+    def extras(self, network: Any) -> Mapping[str, bytes]:
+        """Files to be delivered beside the outputs, by name."""
 
     def predict_file(self, path: Path, x: Array) -> Array:
         """Outputs of a written file of the framework's own format, loaded afresh."""

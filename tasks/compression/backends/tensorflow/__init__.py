@@ -11,6 +11,7 @@ __all__ = ["warm"]
 
 _HEAVY = (
     "tasks.compression.backends.tensorflow.backend",
+    "tasks.compression.backends.tensorflow.distill",
     "tasks.compression.backends.tensorflow.finetune",
     "tasks.compression.backends.tensorflow.quantize",
     "tasks.compression.pipeline",

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
+    "Pruning",
     "configure_threads",
     "keras",
     "lite",
@@ -31,6 +32,7 @@ with warnings.catch_warnings():
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -40,6 +42,7 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 without_autograph: Any = tf.autograph.experimental.do_not_convert
 sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
+Pruning: Any = pruning_impl.Pruning
 lite: Any = tf.lite
 
 _LAZY = (

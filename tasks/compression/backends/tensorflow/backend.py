@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
 
 __all__ = [
+    "copy",
+    "extras",
     "fingerprint",
     "float_program",
     "layers",
@@ -35,6 +38,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+
+_TENSORBOARD = "tensorboard.tar.gz"
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
@@ -58,6 +63,10 @@ def predict(network: Network, x: Array) -> Array:
     return _predict.predict(network.model, x)
 
 
+def copy(network: Network) -> Network:
+    return replace(network, model=_layers.copied(network.model))
+
+
 def layers(network: Network) -> list[LayerFacts]:
     return _layers.describe(network.model)
 
@@ -77,21 +86,26 @@ def save(network: Network, directory: Path) -> None:
     _convert.write_keras(network.model, directory / "model.keras")
     if network.tflite is not None:
         (directory / "model.tflite").write_bytes(network.tflite)
+    for name, content in extras(network).items():
+        (directory / name).write_bytes(content)
     state = {
         "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
         "pruned": dict(network.pruned),
+        "sparse_kernels": network.sparse_kernels,
     }
     (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
 
 
 def restore(directory: Path) -> Network:
     state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
-    tflite = directory / "model.tflite"
+    tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
     return Network(
         model=read_model(directory / "model.keras"),
         pending=tuple(Pending(Prune.model_validate(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
+        sparse_kernels=state["sparse_kernels"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
+        tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
     )
 
 
@@ -104,7 +118,12 @@ def write(network: Network, output: str, path: Path) -> None:
     if output == "keras":
         _convert.write_keras(network.model, path)
     else:
-        path.write_bytes(network.tflite or _convert.to_tflite(network.model))
+        encoded = _convert.encode_zeros if network.sparse_kernels else None
+        path.write_bytes(network.tflite or _convert.to_tflite(network.model, encoded))
+
+
+def extras(network: Network) -> dict[str, bytes]:
+    return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
 def predict_file(path: Path, x: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy.typing as npt
@@ -14,22 +15,29 @@ __all__ = ["training_batches"]
 
 def training_batches(
     x: npt.NDArray[Any],
-    y: npt.NDArray[Any],
+    targets: tuple[npt.NDArray[Any], ...],
     indices: npt.NDArray[Any],
     *,
     batch_size: int,
     epochs: int,
     seed: int,
+    augment: Callable[[Any, Any], Any] | None = None,
+    reconstruct: bool = False,
 ) -> Any:
     """A tf.data pipeline of ``ceil(len(indices) / batch_size) * epochs`` batches of float32 (or integer,
-    for integer inputs) samples and labels; the last batch of an epoch may be smaller.
+    for integer inputs) samples and, of each array in `targets`, what belongs to them; the last batch of
+    an epoch may be smaller.
+
+    `augment` changes the samples of a batch, given its number. With `reconstruct` the samples, as they
+    are then, take the place of the first target.
 
     Whole batches are gathered by index: a tensor for each sample, as shuffle() and batch() handle them,
     costs more than a small network's training step.
     """
     count = len(indices)
     steps = math.ceil(count / batch_size)
-    samples, labels, members = tf.constant(x), tf.constant(y), tf.constant(indices)
+    samples, members = tf.constant(x), tf.constant(indices)
+    tables = [tf.constant(target) for target in targets]
 
     def epoch_batches(epoch: Any) -> Any:
         order = tf.random.experimental.stateless_shuffle(members, seed=tf.stack([seed, epoch]))
@@ -38,8 +46,18 @@ def training_batches(
     def part(order: Any, step: Any) -> Any:
         return order[step * batch_size : tf.minimum((step + 1) * batch_size, count)]
 
-    def gather(chosen: Any) -> tuple[Any, Any]:
-        return tf.gather(samples, chosen), tf.gather(labels, chosen)
+    def gather(chosen: Any) -> tuple[Any, ...]:
+        return tf.gather(samples, chosen), *(tf.gather(table, chosen) for table in tables)
+
+    def gather_changed(number: Any, chosen: Any) -> tuple[Any, ...]:
+        inputs, *gathered = gather(chosen)
+        inputs = inputs if augment is None else augment(inputs, number)
+        if reconstruct:
+            gathered[0] = tf.cast(inputs, gathered[0].dtype)
+        return inputs, *gathered
 
     batches = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
-    return batches.map(gather, num_parallel_calls=2, deterministic=True).prefetch(4)
+    if augment is None:
+        return batches.map(gather, num_parallel_calls=2, deterministic=True).prefetch(4)
+    numbered = batches.enumerate()
+    return numbered.map(gather_changed, num_parallel_calls=2, deterministic=True).prefetch(4)

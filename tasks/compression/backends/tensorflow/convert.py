@@ -14,7 +14,7 @@ from typing import Any
 from tasks.compression.backends.tensorflow._framework import lite, tf, without_autograph
 from tasks.compression.errors import CompressionError
 
-__all__ = ["to_tflite", "write_keras"]
+__all__ = ["encode_zeros", "to_tflite", "write_keras"]
 
 _LOCATION = re.compile(r"^\S+:\d+:\d+: ")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -40,6 +40,11 @@ def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> byt
                 f"TensorFlow's converter refused the model: {_first_line(error)}",
                 hint="leave out the output tflite, or replace the layer it names",
             ) from error
+
+
+def encode_zeros(converter: Any) -> None:
+    """Configure a converter to store sparse weights as such: what makes XNNPACK take its sparse kernels."""
+    converter.optimizations = [lite.Optimize.EXPERIMENTAL_SPARSITY]
 
 
 def _convert(model: Any, configure: Callable[[Any], None] | None, batch: int | None) -> bytes:

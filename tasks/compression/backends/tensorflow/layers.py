@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,7 +15,7 @@ from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 
-__all__ = ["Placed", "describe", "kernels", "placed_layers", "select", "zero_share"]
+__all__ = ["Placed", "copied", "describe", "kernels", "placed_layers", "select", "zero_share"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,18 @@ def kernels(layer: Any) -> list[Any]:
     return found
 
 
-def zero_share(weights: list[Any]) -> float:
+def zero_share(weights: Sequence[Any]) -> float:
     """The share of exact zeros in all of `weights` together."""
     values = [weight.numpy() for weight in weights]
     size = sum(value.size for value in values)
     return (size - sum(int(np.count_nonzero(value)) for value in values)) / size if size else 0.0
+
+
+def copied(model: Any) -> Any:
+    """A model like `model` with weights of its own."""
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    return clone
 
 
 def describe(model: Any) -> list[LayerFacts]:

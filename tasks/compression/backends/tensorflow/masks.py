@@ -1,23 +1,60 @@
-"""Wraps layers for training with TFMOT's pruning, and takes the wrapping off again."""
+"""Wraps layers for training with TFMOT's pruning, and takes the wrapping off again.
+
+TFMOT's wrapper keeps the masks, counts the steps and applies the masks; which weights stay is decided by our
+own rules, since TFMOT's masks are per layer, hold more than asked for where weights share values, and have
+structure only in matrices. The rule of several layers updates the masks of all when the first of them is
+called; a layer called before that has its new mask from the next step on, and all have it in the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tasks.compression.backends.tensorflow._framework import keras, sparsity, strip_pruning, tf
-from tasks.compression.backends.tensorflow.layers import kernels, placed_layers, zero_share
+from featherweight.spec import Prune, PruningSchedule, Unstructured, XnnpackLatency
+from tasks.compression.backends.tensorflow._framework import Pruning, keras, sparsity, strip_pruning, tf
+from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
 from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.prune import prunable
-from tasks.compression.backends.tensorflow.schedule import KeptMask, step_schedule
+from tasks.compression.backends.tensorflow.prunable import prunable, schedules, target
+from tasks.compression.backends.tensorflow.rules import Rule, global_rule, layer_rule
+from tasks.compression.backends.tensorflow.schedule import KeptMask, last_sparsity, step_schedule
+from tasks.compression.context import Context
+from tasks.compression.workspace import LayerNote
 
-__all__ = ["KEEP_ZEROS_FROM", "MaskPlan", "mask_plan", "unwrapped", "wrapped"]
+__all__ = [
+    "KEEP_ZEROS_FROM",
+    "Assignment",
+    "MaskPlan",
+    "assignments",
+    "is_global",
+    "mask_plan",
+    "note_outcome",
+    "pruning_variables",
+    "total_sparsity",
+    "unwrapped",
+    "warn_of_late_ends",
+    "wrapped",
+]
 
 KEEP_ZEROS_FROM = 0.05
 """A layer with at least this share of exact zeros was pruned on purpose: training keeps its zeros."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What is to be pruned by one rule: the layers at `paths`, to the sparsity `target` in the end, along the
+    contract's `schedule`, never below `floor`."""
+
+    paths: tuple[str, ...]
+    rule: Rule
+    schedule: PruningSchedule
+    target: float
+    floor: float
+    layers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """For a method that ranks all layers together, the weights of each."""
 
 
 @dataclass(frozen=True)
@@ -28,24 +65,71 @@ class MaskPlan:
     schedules: Mapping[str, Any]
     targets: Mapping[str, float]
     kept: Mapping[str, float]
+    assignments: Sequence[Assignment] = ()
 
 
-def mask_plan(network: Network) -> MaskPlan:
-    """From the pending prune steps (of two that select a layer the later counts) and the zeros there are."""
-    schedules: dict[str, Any] = {}
+def mask_plan(network: Network, *, seed: int = 0) -> MaskPlan:
+    """From the pending prune steps (of two that select a layer the later counts) and the zeros there are.
+
+    The schedules of the pending steps are resolved ones."""
+    kept = _zeros_to_keep(network.model)
+    schedules: dict[str, Any] = {path: KeptMask() for path in kept}
     targets: dict[str, float] = {}
-    kept: dict[str, float] = {}
-    for place in placed_layers(network.model):
-        zeros = zero_share(kernels(place.layer))
-        if zeros >= KEEP_ZEROS_FROM:
-            schedules[place.path], kept[place.path] = KeptMask(), zeros
-    for pending in network.pending:
-        schedule = pending.step.schedule
-        for place in prunable(network, pending):
-            floor = kept.get(place.path, 0.0)
-            schedules[place.path] = step_schedule(schedule, floor)
-            targets[place.path] = max(schedule.final_sparsity, floor)
-    return MaskPlan(schedules, targets, {path: kept[path] for path in kept if path not in targets})
+    assigned = assignments(network, seed)
+    for item in assigned:
+        schedule = step_schedule(item.schedule, item.floor)
+        schedules |= dict.fromkeys(item.paths, schedule)
+        targets |= dict.fromkeys(item.paths, item.target)
+    return MaskPlan(schedules, targets, {path: kept[path] for path in kept if path not in targets}, assigned)
+
+
+def assignments(network: Network, seed: int) -> list[Assignment]:
+    """The pending prune steps as rules, each layer in the last that selects it."""
+    last = {
+        place.path: index
+        for index, pending in enumerate(network.pending)
+        for place in prunable(network, pending)
+    }
+    found: list[Assignment] = []
+    for index, pending in enumerate(network.pending):
+        places = [place for place in prunable(network, pending) if last[place.path] == index]
+        if not places:
+            continue
+        zeros = _zeros_to_keep(network.model)
+        if is_global(pending.step):
+            found.append(_together(places, pending.step, zeros))
+            continue
+        along = schedules(network, pending)
+        found += [_alone(place, pending.step, along[place.path], zeros, seed) for place in places]
+    return found
+
+
+def is_global(step: Prune) -> bool:
+    """Whether the step ranks the weights of all layers together."""
+    return step.method in ("global_magnitude", "lamp")
+
+
+def warn_of_late_ends(plan: MaskPlan, steps: int, context: Context) -> None:
+    """Say of every schedule that ends after a training of `steps` steps which sparsity will be reached."""
+    said: set[tuple[int, float, float]] = set()
+    for item in plan.assignments:
+        end, reached = plan.schedules[item.paths[0]].end_step, _asked(plan, item, steps)
+        if reached < item.target - 1e-6 and (end, item.target, reached) not in said:
+            said.add((end, item.target, reached))
+            context.warn("schedule_ends_late", end=end, steps=steps, target=item.target, reached=reached)
+
+
+def note_outcome(plan: MaskPlan, steps: int, context: Context) -> None:
+    """After a training of `steps` steps, with the masks applied: note what the layers of a global method came
+    to, and warn where there are fewer zeros than the schedule's last update asked for."""
+    for item in plan.assignments:
+        for path, weights in item.layers.items():
+            context.record.layers[path] = LayerNote(target_sparsity=zero_share(weights))
+        reached = zero_share(item.rule.weights)
+        asked = _asked(plan, item, steps)
+        if reached < item.rule.zeros(asked) - 1e-9:
+            layer = item.paths[0] if len(item.paths) == 1 else None
+            context.warn("sparsity_not_reached", layer=layer, reached=reached, target=asked, why="")
 
 
 def wrapped(model: Any, plan: MaskPlan) -> Any:
@@ -53,10 +137,17 @@ def wrapped(model: Any, plan: MaskPlan) -> Any:
     masks that hold the zeros they have."""
     if not plan.schedules:
         return model
-    clone = _clone(model, plan, "")
-    for layer in _wrappers(clone):
+    made: dict[str, Any] = {}
+    clone = _clone(model, plan, "", made)
+    for layer in made.values():
         for weight, mask, _ in layer.pruning_vars:
             mask.assign(tf.cast(tf.not_equal(weight, 0), mask.dtype))
+    for item in plan.assignments:
+        first, *others = (made[path] for path in item.paths)
+        pruned = [variables for path in item.paths for variables in made[path].pruning_vars]
+        first.pruning_obj = _RulePruning(first, item.rule, pruned)
+        for layer in others:
+            layer.pruning_obj = _RulePruning(layer, None, ())
     return clone
 
 
@@ -69,22 +160,88 @@ def unwrapped(model: Any, plan: MaskPlan) -> Any:
     return strip_pruning(model)
 
 
+def pruning_variables(model: Any) -> list[tuple[Any, Any, Any]]:
+    """Every weight, mask and threshold of a wrapped model."""
+    return [variables for layer in _wrappers(model) for variables in layer.pruning_vars]
+
+
 def total_sparsity(model: Any) -> float | None:
     """The share of zeros the masks of a wrapped model stand for; None without any."""
-    masks = [mask.numpy() for layer in _wrappers(model) for _, mask, _ in layer.pruning_vars]
+    masks = [mask.numpy() for _, mask, _ in pruning_variables(model)]
     size = sum(mask.size for mask in masks)
     return 1.0 - sum(int(np.count_nonzero(mask)) for mask in masks) / size if size else None
 
 
-def _clone(model: Any, plan: MaskPlan, prefix: str) -> Any:
+def _asked(plan: MaskPlan, item: Assignment, steps: int) -> float:
+    """The sparsity a schedule has got to after `steps` steps."""
+    schedule = plan.schedules[item.paths[0]]
+    if schedule.end_step <= steps:
+        return item.target
+    last = last_sparsity(schedule, steps)
+    return item.target if item.rule.fixed and last > 0 else last
+
+
+def _zeros_to_keep(model: Any) -> dict[str, float]:
+    """The share of zeros of every layer that was pruned on purpose."""
+    shares = {place.path: zero_share(kernels(place.layer)) for place in placed_layers(model)}
+    return {path: share for path, share in shares.items() if share >= KEEP_ZEROS_FROM}
+
+
+def _alone(
+    place: Placed, step: Prune, schedule: PruningSchedule, zeros: Mapping[str, float], seed: int
+) -> Assignment:
+    rule = layer_rule(place, step, keep_zeros=place.path in zeros, seed=seed)
+    floor = zeros.get(place.path, 0.0) if isinstance(step.pattern, Unstructured | XnnpackLatency) else 0.0
+    return Assignment((place.path,), rule, schedule, max(target(step, schedule), floor), floor)
+
+
+def _together(places: Sequence[Placed], step: Prune, zeros: Mapping[str, float]) -> Assignment:
+    rule = global_rule(places, step, keep_zeros=[place.path in zeros for place in places])
+    floor = zero_share(rule.weights) if any(place.path in zeros for place in places) else 0.0
+    paths = tuple(place.path for place in places)
+    layers = {place.path: kernels(place.layer) for place in places}
+    return Assignment(paths, rule, step.schedule, max(target(step, step.schedule), floor), floor, layers)
+
+
+def _clone(model: Any, plan: MaskPlan, prefix: str, made: dict[str, Any]) -> Any:
     def wrap(layer: Any) -> Any:
         path = f"{prefix}{layer.name}"
         if isinstance(layer, keras.Model):
-            return _clone(layer, plan, f"{path}/")
+            return _clone(layer, plan, f"{path}/", made)
         schedule = plan.schedules.get(path)
-        return layer if schedule is None else sparsity.prune_low_magnitude(layer, pruning_schedule=schedule)
+        if schedule is None:
+            return layer
+        made[path] = sparsity.prune_low_magnitude(layer, pruning_schedule=schedule)
+        return made[path]
 
     return keras.models.clone_model(model, clone_function=wrap)
+
+
+class _RulePruning(Pruning):  # type: ignore[misc]
+    """What TFMOT's wrapper asks for mask updates and masked weights. `rule` updates the masks of `pruned`
+    (weight, mask, threshold); without one, another layer's does it for this layer."""
+
+    def __init__(self, wrapper: Any, rule: Rule | None, pruned: Sequence[tuple[Any, Any, Any]]) -> None:
+        super().__init__(
+            lambda: wrapper.pruning_step, wrapper.pruning_vars, wrapper.pruning_schedule, (1, 1), "AVG"
+        )
+        self._rule = rule
+        self._pruned = pruned
+
+    def conditional_mask_update(self) -> Any:
+        rule = self._rule
+        if rule is None:
+            return tf.no_op()
+        due, wanted = self._pruning_schedule(self._step_fn())
+        return tf.cond(due, lambda: self._update(rule, wanted), tf.no_op)
+
+    def _update(self, rule: Rule, wanted: Any) -> Any:
+        assigned = []
+        for (weight, mask, threshold), stays in zip(self._pruned, rule.masks(wanted), strict=True):
+            assigned.append(mask.assign(tf.cast(stays, mask.dtype)))
+            smallest = tf.reduce_min(tf.where(stays, tf.abs(weight), weight.dtype.max))
+            assigned.append(threshold.assign(smallest))
+        return tf.group(assigned)
 
 
 def _wrappers(model: Any) -> list[Any]:

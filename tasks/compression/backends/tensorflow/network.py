@@ -25,13 +25,17 @@ class Network:
     """A Keras model on its way through the steps.
 
     `pending` are the prune steps not carried out yet; `pruned` the layers earlier steps made zeros in,
-    with the sparsity they were meant to have; `tflite` the converted file, once a quantize step made it.
+    with the sparsity they were meant to have; `tflite` the converted file, once a quantize step made it;
+    `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
+    `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels.
     """
 
     model: Any
     pending: tuple[Pending, ...] = ()
     pruned: Mapping[str, float] = field(default_factory=dict)
     tflite: bytes | None = None
+    tensorboard: bytes | None = None
+    sparse_kernels: bool = False
 
 
 @dataclass(frozen=True)

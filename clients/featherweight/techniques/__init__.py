@@ -1,0 +1,1 @@
+"""The parameters of every technique, a file each. `featherweight.spec` shows them all."""

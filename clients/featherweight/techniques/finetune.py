@@ -1,0 +1,140 @@
+"""Training: fine-tuning on labels, and distillation from the uploaded model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from featherweight.techniques.parts import LayerPattern, Part
+
+__all__ = [
+    "Augmentation",
+    "ConstantRate",
+    "CosineRate",
+    "Distill",
+    "EarlyStopping",
+    "Finetune",
+    "LearningRateSchedule",
+    "StepRate",
+]
+
+_WarmUp = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+_Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
+_ClassWeight = Annotated[float, Field(gt=0, le=1e6)]
+_Factor = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConstantRate(Part):
+    type: Literal["constant"] = "constant"
+    warmup_steps: _WarmUp = 0
+
+
+class CosineRate(Part):
+    """Falling along half a cosine (Loshchilov & Hutter 2017) to `final_factor` of the learning rate."""
+
+    type: Literal["cosine"]
+    warmup_steps: _WarmUp = 0
+    final_factor: _Factor = 0.0
+
+
+class StepRate(Part):
+    """Multiplied by `factor` every `every_epochs` epochs."""
+
+    type: Literal["step"]
+    every_epochs: Annotated[int, Field(ge=1, le=1000, strict=True)]
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    warmup_steps: _WarmUp = 0
+
+
+LearningRateSchedule = Annotated[ConstantRate | CosineRate | StepRate, Field(discriminator="type")]
+
+
+class EarlyStopping(Part):
+    """Stop after `patience` epochs in which the monitored value got no better by `min_delta`."""
+
+    patience: Annotated[int, Field(ge=1, le=1000, strict=True)] = 3
+    min_delta: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    monitor: Literal["val_loss", "val_metric"] = "val_loss"
+
+
+class Augmentation(Part):
+    """Random changes of training images. Shares are of the image's side; nothing is changed by default."""
+
+    flip_horizontal: bool = False
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    rotate_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+    zoom: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class _Training(Part):
+    epochs: Annotated[int, Field(ge=1, le=1000, strict=True)] = 2
+    batch_size: Annotated[int, Field(ge=1, le=65_536, strict=True)] = 128
+    optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd", "sgd_momentum"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    learning_rate_schedule: LearningRateSchedule = ConstantRate()
+    loss: (
+        Literal[
+            "sparse_categorical_crossentropy",
+            "categorical_crossentropy",
+            "binary_crossentropy",
+            "mean_squared_error",
+            "mean_absolute_error",
+        ]
+        | None
+    ) = None
+    metrics: (
+        Annotated[
+            tuple[Literal["accuracy", "binary_accuracy", "mean_squared_error", "mean_absolute_error"], ...],
+            Field(min_length=1, max_length=8),
+        ]
+        | None
+    ) = None
+    validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    early_stopping: EarlyStopping | None = None
+    keep_best: bool = False
+    class_weights: (
+        Literal["balanced"]
+        | dict[Annotated[str, Field(pattern=r"^\d{1,6}$")], Annotated[float, Field(gt=0, le=1e6)]]
+        | None
+    ) = None
+    augmentation: Augmentation | None = None
+    freeze_batch_norm: bool = False
+    gradient_clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _validated(self) -> _Training:
+        if self.validation_split == 0 and (self.early_stopping is not None or self.keep_best):
+            raise ValueError("early_stopping and keep_best need a validation_split above 0")
+        return self
+
+
+class Finetune(_Training):
+    """Trains the model on the training split, carrying out the steps right before it.
+
+    Left out, `loss` and `metrics` are taken from the compiled model, else inferred from the last
+    layer and the labels; the report says which. `learning_rate` is the optimiser's step size, the
+    highest that the schedule reaches. `validation_split` is the share of the training samples held
+    out for validation. `keep_best` ends with the weights of the epoch that was best on it, among
+    those in which the schedules of pruning had ended. `class_weights` are by label, or ``balanced``
+    by their frequency. `gradient_clip_norm` bounds the norm of all gradients together. `seed` left
+    out is the spec's.
+    """
+
+    technique: Literal["finetune"]
+
+
+class Distill(_Training):
+    """Trains like ``finetune``, towards the outputs of the uploaded model (Hinton et al. 2015).
+
+    The loss is `weight` times the divergence from the teacher at `temperature` plus the rest times
+    that of the labels; with `weight` 1 the data set needs no labels. `features` are layers whose
+    outputs are to match the teacher's of the same name, in mean squared error times `feature_weight`.
+    """
+
+    technique: Literal["distill"]
+    temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    features: Annotated[tuple[LayerPattern, ...], Field(max_length=100)] = ()
+    feature_weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0

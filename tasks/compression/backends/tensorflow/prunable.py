@@ -1,0 +1,142 @@
+"""Which layers a prune step applies to, with which schedule, and why not to others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from featherweight.spec import Block, NOfM, Prune, PruningSchedule, XnnpackLatency
+from tasks.compression.backends.tensorflow._framework import keras, sparsity
+from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
+from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.rules import TRANSPOSED
+from tasks.compression.errors import CompressionError
+
+__all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "target", "unsupported", "unused_overrides"]
+
+_MATRICES = (
+    keras.layers.Dense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+    keras.layers.SimpleRNN,
+    keras.layers.LSTM,
+    keras.layers.GRU,
+)
+
+
+def prunable(network: Network, pending: Pending) -> list[Placed]:
+    """The layers a prune step selects that have weights it can prune."""
+    step = pending.step
+    return [
+        place
+        for place in select(network.model, step.layers, f"{pending.pointer}/layers")
+        if kernels(place.layer) and _obstacle(place.layer, step) is None and not _left_out(place.layer, step)
+    ]
+
+
+def schedules(network: Network, pending: Pending) -> dict[str, PruningSchedule]:
+    """The schedule of each prunable layer: that of the first override that matches, else the step's."""
+    found: dict[str, PruningSchedule] = {}
+    for index, override in enumerate(pending.step.overrides):
+        pointer = f"{pending.pointer}/overrides/{index}/layers"
+        for place in select(network.model, override.layers, pointer):
+            found.setdefault(place.path, override.schedule)
+    return {place.path: found.get(place.path, pending.step.schedule) for place in prunable(network, pending)}
+
+
+def unused_overrides(network: Network, pending: Pending) -> list[int]:
+    """The overrides none of whose layers is prunable, or not without an earlier override for it."""
+    taken = {place.path: False for place in prunable(network, pending)}
+    unused = []
+    for index, override in enumerate(pending.step.overrides):
+        pointer = f"{pending.pointer}/overrides/{index}/layers"
+        paths = [place.path for place in select(network.model, override.layers, pointer)]
+        new = [path for path in paths if taken.get(path) is False]
+        taken |= dict.fromkeys(new, True)
+        if not new:
+            unused.append(index)
+    return unused
+
+
+def target(step: Prune, schedule: PruningSchedule) -> float:
+    """The sparsity that a layer, or with a global method all layers together, ends with."""
+    if isinstance(step.pattern, NOfM):
+        return 1.0 - step.pattern.n / step.pattern.m
+    return schedule.final_sparsity
+
+
+def unsupported(model: Any, step: Prune, pointer: str) -> Iterator[tuple[Placed, str]]:
+    """Selected layers with weights worth pruning that cannot be, and why. Vectors (biases, the statistics of
+    a normalisation) are never pruned and do not count."""
+    for place in select(model, step.layers, f"{pointer}/layers"):
+        if not any(len(weight.shape) > 1 for weight in place.layer.weights) or _left_out(place.layer, step):
+            continue
+        if not kernels(place.layer):
+            yield place, f"TFMOT has no magnitude pruning for {type(place.layer).__name__} layers"
+        elif (why := _obstacle(place.layer, step)) is not None:
+            yield place, why
+
+
+def left_out(model: Any, step: Prune, pointer: str) -> list[Placed]:
+    """Selected layers with prunable weights that the pattern leaves alone by its own rule."""
+    places = select(model, step.layers, f"{pointer}/layers")
+    return [place for place in places if kernels(place.layer) and _left_out(place.layer, step)]
+
+
+def check_xnnpack(model: Any, pointer: str) -> None:
+    """CompressionError layer_not_supported for a model that XNNPACK's sparse kernels cannot run."""
+    policy = _Policy()
+    try:
+        policy.ensure_model_supports_pruning(model)
+    except ValueError as error:
+        name = None if policy.refused is None else policy.refused.name
+        raise CompressionError(
+            "layer_not_supported",
+            f"XNNPACK's sparse kernels cannot run the model: {error}" + (f" ({name})" if name else ""),
+            hint="they take 1x1 convolutions between a padded 3x3 convolution of stride 2 on 3 channels and "
+            "a GlobalAveragePooling2D; other networks can be pruned with the pattern unstructured",
+            layer=name,
+            pointer=f"{pointer}/pattern",
+        ) from error
+
+
+class _Policy(sparsity.PruneForLatencyOnXNNPack):  # type: ignore[misc]
+    """TFMOT's policy, which says the kind of the layer it refuses; `refused` is the layer."""
+
+    def __init__(self) -> None:
+        self.refused: Any = None
+
+    def _check_layer_support(self, layer: Any) -> bool:
+        supported = bool(super()._check_layer_support(layer))
+        if not supported:
+            self.refused = layer
+        return supported
+
+
+def _left_out(layer: Any, step: Prune) -> bool:
+    return isinstance(step.pattern, XnnpackLatency) and not _Policy().allow_pruning(layer)
+
+
+def _obstacle(layer: Any, step: Prune) -> str | None:
+    """Why the step's pattern cannot be laid on the layer's kernels."""
+    pattern = step.pattern
+    if not isinstance(pattern, Block | NOfM):
+        return None
+    if not isinstance(layer, _MATRICES):
+        return f"the pattern {pattern.type} is for Dense, convolution and recurrent layers"
+    for weight in kernels(layer):
+        shape = list(weight.shape)
+        inputs, outputs = reversed(shape[-2:]) if isinstance(layer, TRANSPOSED) else shape[-2:]
+        if isinstance(pattern, NOfM):
+            if inputs % pattern.m:
+                return f"{pattern.m} does not divide its {inputs} input channels"
+            continue
+        sides = (math.prod(shape) // outputs, outputs)
+        if any(side % part for side, part in zip(sides, pattern.block_size, strict=True)):
+            rows, columns = pattern.block_size
+            return f"blocks of {rows}x{columns} do not divide its matrix of {sides[0]}x{sides[1]}"
+    return None

@@ -1,0 +1,175 @@
+"""Distillation: what a student is to learn from its teacher (Hinton, Vinyals & Dean 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featherweight.spec import Distill
+from tasks.compression.backends.tensorflow._framework import keras, tf
+from tasks.compression.backends.tensorflow.predict import predict
+from tasks.compression.errors import CompressionError
+from tasks.compression.objective import Objective
+
+__all__ = ["Student", "Teaching", "check_features", "divergence"]
+
+Array = npt.NDArray[Any]
+
+_WRAPPED = ("", "prune_low_magnitude_", "cluster_", "quant_")  # how TFMOT's wrappers name a layer
+_LEAST = 1e-7  # below it a probability is taken for it, as Keras' losses do
+
+
+def divergence(objective: Objective, temperature: float, answers: Any, outputs: Any) -> Any:
+    """How far the student's `outputs` are from the teacher's `answers`, at every place of every sample.
+
+    Classes: the Kullback-Leibler divergence of the softmaxes at `temperature` T, times T² so that its
+    gradients keep their size (Hinton et al. 2015, section 2). Yes and no: the same of the Bernoulli
+    distributions, averaged over the outputs. Values: the mean squared error, without temperature.
+    """
+    if objective.task == "regression":
+        return tf.reduce_mean(tf.square(outputs - answers), axis=-1)
+    theirs, ours = _logits(objective, answers) / temperature, _logits(objective, outputs) / temperature
+    if objective.task == "classification":
+        gap = tf.nn.log_softmax(theirs) - tf.nn.log_softmax(ours)
+        apart = tf.reduce_sum(tf.nn.softmax(theirs) * gap, axis=-1)
+    else:
+        yes = tf.math.sigmoid(theirs)
+        no_gap = tf.math.log_sigmoid(-theirs) - tf.math.log_sigmoid(-ours)
+        yes_gap = tf.math.log_sigmoid(theirs) - tf.math.log_sigmoid(ours)
+        apart = tf.reduce_mean(yes * yes_gap + (1.0 - yes) * no_gap, axis=-1)
+    return temperature**2 * apart
+
+
+def _logits(objective: Objective, outputs: Any) -> Any:
+    """Of probabilities: their logarithms, which a softmax turns into them again, or their log odds."""
+    if objective.from_logits:
+        return outputs
+    shares = tf.clip_by_value(outputs, _LEAST, 1.0 - _LEAST)
+    if objective.task == "classification":
+        return tf.math.log(shares)
+    return tf.math.log(shares) - tf.math.log1p(-shares)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """`teacher` is a Keras model that nothing trains; `features` the paths of the layers to match."""
+
+    step: Distill
+    objective: Objective
+    teacher: Any
+    features: tuple[str, ...]
+
+    @property
+    def once(self) -> bool:
+        """Whether what the teacher says of a sample is the same each time, and can be asked for once."""
+        return self.step.augmentation is None and not self.features
+
+    def answers(self, x: Array, indices: Array) -> Array:
+        """The teacher's outputs for the samples `indices` of `x`; rows of zeros for the others."""
+        given = predict(self.teacher, x[indices])
+        answers = np.zeros((len(x), *given.shape[1:]), np.float32)
+        answers[indices] = given
+        return answers
+
+    def loss(self, label_loss: Any, labels: Any, answers: Any, outputs: Any, weights: Any = None) -> Any:
+        """The mean over samples; `weights` are those of the samples."""
+        apart = divergence(self.objective, self.step.temperature, answers, outputs)
+        towards = tf.reduce_mean(apart if weights is None else apart * weights)
+        if self.step.weight == 1:
+            return towards
+        told = label_loss(labels, outputs, sample_weight=weights)
+        return self.step.weight * towards + (1.0 - self.step.weight) * told
+
+    def student(self, model: Any, label_loss: Any, *, weighted: bool) -> Student:
+        """A model to train in the place of `model`, with the same layers."""
+        taught = _tapped(model, self.features, "student")
+        shown = _tapped(self.teacher, self.features, "teacher")
+        return Student(model, _Lesson(self, taught, shown, label_loss, weighted))
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """Keras would take the models for layers of the student if it held them itself."""
+
+    teaching: Teaching
+    taught: Any
+    shown: Any
+    label_loss: Any
+    weighted: bool
+
+
+class Student(keras.Model):  # type: ignore[misc]
+    """Trained on batches of samples and labels, then the teacher's answers where they are known before,
+    then the samples' weights where there are any."""
+
+    def __init__(self, model: Any, lesson: _Lesson) -> None:
+        super().__init__(inputs=model.inputs, outputs=model.outputs)
+        self._lesson = lesson
+        self._mean_loss = keras.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self) -> list[Any]:
+        compiled = getattr(self, "compiled_metrics", None)
+        return [self._mean_loss, *(compiled.metrics if compiled is not None else [])]
+
+    def train_step(self, batch: tuple[Any, ...]) -> dict[str, Any]:
+        lesson, teaching = self._lesson, self._lesson.teaching
+        x, labels, *rest = batch
+        weights = rest.pop() if lesson.weighted else None
+        shown = [rest.pop()] if rest else _answered(lesson.shown, x, training=False)
+        with tf.GradientTape() as tape:
+            outputs, *features = _answered(lesson.taught, x, training=True)
+            loss = teaching.loss(lesson.label_loss, labels, shown[0], outputs, weights)
+            for ours, theirs in zip(features, shown[1:], strict=True):
+                loss += teaching.step.feature_weight * tf.reduce_mean(tf.square(ours - theirs))
+            if self.losses:
+                loss += tf.add_n(self.losses)
+        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+        self._mean_loss.update_state(loss, sample_weight=tf.shape(x)[0])
+        self.compiled_metrics.update_state(labels, outputs)
+        return dict(self.get_metrics_result())
+
+
+def _tapped(model: Any, features: Sequence[str], role: str) -> Any:
+    """A model that answers with the output, then the outputs of the layers `features`."""
+    layers = {layer.name: layer for layer in model.layers}
+    tensors = [model.outputs[0]]
+    for name in features:
+        layer = next((layers[prefix + name] for prefix in _WRAPPED if prefix + name in layers), None)
+        if layer is None:
+            raise _unmatched(name, f"an earlier step took the layer out of the {role}")
+        tensors.append(_output_in(model, layer))
+    return keras.Model(model.inputs, tensors)
+
+
+def _output_in(model: Any, layer: Any) -> Any:
+    """What `layer` puts out where `model` first calls it; it may stand in the graphs of other models too."""
+    nodes = {id(node) for level in model._nodes_by_depth.values() for node in level}
+    return next(node.outputs for node in layer._inbound_nodes if id(node) in nodes)
+
+
+def _answered(tapped: Any, x: Any, *, training: bool) -> list[Any]:
+    answers = tapped(x, training=training)  # Keras hands a single output over without its list
+    return list(answers) if isinstance(answers, list | tuple) else [answers]
+
+
+def check_features(teacher: Any, model: Any, features: Sequence[str], pointer: str) -> None:
+    """CompressionError layer_not_supported where an earlier step changed a feature's shape."""
+    ours, theirs = _tapped(model, features, "student").outputs, _tapped(teacher, features, "teacher").outputs
+    for name, left, right in zip(features, ours[1:], theirs[1:], strict=True):
+        if left.shape.as_list() != right.shape.as_list():
+            raise _unmatched(name, "an earlier step changed the shape of its output", pointer)
+
+
+def _unmatched(name: str, why: str, pointer: str | None = None) -> CompressionError:
+    return CompressionError(
+        "layer_not_supported",
+        f"the output of the layer {name} cannot be matched with the teacher's: {why}",
+        hint="name layers in features that the steps before leave their outputs",
+        layer=name,
+        pointer=pointer,
+    )

@@ -1,0 +1,80 @@
+"""What of a training step's options goes with this model and these labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featherweight.spec import Distill, Finetune
+from tasks.compression.errors import CompressionError
+from tasks.compression.facts import ModelFacts
+from tasks.compression.objective import Objective
+
+__all__ = ["check_options", "class_weights"]
+
+_IMAGE_AXES = (2, 3)  # of a sample: (height, width) and (height, width, channels)
+
+
+def check_options(step: Finetune | Distill, objective: Objective, facts: ModelFacts, pointer: str) -> None:
+    """CompressionError invalid_request, its pointer below `pointer`, for an option that cannot be had."""
+    if step.class_weights is not None:
+        _check_class_weights(step, objective, f"{pointer}/class_weights")
+    if step.augmentation is not None:
+        _check_augmentation(objective, facts, f"{pointer}/augmentation")
+
+
+def class_weights(
+    step: Finetune | Distill, objective: Objective, train: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """The weight of every class. ``balanced`` gives a class n / (classes * its count), both counted in the
+    training labels, so that all classes weigh the same and a sample weighs 1 on average (King & Zeng 2001);
+    classes without a training label, and those not named, weigh 1."""
+    assert objective.classes is not None
+    weights = np.ones(objective.classes, dtype=np.float32)
+    if isinstance(step.class_weights, dict):
+        for label, weight in step.class_weights.items():
+            weights[int(label)] = weight
+        return weights
+    labels, counts = np.unique(objective.labels[train].astype(np.int64), return_counts=True)
+    weights[labels] = counts.sum() / (len(labels) * counts)
+    return weights
+
+
+def _check_class_weights(step: Finetune | Distill, objective: Objective, pointer: str) -> None:
+    if objective.task not in ("classification", "binary") or objective.classes is None:
+        raise _refused(
+            f"class_weights need one class a label, and this is a {objective.task} task", None, pointer
+        )
+    if objective.labels_from == "original":
+        raise _refused("class_weights need labels, and the data set has none", "leave them out", pointer)
+    named = step.class_weights if isinstance(step.class_weights, dict) else {}
+    for label in named:
+        if int(label) >= objective.classes:
+            raise _refused(
+                f"class_weights name the label {label}; the model has the classes 0 to "
+                f"{objective.classes - 1}",
+                None,
+                f"{pointer}/{label}",
+            )
+
+
+def _check_augmentation(objective: Objective, facts: ModelFacts, pointer: str) -> None:
+    axes = len(facts.inputs[0])
+    if axes not in _IMAGE_AXES:
+        raise _refused(
+            f"augmentation is for images, and the model takes samples of {axes} axes",
+            "images have the axes height, width and, if there are any, channels",
+            pointer,
+        )
+    if len(facts.outputs[0]) > 1 and objective.labels_from != "inputs":
+        raise _refused(
+            "augmentation would move the images and not what the labels say of their places",
+            "leave it out where the model answers with an image",
+            pointer,
+        )
+
+
+def _refused(detail: str, hint: Any, pointer: str) -> CompressionError:
+    return CompressionError("invalid_request", detail, hint=hint, pointer=pointer)
