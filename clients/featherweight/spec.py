@@ -2,19 +2,18 @@
 
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
-    │   ├── change the network     PruneChannels, Decompose
-    │   ├── change the weights     Prune, Cluster, QuantizeAware
+    │   ├── change the network     PruneChannels
+    │   ├── change the weights     Prune
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
     ├── outputs[]                  tflite | keras
     ├── split                      train / validation / test, made once by the service
     └── seed
 
-A step that changes the weights is carried out *while* the training step right after it trains:
-schedules run, clusters and ranges are learned. Several may stand before the same training step.
-Without one right after it, ``prune`` and ``cluster`` are applied at once (one-shot, to the
-schedule's final sparsity), and ``quantize_aware`` is refused. What a step made – zeros, shared
-weights – every later step keeps; nobody has to ask for it.
+A step that changes the weights is carried out *while* the training step right after it trains: its
+schedule runs. Several may stand before the same training step. Without one right after it, ``prune``
+is applied at once (one-shot, to the schedule's final sparsity). The zeros a step made every later
+step keeps; nobody has to ask for it. ``prune_channels`` comes before them, and is done at once.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -22,13 +21,11 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from featherweight.techniques.cluster import Cluster
-from featherweight.techniques.decompose import Decompose, FixedRank, RankByEnergy, RankByParameters
 from featherweight.techniques.finetune import (
     Augmentation,
     ConstantRate,
@@ -48,7 +45,6 @@ from featherweight.techniques.prune_channels import (
     RemoveRatio,
 )
 from featherweight.techniques.quantize import Quantize, Sensitivity
-from featherweight.techniques.quantize_aware import QuantizeAware
 from featherweight.techniques.schedules import (
     ConstantSparsity,
     CustomSchedule,
@@ -63,18 +59,15 @@ __all__ = [
     "Augmentation",
     "Block",
     "ChannelOverride",
-    "Cluster",
     "CompressionSpec",
     "ConstantRate",
     "ConstantSparsity",
     "CosineRate",
     "CustomSchedule",
     "DataSplit",
-    "Decompose",
     "Distill",
     "EarlyStopping",
     "Finetune",
-    "FixedRank",
     "KeepMacs",
     "KeepParameters",
     "LayerSelection",
@@ -86,9 +79,6 @@ __all__ = [
     "PruneOverride",
     "PruningSchedule",
     "Quantize",
-    "QuantizeAware",
-    "RankByEnergy",
-    "RankByParameters",
     "RemoveRatio",
     "SchedulePoint",
     "Sensitivity",
@@ -103,13 +93,9 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Cluster | QuantizeAware | Decompose | Finetune | Distill | Quantize,
+    Prune | PruneChannels | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
-
-_TRAINING = ("finetune", "distill")
-_WAITING = ("prune", "cluster", "quantize_aware")
-_NEW_WEIGHTS = ("prune_channels", "decompose")
 
 
 class DataSplit(Part):
@@ -136,39 +122,14 @@ class CompressionSpec(Part):
             raise ValueError("a quantize step needs the output tflite: keras files keep float weights")
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
-        _check_weights_last(kinds)
-        _check_quantize_aware(kinds)
-        _check_iterations(self.steps)
+        _check_channels_first(kinds)
         return self
 
 
-def _check_weights_last(kinds: Sequence[str]) -> None:
-    """Zeros and shared weights do not survive layers being cut or taken apart."""
-    made = None
+def _check_channels_first(kinds: Iterable[str]) -> None:
+    """Zeros at chosen places do not survive layers being cut."""
+    pruned = False
     for kind in kinds:
-        if kind in ("prune", "cluster", "quantize_aware"):
-            made = made or kind
-        elif kind in _NEW_WEIGHTS and made is not None:
-            raise ValueError(f"{kind} after {made} would undo it: put {kind} first")
-
-
-def _check_quantize_aware(kinds: Sequence[str]) -> None:
-    if "quantize_aware" not in kinds:
-        return
-    place = kinds.index("quantize_aware")
-    carried_out = next((kind for kind in kinds[place:] if kind not in _WAITING), None)
-    if carried_out not in _TRAINING:
-        raise ValueError("quantize_aware needs a finetune or distill step right after it")
-    if kinds.count("quantize_aware") > 1 or "quantize" in kinds:
-        raise ValueError("quantize_aware already decides how the tflite output is quantised")
-    after = kinds[kinds.index(carried_out, place) + 1 :]
-    if after:
-        raise ValueError(f"nothing can follow the training of quantize_aware, and {after[0]} does")
-
-
-def _check_iterations(steps: tuple[Step, ...]) -> None:
-    for index, step in enumerate(steps):
-        if isinstance(step, PruneChannels) and step.iterations > 1:
-            following = steps[index + 1].technique if index + 1 < len(steps) else None
-            if following not in _TRAINING:
-                raise ValueError("iterations need a finetune or distill step right after prune_channels")
+        if kind == "prune_channels" and pruned:
+            raise ValueError("prune_channels after prune would undo it: put prune_channels first")
+        pruned = pruned or kind == "prune"

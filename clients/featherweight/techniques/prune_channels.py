@@ -14,22 +14,22 @@ _Ratio = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RemoveRatio(Part):
-    """Remove this share of the channels of every layer."""
+    """Remove this share of the channels of every selected layer, and never more."""
 
     type: Literal["ratio"] = "ratio"
     remove: _Ratio = 0.5
 
 
 class KeepParameters(Part):
-    """Remove the least important channels of the whole network until this share of its parameters is left."""
+    """Remove channels until at most this share of the network's parameters is left: of every selected layer
+    the same share of channels, as large as that takes."""
 
     type: Literal["parameters"]
     keep: Share
 
 
 class KeepMacs(Part):
-    """Remove the least important channels of the whole network until this share of its multiplications
-    (MACs) is left."""
+    """Likewise until at most this share of the network's multiply-accumulates (MACs) is left."""
 
     type: Literal["macs"]
     keep: Share
@@ -39,7 +39,8 @@ ChannelTarget = Annotated[RemoveRatio | KeepParameters | KeepMacs, Field(discrim
 
 
 class ChannelOverride(Part):
-    """Remove another share of some layers' channels; 0 leaves them alone. The first match counts."""
+    """Remove another share of some layers' channels; 0 leaves them alone. The first match counts; of
+    layers that can only lose channels together, the smallest share."""
 
     layers: LayerSelection
     remove: _Ratio
@@ -51,10 +52,13 @@ class PruneChannels(Part):
     The result is a plain dense network with fewer parameters and MACs. `importance` ranks channels:
     ``l1``, ``l2`` norms of their weights, ``geometric_median`` (He et al. 2019), ``batch_norm_scale``
     (Liu et al. 2017), first-order ``taylor`` (Molchanov et al. 2019; needs data), ``random`` (a
-    baseline). Channel counts become multiples of `round_to` and never fall below `min_channels`.
+    baseline). Where channels are removed, those left are a multiple of `round_to` and no fewer than
+    `min_channels`.
 
-    With `iterations` above 1 the target is approached in that many rounds, and the training step
-    right after this one runs once after each.
+    Layers whose channels are added together lose the same ones; all of them have to be selected.
+    `on_unsupported` says what happens to a selected layer that cannot lose channels (the last one: its
+    channels are the outputs): ``skip`` leaves it as it is and reports it, ``error`` fails the job with
+    its name.
     """
 
     technique: Literal["prune_channels"]
@@ -64,5 +68,4 @@ class PruneChannels(Part):
     overrides: Annotated[tuple[ChannelOverride, ...], Field(max_length=100)] = ()
     min_channels: Annotated[int, Field(ge=1, le=65_536, strict=True)] = 1
     round_to: Annotated[int, Field(ge=1, le=1024, strict=True)] = 1
-    iterations: Annotated[int, Field(ge=1, le=50, strict=True)] = 1
     on_unsupported: OnUnsupported = "skip"
