@@ -22,6 +22,8 @@ from tasks.compression.backends.tensorflow.structured.macs import LayerCost, Mod
 from tasks.compression.backends.tensorflow.structured.pruning import (
     Plan,
     Pruned,
+    carry_out,
+    consider,
     plan,
     prune,
     prune_in_rounds,
@@ -52,6 +54,8 @@ __all__ = [
     "Remark",
     "Target",
     "Untouched",
+    "carry_out",
+    "consider",
     "count",
     "dependencies",
     "importance",

@@ -28,7 +28,7 @@ from tasks.compression.backends.tensorflow.structured.select import Choice, Refe
 from tasks.compression.backends.tensorflow.structured.surgery import recompile, remove
 from tasks.compression.errors import CompressionError
 
-__all__ = ["Between", "Plan", "Pruned", "plan", "prune", "prune_in_rounds", "rounds"]
+__all__ = ["Between", "Plan", "Pruned", "carry_out", "consider", "plan", "prune", "prune_in_rounds", "rounds"]
 
 Between = Callable[[Any, int], Any]
 """Fine-tunes: takes the model and the number of the round that made it, from 1; returns the model."""
@@ -68,12 +68,22 @@ def plan(
     `batches` and `loss` are for the criterion taylor. CompressionError unsupported_model, layer_not_found,
     dataset_required, loss_not_inferable, not_finite, and nothing_to_do when no channel would go.
     """
-    graph = dependencies(model)
-    before = reference(graph)
-    made = _plan(graph, request, before, batches, loss)
+    made = consider(model, request, batches=batches, loss=loss)
     if made.alive.all():
         raise _nothing_to_do(made.report)
     return made
+
+
+def consider(
+    model: Any,
+    request: PruningRequest,
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Plan:
+    """As `plan`, but a plan that removes nothing is one too, and its report says why."""
+    graph = dependencies(model)
+    return _plan(graph, request, reference(graph), batches, loss)
 
 
 def prune(
@@ -84,7 +94,7 @@ def prune(
     loss: Loss | None = None,
 ) -> Pruned:
     """Remove channels from a model at once. A new model is made, compiled as the old; errors as `plan`."""
-    return _carry_out(plan(model, request, batches=batches, loss=loss))
+    return carry_out(plan(model, request, batches=batches, loss=loss))
 
 
 def rounds(target: Target, count: int, *, pace: Literal["geometric", "linear"] = "geometric") -> list[Target]:
@@ -130,7 +140,7 @@ def prune_in_rounds(
         made = _plan(graph, step, before, batches, loss)
         reports.append(made.report)
         if not made.alive.all():
-            model = _carry_out(made).model
+            model = carry_out(made).model
         if number < count:
             model = between(model, number)
     report = _joined(reports)
@@ -151,7 +161,8 @@ def _plan(
     return Plan(graph, choice.alive, _report(graph, choice, request.target))
 
 
-def _carry_out(made: Plan) -> Pruned:
+def carry_out(made: Plan) -> Pruned:
+    """The smaller model, compiled as the old; the plan's own model is left as it is."""
     model = remove(made.graph, made.alive)
     if recompile(made.graph.model, model):
         return Pruned(model, made.report)
