@@ -101,12 +101,14 @@ class StepReport(_Part):
 class LayerReport(_Part):
     """A layer with weights, of the model after the last step before conversion.
 
+    `parameters_before` are those it had in the original: more where channels were removed.
     `target_sparsity` is null where the layer was not selected for pruning or could not be pruned;
     `skipped` then says why."""
 
     name: str
     kind: str
     parameters: int
+    parameters_before: int | None = None
     sparsity_before: float
     sparsity_after: float
     target_sparsity: float | None = None

@@ -2,6 +2,7 @@
 
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
+    │   ├── change the network     PruneChannels
     │   ├── change the weights     Prune
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
@@ -9,10 +10,10 @@
     ├── split                      train / validation / test, made once by the service
     └── seed
 
-A ``prune`` step is carried out *while* the training step right after it trains, along its schedule;
-several may stand before the same training step. Without one right after it, it is applied at once
-(one-shot, to the schedule's final sparsity). The zeros that a step made every later step keeps;
-nobody has to ask for it.
+A step that changes the weights is carried out *while* the training step right after it trains: its
+schedule runs. Several may stand before the same training step. Without one right after it, ``prune``
+is applied at once (one-shot, to the schedule's final sparsity). The zeros a step made every later
+step keeps; nobody has to ask for it. ``prune_channels`` comes before them, and is done at once.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -20,6 +21,7 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -35,6 +37,13 @@ from featherweight.techniques.finetune import (
 )
 from featherweight.techniques.parts import AUTO, LayerSelection, Part
 from featherweight.techniques.prune import Block, NOfM, Prune, PruneOverride, Unstructured, XnnpackLatency
+from featherweight.techniques.prune_channels import (
+    ChannelOverride,
+    KeepMacs,
+    KeepParameters,
+    PruneChannels,
+    RemoveRatio,
+)
 from featherweight.techniques.quantize import Quantize, Sensitivity
 from featherweight.techniques.schedules import (
     ConstantSparsity,
@@ -49,6 +58,7 @@ __all__ = [
     "SPEC_VERSION",
     "Augmentation",
     "Block",
+    "ChannelOverride",
     "CompressionSpec",
     "ConstantRate",
     "ConstantSparsity",
@@ -58,14 +68,18 @@ __all__ = [
     "Distill",
     "EarlyStopping",
     "Finetune",
+    "KeepMacs",
+    "KeepParameters",
     "LayerSelection",
     "NOfM",
     "OutputFormat",
     "PolynomialDecay",
     "Prune",
+    "PruneChannels",
     "PruneOverride",
     "PruningSchedule",
     "Quantize",
+    "RemoveRatio",
     "SchedulePoint",
     "Sensitivity",
     "Step",
@@ -79,7 +93,7 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | Finetune | Distill | Quantize,
+    Prune | PruneChannels | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
 
@@ -115,4 +129,14 @@ class CompressionSpec(Part):
             raise ValueError("a quantize step needs the output tflite: keras files keep float weights")
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
+        _check_channels_first(kinds)
         return self
+
+
+def _check_channels_first(kinds: Iterable[str]) -> None:
+    """Zeros at chosen places do not survive layers being cut."""
+    pruned = False
+    for kind in kinds:
+        if kind == "prune_channels" and pruned:
+            raise ValueError("prune_channels after prune would undo it: put prune_channels first")
+        pruned = pruned or kind == "prune"

@@ -14,7 +14,16 @@ from typing import Any, Literal
 
 from featherweight.problem import FieldError
 from featherweight.resources import Technique
-from featherweight.spec import CompressionSpec, Distill, Finetune, OutputFormat, Prune, Quantize, Step
+from featherweight.spec import (
+    CompressionSpec,
+    Distill,
+    Finetune,
+    OutputFormat,
+    Prune,
+    PruneChannels,
+    Quantize,
+    Step,
+)
 
 __all__ = [
     "BACKENDS",
@@ -40,7 +49,7 @@ class Row:
 
     technique: str
     framework: str
-    parameters: type[Prune] | type[Finetune] | type[Distill] | type[Quantize]
+    parameters: type[Prune] | type[PruneChannels] | type[Finetune] | type[Distill] | type[Quantize]
     handler: str
     outputs: tuple[OutputFormat, ...]
     needs_data: Literal["never", "always", "depends"]
@@ -66,6 +75,20 @@ ROWS: tuple[Row, ...] = (
             "Makes the least important weights zero, of each layer or of all together, scattered, in blocks "
             "or N of every M, gradually while the training step right after it trains, or at once. Zeros pay "
             "when the file is gzipped."
+        ),
+    ),
+    Row(
+        technique="prune_channels",
+        framework="tensorflow",
+        parameters=PruneChannels,
+        handler="tasks.compression.backends.tensorflow.prune_channels:prune_channels",
+        check="tasks.compression.backends.tensorflow.prune_channels:check",
+        outputs=("tflite", "keras"),
+        needs_data="depends",
+        title="Structured pruning",
+        summary=(
+            "Removes whole channels, a share of each layer's or as many as a target of parameters or MACs "
+            "takes. What is left is a smaller dense network; training after it makes up for the loss."
         ),
     ),
     Row(
@@ -201,6 +224,8 @@ def _data_needed(step: Step) -> str | None:
         return "finetune needs a data set to train on"
     if isinstance(step, Distill):
         return "distill needs a data set to train on; with weight 1 it needs no labels"
+    if isinstance(step, PruneChannels) and step.importance == "taylor":
+        return "the importance taylor needs a data set to compute gradients on; l2 needs none"
     if isinstance(step, Quantize):
         return _data_to_quantize(step)
     return None

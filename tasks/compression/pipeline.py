@@ -33,7 +33,7 @@ from tasks.compression.workspace import StepRecord, Workspace, chain
 __all__ = ["run"]
 
 _FRAMEWORK = "tensorflow"
-_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3}
+_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3, "prune_channels": 1.0}
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}
 
 
@@ -261,8 +261,8 @@ def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: b
 
 def _remark_on_layers(job: _Job, before: list[LayerFacts], after: list[LayerFacts]) -> None:
     zeros = {layer.name: layer.sparsity for layer in before if layer.prunable}
-    if _for_sparse_kernels(job.spec):
-        return
+    if _for_sparse_kernels(job.spec) or not any(isinstance(step, Prune) for step in job.spec.steps):
+        return  # Fewer channels may hold a larger share of zeros without a single new one.
     if any(layer.sparsity > zeros.get(layer.name, 1.0) for layer in after):
         job.progress.warn(remark("unstructured_sparsity_no_speed"))
 

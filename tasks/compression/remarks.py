@@ -32,6 +32,10 @@ SENTENCES: dict[str, str] = {
     ),
     # the steps
     "layer_skipped": "The layer was selected for pruning and left as it is: {why}.",
+    "channels_left_alone": "The layer was selected and lost no channel: {why}.",
+    "target_not_reached": (
+        "{reached:.1%} of the {measure} are left, not the {asked:.1%} asked for: no further channel may go."
+    ),
     "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
     "schedule_ends_late": (
         "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "

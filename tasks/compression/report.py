@@ -93,13 +93,14 @@ def _layers(found: Findings) -> list[LayerReport]:
     notes: dict[str, LayerNote] = {}
     for record in found.records:
         notes |= record.layers
-    earlier = {layer.name: layer.sparsity for layer in found.before}
+    earlier = {layer.name: layer for layer in found.before}
     return [
         LayerReport(
             name=layer.name,
             kind=layer.kind,
             parameters=layer.parameters,
-            sparsity_before=earlier.get(layer.name, 0.0),
+            parameters_before=earlier[layer.name].parameters if layer.name in earlier else None,
+            sparsity_before=earlier[layer.name].sparsity if layer.name in earlier else 0.0,
             sparsity_after=layer.sparsity,
             target_sparsity=notes.get(layer.name, LayerNote()).target_sparsity,
             skipped=notes.get(layer.name, LayerNote()).skipped,

@@ -164,6 +164,30 @@ def test_quantize_comes_last_and_makes_tflite(body: dict[str, Any]) -> None:
     assert _faults(body) == [("", "value_error")]
 
 
+@pytest.mark.parametrize("between", [[], [FINETUNE]])
+def test_channels_cannot_be_removed_after_weights_were_pruned(between: list[dict[str, str]]) -> None:
+    channels = {"technique": "prune_channels"}
+    assert _faults({"steps": [PRUNE, *between, channels]}) == [("", "value_error")]
+    assert CompressionSpec.model_validate({"steps": [channels, *between, PRUNE]})
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer"),
+    [
+        ({"target": {"type": "ratio", "remove": 1.0}}, "target/remove"),
+        ({"target": {"type": "macs", "keep": 0.0}}, "target/keep"),
+        ({"target": {"type": "macs", "remove": 0.5}}, "target"),
+        ({"overrides": [{"layers": {}, "remove": -0.1}]}, "overrides/0/remove"),
+        ({"round_to": 0}, "round_to"),
+        ({"min_channels": 1.5}, "min_channels"),
+        ({"iterations": 2}, "iterations"),
+    ],
+)
+def test_fault_of_a_channel_target_is_refused_at_its_place(step: dict[str, Any], pointer: str) -> None:
+    faults = _faults(_with_step(technique="prune_channels", **step))
+    assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
+
+
 def test_spec_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError):
         Finetune(technique="finetune").epochs = 3  # type: ignore[misc]

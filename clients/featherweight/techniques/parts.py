@@ -14,6 +14,7 @@ __all__ = [
     "LayerSelection",
     "OnUnsupported",
     "Part",
+    "Share",
     "Sparsity",
     "StepNumber",
 ]
@@ -22,6 +23,7 @@ AUTO: Final = "auto"
 Auto = Literal["auto"]
 
 OnUnsupported = Literal["error", "skip"]
+Share = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
 StepNumber = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Frequency = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]

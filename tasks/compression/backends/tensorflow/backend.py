@@ -75,6 +75,7 @@ def layers(network: Network) -> list[LayerFacts]:
 def fingerprint(network: Network) -> str:
     digest = hashlib.sha256(network.tflite or b"")
     for weight in network.model.weights:
+        digest.update(repr(tuple(weight.shape)).encode())
         digest.update(weight.numpy().tobytes())
     return digest.hexdigest()
 

@@ -1,0 +1,196 @@
+"""Counting parameters and multiply-accumulates (MACs).
+
+The convention of the pruning literature: a MAC is one product added to a sum in a convolution, a dense
+or recurrent layer, an einsum or an attention, for one sample. Biases, normalisation, activations,
+pooling and element-wise operations are not counted. A transposed convolution uses each element of its
+kernel once for every *input* position. A size the model leaves open (None) counts as 1 and is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from tasks.compression.backends.tensorflow.structured.graph import Call, Shape, Tensor, kind, trace
+
+__all__ = ["LayerCost", "ModelCost", "Usage", "count", "uses"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one call costs: each element of a kernel is used so many times; `fixed` MACs use no weight."""
+
+    kernels: tuple[tuple[Any, int], ...] = ()
+    fixed: int = 0
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    name: str
+    kind: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """`layers` are those with parameters or MACs; `assumed` those whose open sizes were counted as 1."""
+
+    parameters: int
+    macs: int
+    layers: tuple[LayerCost, ...]
+    assumed: tuple[str, ...] = ()
+
+
+def count(model: Any) -> ModelCost:
+    """The cost of a functional or built sequential tf_keras model for one sample.
+
+    A shared layer's parameters count once, its MACs at every call. CompressionError unsupported_model as
+    `graph.trace`.
+    """
+    calls: dict[int, list[Call]] = {}
+    for call in trace(model).calls:
+        calls.setdefault(id(call.layer), []).append(call)
+    layers = [_layer_cost(group) for group in calls.values()]
+    return ModelCost(
+        parameters=sum(layer.parameters for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+        layers=tuple(layer for layer in layers if layer.parameters or layer.macs),
+        assumed=tuple(dict.fromkeys(call.name for group in calls.values() for call in group if _open(call))),
+    )
+
+
+def uses(call: Call) -> Usage:
+    """What `call` costs; nothing for layers that are not counted."""
+    if not type(call.layer).__module__.startswith("tf_keras."):
+        return Usage()
+    rule = _USES.get(kind(call.layer))
+    return Usage() if rule is None else rule(call)
+
+
+def _layer_cost(calls: list[Call]) -> LayerCost:
+    layer = calls[0].layer
+    usages = [uses(call) for call in calls]
+    macs = sum(usage.fixed for usage in usages) + sum(
+        times * prod(variable.shape) for usage in usages for variable, times in usage.kernels
+    )
+    parameters = sum(prod(variable.shape) for variable in layer.weights)
+    return LayerCost(calls[0].name, kind(layer), parameters, macs)
+
+
+def _open(call: Call) -> bool:
+    usage = uses(call)
+    counted = bool(usage.kernels or usage.fixed)
+    return counted and any(None in tensor.shape[1:] for tensor in (*call.inputs, *call.outputs))
+
+
+def _size(sizes: Iterable[int | None]) -> int:
+    return prod(size or 1 for size in sizes)
+
+
+def _positions(shape: Shape, layer: Any) -> int:
+    first = getattr(layer, "data_format", None) == "channels_first"
+    return _size(shape[2:] if first else shape[1:-1])
+
+
+def _convolution(call: Call) -> Usage:
+    return Usage(((call.layer.kernel, _positions(call.outputs[0].shape, call.layer)),))
+
+
+def _transposed_convolution(call: Call) -> Usage:
+    return Usage(((call.layer.kernel, _positions(call.inputs[0].shape, call.layer)),))
+
+
+def _depthwise_convolution(call: Call) -> Usage:
+    return Usage(((call.layer.depthwise_kernel, _positions(call.outputs[0].shape, call.layer)),))
+
+
+def _separable_convolution(call: Call) -> Usage:
+    times = _positions(call.outputs[0].shape, call.layer)
+    return Usage(((call.layer.depthwise_kernel, times), (call.layer.pointwise_kernel, times)))
+
+
+def _dense(call: Call) -> Usage:
+    return Usage(((call.layer.kernel, _size(call.inputs[0].shape[1:-1])),))
+
+
+def _einsum(call: Call) -> Usage:
+    return Usage(((call.layer.kernel, _einsum_uses(call.layer, call.inputs[0].shape)),))
+
+
+def _einsum_uses(layer: Any, shape: Shape) -> int:
+    """The product of the sizes that are in the input and not in the kernel, the batch apart."""
+    written, kernel = layer.equation.split("->")[0].split(",")
+    # An ellipsis stands for leading axes that the kernel does not have.
+    letters = written.replace("...", "." * (len(shape) - len(written.replace("...", ""))))
+    sizes = list(zip(letters, shape, strict=True))[1:]
+    return _size(size for letter, size in sizes if letter == "." or letter not in kernel)
+
+
+def _recurrent(call: Call) -> Usage:
+    cell = call.layer.cell
+    steps = _size(call.inputs[0].shape[1:-1])
+    return Usage(((cell.kernel, steps), (cell.recurrent_kernel, steps)))
+
+
+def _bidirectional(call: Call) -> Usage:
+    layers = (call.layer.forward_layer, call.layer.backward_layer)
+    sides = [uses(replace(call, layer=layer)) for layer in layers]
+    return Usage(tuple(kernel for side in sides for kernel in side.kernels))
+
+
+def _recurrent_convolution(call: Call) -> Usage:
+    cell = call.layer.cell
+    steps = call.inputs[0].shape[1] or 1
+    rank = len(cell.kernel.shape) - 2
+    positions = steps * _size(call.outputs[0].shape[-rank - 1 : -1])
+    return Usage(((cell.kernel, positions), (cell.recurrent_kernel, positions)))
+
+
+def _attention(call: Call) -> Usage:
+    layer = call.layer
+    query = call.inputs[0].shape
+    value = call.inputs[min(1, len(call.inputs) - 1)].shape
+    key = call.inputs[2].shape if len(call.inputs) > 2 else value
+    projections = (
+        (layer._query_dense, query),
+        (layer._key_dense, key),
+        (layer._value_dense, value),
+    )
+    kernels = [(dense.kernel, _einsum_uses(dense, shape)) for dense, shape in projections]
+    kernels.append((layer._output_dense.kernel, _size(query[1:-1])))
+    pairs = _size(query[1:-1]) * _size(value[1:-1])
+    return Usage(tuple(kernels), layer._num_heads * pairs * (layer._key_dim + layer._value_dim))
+
+
+def _time_distributed(call: Call) -> Usage:
+    def step(tensor: Tensor) -> Tensor:
+        return replace(tensor, shape=(tensor.shape[0], *tensor.shape[2:]))
+
+    inner = uses(
+        replace(
+            call,
+            layer=call.layer.layer,
+            inputs=tuple(map(step, call.inputs)),
+            outputs=tuple(map(step, call.outputs)),
+        )
+    )
+    steps = call.inputs[0].shape[1] or 1
+    return Usage(tuple((kernel, times * steps) for kernel, times in inner.kernels), inner.fixed * steps)
+
+
+_USES: dict[str, Callable[[Call], Usage]] = {
+    **dict.fromkeys(["Conv1D", "Conv2D", "Conv3D"], _convolution),
+    **dict.fromkeys(["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"], _transposed_convolution),
+    **dict.fromkeys(["DepthwiseConv1D", "DepthwiseConv2D"], _depthwise_convolution),
+    **dict.fromkeys(["SeparableConv1D", "SeparableConv2D"], _separable_convolution),
+    "Dense": _dense,
+    "EinsumDense": _einsum,
+    **dict.fromkeys(["SimpleRNN", "LSTM", "GRU"], _recurrent),
+    "Bidirectional": _bidirectional,
+    **dict.fromkeys(["ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"], _recurrent_convolution),
+    "MultiHeadAttention": _attention,
+    "TimeDistributed": _time_distributed,
+}

@@ -1,0 +1,233 @@
+"""Structured pruning in one call: graph, importance, choice, surgery, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from tasks.compression.backends.tensorflow.structured.groups import (
+    Alive,
+    Bound,
+    Dependencies,
+    dependencies,
+    layer_macs,
+    layer_parameters,
+)
+from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, importance
+from tasks.compression.backends.tensorflow.structured.request import (
+    LayerChange,
+    PruningReport,
+    PruningRequest,
+    Remark,
+    Target,
+)
+from tasks.compression.backends.tensorflow.structured.select import Choice, Reference, choose, reference
+from tasks.compression.backends.tensorflow.structured.surgery import recompile, remove
+from tasks.compression.errors import CompressionError
+
+__all__ = ["Between", "Plan", "Pruned", "carry_out", "consider", "plan", "prune", "prune_in_rounds", "rounds"]
+
+Between = Callable[[Any, int], Any]
+"""Fine-tunes: takes the model and the number of the round that made it, from 1; returns the model."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be removed from `graph.model`, and what it would cost then."""
+
+    graph: Dependencies
+    alive: Alive
+    report: PruningReport
+
+    def kept_channels(self, layer: str) -> list[int]:
+        """The numbers of the channels a layer keeps; KeyError if it neither makes nor treats any."""
+        made = {bound.name: bound.made for bound in self.graph.layers if len(bound.made)}
+        return [int(number) for number in np.flatnonzero(self.alive[made[layer]])]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """`model` is a plain dense model with the layer names of the original."""
+
+    model: Any
+    report: PruningReport
+
+
+def plan(
+    model: Any,
+    request: PruningRequest,
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Plan:
+    """Choose what to remove from a functional or built sequential tf_keras model, which is left as it is.
+
+    `batches` and `loss` are for the criterion taylor. CompressionError unsupported_model, layer_not_found,
+    dataset_required, loss_not_inferable, not_finite, and nothing_to_do when no channel would go.
+    """
+    made = consider(model, request, batches=batches, loss=loss)
+    if made.alive.all():
+        raise _nothing_to_do(made.report)
+    return made
+
+
+def consider(
+    model: Any,
+    request: PruningRequest,
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Plan:
+    """As `plan`, but a plan that removes nothing is one too, and its report says why."""
+    graph = dependencies(model)
+    return _plan(graph, request, reference(graph), batches, loss)
+
+
+def prune(
+    model: Any,
+    request: PruningRequest,
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Pruned:
+    """Remove channels from a model at once. A new model is made, compiled as the old; errors as `plan`."""
+    return carry_out(plan(model, request, batches=batches, loss=loss))
+
+
+def rounds(target: Target, count: int, *, pace: Literal["geometric", "linear"] = "geometric") -> list[Target]:
+    """Targets of `count` rounds that end at `target`.
+
+    With ``geometric`` every round leaves the same share of what it found, with ``linear`` every round removes
+    the same share of the original. ValueError for fewer than one round.
+    """
+    if count < 1:
+        raise ValueError("there must be at least one round")
+
+    def amount(done: float) -> float:
+        return target.amount * done if pace == "linear" else 1 - (1 - target.amount) ** done
+
+    return [*(replace(target, amount=amount(number / count)) for number in range(1, count)), target]
+
+
+def prune_in_rounds(
+    model: Any,
+    request: PruningRequest,
+    *,
+    count: int,
+    between: Between,
+    pace: Literal["geometric", "linear"] = "geometric",
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Pruned:
+    """Remove channels in `count` rounds, ranking anew in each, with `between` called after all but the last.
+
+    `batches` is iterated once a round. The report compares the end with the original. Errors as `prune`.
+    """
+    first = dependencies(model)
+    before = reference(first)
+    targets = rounds(request.target, count, pace=pace)
+    reports: list[PruningReport] = []
+    for number, target in enumerate(targets, start=1):
+        shares = {
+            pattern: rounds(Target("channels", share), count, pace=pace)[number - 1].amount
+            for pattern, share in request.shares.items()
+        }
+        graph = first if number == 1 else dependencies(model)
+        step = replace(request, target=target, shares=shares)
+        made = _plan(graph, step, before, batches, loss)
+        reports.append(made.report)
+        if not made.alive.all():
+            model = carry_out(made).model
+        if number < count:
+            model = between(model, number)
+    report = _joined(reports)
+    if report.parameters_after == report.parameters_before:
+        raise _nothing_to_do(report)
+    return Pruned(model, report)
+
+
+def _plan(
+    graph: Dependencies,
+    request: PruningRequest,
+    before: Reference,
+    batches: Batches | None,
+    loss: Loss | None,
+) -> Plan:
+    scores = importance(graph, request.criterion, seed=request.seed, batches=batches, loss=loss)
+    choice = choose(graph, scores, request, before)
+    return Plan(graph, choice.alive, _report(graph, choice, request.target))
+
+
+def carry_out(made: Plan) -> Pruned:
+    """The smaller model, compiled as the old; the plan's own model is left as it is."""
+    model = remove(made.graph, made.alive)
+    if recompile(made.graph.model, model):
+        return Pruned(model, made.report)
+    lost = Remark("compile_lost", "the model is no longer compiled: not all of it is registered with Keras")
+    return Pruned(model, replace(made.report, remarks=(*made.report.remarks, lost)))
+
+
+def _nothing_to_do(report: PruningReport) -> CompressionError:
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in report.untouched[:3])
+    why = f" ({reasons})" if reasons else ""
+    return CompressionError(
+        "nothing_to_do",
+        f"no channel would be removed for {report.target.amount:.1%} of {report.target.measure}{why}",
+        hint="Ask for more, select more layers, or allow smaller ones.",
+    )
+
+
+def _report(graph: Dependencies, choice: Choice, target: Target) -> PruningReport:
+    everything, alive = graph.everything(), choice.alive
+    return PruningReport(
+        target=target,
+        reached=choice.reached,
+        met=choice.met,
+        parameters_before=graph.parameters(everything),
+        parameters_after=graph.parameters(alive),
+        macs_before=graph.macs(everything),
+        macs_after=graph.macs(alive),
+        layers=tuple(_change(layer, everything, alive) for layer in graph.layers if layer.parameters),
+        untouched=choice.untouched,
+        remarks=choice.remarks,
+    )
+
+
+def _change(layer: Bound, everything: Alive, alive: Alive) -> LayerChange:
+    follows = len(layer.made) > 0
+    return LayerChange(
+        name=layer.name,
+        kind=type(layer.layer).__name__,
+        channels_before=len(layer.made) if follows else None,
+        channels_after=int(np.count_nonzero(alive[layer.made])) if follows else None,
+        parameters_before=layer_parameters(layer, everything),
+        parameters_after=layer_parameters(layer, alive),
+        macs_before=layer_macs(layer, everything),
+        macs_after=layer_macs(layer, alive),
+    )
+
+
+def _joined(reports: list[PruningReport]) -> PruningReport:
+    """The last round's report, with the first round's network as what was before."""
+    first, last = reports[0], reports[-1]
+    earlier = {layer.name: layer for layer in first.layers}
+    layers = tuple(
+        replace(
+            layer,
+            channels_before=earlier[layer.name].channels_before,
+            parameters_before=earlier[layer.name].parameters_before,
+            macs_before=earlier[layer.name].macs_before,
+        )
+        for layer in last.layers
+    )
+    remarks = dict.fromkeys(remark for report in reports for remark in report.remarks)
+    return replace(
+        last,
+        parameters_before=first.parameters_before,
+        macs_before=first.macs_before,
+        layers=layers,
+        remarks=tuple(remarks),
+    )

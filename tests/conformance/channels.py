@@ -1,0 +1,174 @@
+"""What the prune_channels row of the catalogue promises, measured in the files it makes. A framework's tests
+are a short subclass."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from featherweight.report import Report
+from tasks.compression import CompressionError, compress
+from tasks.compression.litert import Program
+
+Array = npt.NDArray[Any]
+Run = Callable[..., tuple[Report, Path]]
+
+CHANCE = 0.1
+BEFORE = {"conv": 8, "mixed": 12, "logits": 10}
+
+
+def channels(**options: Any) -> dict[str, Any]:
+    return {"technique": "prune_channels", **options}
+
+
+def codes(report: Report) -> list[str]:
+    return [warning.code for warning in report.warnings]
+
+
+class ChannelsConformance:
+    """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
+    conv and mixed (convolutions of 8 and 12 output channels), and logits, and `data_file`, its digits."""
+
+    @abstractmethod
+    def kernels(self, path: Path) -> Mapping[str, Array]:
+        """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
+
+    @pytest.fixture
+    def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
+        def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
+            spec = {"steps": list(steps), "outputs": ["tflite", "keras"]}
+            outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
+            return outcome.report, tmp_path / "out"
+
+        return run
+
+    def widths(self, out: Path) -> dict[str, int]:
+        return {name: kernel.shape[-1] for name, kernel in self.kernels(out / "model.keras").items()}
+
+    def test_channels_are_gone_from_every_file(self, run: Run) -> None:
+        report, out = run(channels(), data=False)
+        assert self.widths(out) == {"conv": 4, "mixed": 6, "logits": 10}
+        assert self.kernels(out / "model.keras")["mixed"].shape[-2] == 4
+        shapes = {tuple(item.shape) for item in Program((out / "model.tflite").read_bytes()).tensors()}
+        assert (6, 3, 3, 4) in shapes
+        assert not any(12 in shape for shape in shapes)
+        after = sum(layer.parameters for layer in report.layers)
+        assert {output.parameters for output in report.outputs} == {after}
+        assert report.original.parameters == sum(layer.parameters_before or 0 for layer in report.layers)
+        assert all(output.max_abs_difference < 1e-4 for output in report.outputs)  # type: ignore[operator]
+        found = report.steps[0].details
+        assert found["channels"] == {
+            name: {"before": before, "after": after}
+            for (name, before), after in zip(BEFORE.items(), [4, 6, 10], strict=True)
+        }
+        assert found["parameters_after"] == after
+        assert found["left_alone"] == {"logits": "they are an output of the model"}
+        assert "channels_left_alone" in codes(report)
+        assert "unstructured_sparsity_no_speed" not in codes(report)
+
+    @pytest.mark.parametrize("measure", ["parameters", "macs"])
+    @pytest.mark.parametrize("importance", ["l1", "l2", "geometric_median", "taylor", "random"])
+    def test_target_is_met_and_training_recovers(self, run: Run, measure: str, importance: str) -> None:
+        step = channels(target={"type": measure, "keep": 0.5}, importance=importance)
+        report, _ = run(step, {"technique": "finetune", "epochs": 2, "batch_size": 64})
+        found = report.steps[0].details
+        assert found["met"]
+        assert found[f"{measure}_after"] <= 0.5 * found[f"{measure}_before"]
+        if measure == "parameters":
+            assert report.outputs[0].parameters == found["parameters_after"]
+        accuracy = report.outputs[0].accuracy
+        assert accuracy is not None
+        assert accuracy.low > 4 * CHANCE
+
+    def test_goes_together_with_pruning_and_integers(self, run: Run) -> None:
+        report, out = run(
+            channels(),
+            {"technique": "prune", "schedule": {"type": "constant_sparsity", "target_sparsity": 0.5}},
+            {"technique": "finetune", "epochs": 2, "batch_size": 64},
+            {"technique": "quantize", "scheme": "full_int8"},
+        )
+        kernels = self.kernels(out / "model.keras")
+        assert kernels["mixed"].shape[-2:] == (4, 6)
+        assert np.count_nonzero(kernels["mixed"]) == kernels["mixed"].size // 2
+        assert report.outputs[0].scheme == "full_int8"
+        assert report.outputs[0].accuracy is not None
+        assert report.outputs[0].accuracy.low > 3 * CHANCE
+
+    def test_job_tried_again_goes_on_with_the_smaller_network(self, run: Run) -> None:
+        train = {"technique": "finetune", "epochs": 1, "batch_size": 64}
+        first, _ = run(channels())
+        second, out = run(channels(), train)
+        third, _ = run(channels(), train)
+        assert [step.reused for step in second.steps] == [True, False]
+        assert second.steps[0].details == first.steps[0].details
+        assert [step.reused for step in third.steps] == [True, True]
+        assert [output.sha256 for output in third.outputs] == [output.sha256 for output in second.outputs]
+        assert self.widths(out) == {"conv": 4, "mixed": 6, "logits": 10}
+
+    def test_overrides_selection_and_rounding_hold(self, run: Run) -> None:
+        step = channels(
+            overrides=[
+                {"layers": {"include": ["conv"]}, "remove": 0.25},
+                {"layers": {"include": ["*"], "exclude": ["mixed"]}, "remove": 0.75},
+            ]
+        )
+        report, out = run(step, data=False)
+        assert self.widths(out) == {"conv": 6, "mixed": 6, "logits": 10}
+        assert codes(report).count("override_unused") == 1
+        _, out = run(channels(layers={"exclude": ["conv"]}), data=False)
+        assert self.widths(out) == {"conv": 8, "mixed": 6, "logits": 10}
+        _, out = run(channels(round_to=8), data=False)
+        assert self.widths(out) == {"conv": 8, "mixed": 8, "logits": 10}
+        _, out = run(channels(target={"type": "ratio", "remove": 0.9}, min_channels=3), data=False)
+        assert self.widths(out) == {"conv": 3, "mixed": 3, "logits": 10}
+
+    def test_target_out_of_reach_is_reported(self, run: Run) -> None:
+        report, _ = run(channels(target={"type": "parameters", "keep": 0.001}, min_channels=4), data=False)
+        assert "target_not_reached" in codes(report)
+        assert not report.steps[0].details["met"]
+
+    def test_step_that_removes_nothing_says_so(self, run: Run) -> None:
+        report, out = run(channels(layers={"include": ["logits"]}), data=False)
+        assert {"nothing_changed", "channels_left_alone"} <= set(codes(report))
+        assert self.widths(out) == BEFORE
+
+    def test_layer_that_cannot_lose_channels_is_refused_by_name(self, run: Run) -> None:
+        with pytest.raises(CompressionError, match="output of the model") as caught:
+            run(channels(on_unsupported="error"), data=False)
+        assert (caught.value.code, caught.value.layer) == ("layer_not_supported", "logits")
+        assert (caught.value.pointer, caught.value.stage) == ("/steps/0/layers", "load")
+        _, out = run(channels(on_unsupported="error", layers={"exclude": ["logits"]}), data=False)
+        assert self.widths(out)["conv"] == 4
+
+    @pytest.mark.parametrize(
+        ("options", "pointer"),
+        [
+            ({"layers": {"include": ["none_such"]}}, "/steps/0/layers/include/0"),
+            ({"layers": {"exclude": ["none_such"]}}, "/steps/0/layers/exclude/0"),
+            (
+                {"overrides": [{"layers": {"include": ["none_such"]}, "remove": 0.1}]},
+                "/steps/0/overrides/0/layers/include/0",
+            ),
+        ],
+    )
+    def test_pattern_that_matches_nothing_is_refused_at_its_place(
+        self, run: Run, options: dict[str, Any], pointer: str
+    ) -> None:
+        with pytest.raises(CompressionError) as caught:
+            run(channels(**options), data=False)
+        assert (caught.value.code, caught.value.pointer) == ("layer_not_found", pointer)
+
+    def test_taylor_without_data_is_refused(self, run: Run) -> None:
+        with pytest.raises(CompressionError) as caught:
+            run(channels(importance="taylor"), data=False)
+        assert (caught.value.code, caught.value.pointer) == ("dataset_required", "/steps/0")
+
+    def test_criterion_without_its_layers_leaves_all_alone(self, run: Run) -> None:
+        report, _ = run(channels(importance="batch_norm_scale"), data=False)
+        assert set(report.steps[0].details["left_alone"]) == set(BEFORE)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tasks.compression import compress
+from tests.compression.networks import digits, keras, save_model
+from tests.conformance.channels import ChannelsConformance
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    layers = keras().layers
+    keras().utils.set_random_seed(0)
+    model = keras().Sequential(
+        [
+            layers.InputLayer((28, 28)),
+            layers.Reshape((28, 28, 1)),
+            layers.Conv2D(8, 3, strides=2, activation="relu", name="conv"),
+            layers.Conv2D(12, 3, strides=2, activation="relu", name="mixed"),
+            layers.Flatten(),
+            layers.Dense(10, name="logits"),
+        ]
+    )
+    model.compile("adam", keras().losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(*digits(), epochs=4, batch_size=64, verbose=0)
+    return save_model(model, tmp_path_factory.mktemp("model") / "cnn.keras")
+
+
+@pytest.fixture(scope="module")
+def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    x, y = digits()
+    np.savez(path, x=x, y=y)
+    return path
+
+
+class TestTensorFlowChannels(ChannelsConformance):
+    def kernels(self, path: Path) -> Mapping[str, npt.NDArray[Any]]:
+        model = keras().models.load_model(path, compile=False)
+        return {name: model.get_layer(name).kernel.numpy() for name in ("conv", "mixed", "logits")}
+
+    def test_nested_model_keeps_its_layers_paths(self, tmp_path: Path) -> None:
+        layers = keras().layers
+        inner = keras().Sequential([layers.InputLayer((6,)), layers.Dense(16, name="wide")], name="encoder")
+        model = keras().Sequential([layers.InputLayer((6,)), inner, layers.Dense(3, name="head")])
+        path = save_model(model, tmp_path / "nested.keras")
+        spec = {"steps": [{"technique": "prune_channels", "layers": {"include": ["encoder/wide"]}}]}
+        report = compress(path, spec, workdir=tmp_path / "work").report
+        sizes = {layer.name: (layer.parameters_before, layer.parameters) for layer in report.layers}
+        assert sizes == {"encoder/wide": (112, 56), "head": (51, 27)}
+        assert report.steps[0].details["left_alone"] == {}
