@@ -101,10 +101,10 @@ class ChannelsConformance:
         assert report.outputs[0].accuracy.low > 3 * CHANCE
 
     def test_job_tried_again_goes_on_with_the_smaller_network(self, run: Run) -> None:
-        train = {"technique": "finetune", "epochs": 1, "batch_size": 64}
-        first, _ = run(channels())
-        second, out = run(channels(), train)
-        third, _ = run(channels(), train)
+        train = {"technique": "finetune", "batch_size": 64}
+        first, _ = run(channels(), {**train, "epochs": 1})
+        second, _ = run(channels(), {**train, "epochs": 2})
+        third, out = run(channels(), {**train, "epochs": 2})
         assert [step.reused for step in second.steps] == [True, False]
         assert second.steps[0].details == first.steps[0].details
         assert [step.reused for step in third.steps] == [True, True]
