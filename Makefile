@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 # The first of these that is a Python we support; PYTHON=/path/to/python to choose another.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
@@ -53,7 +54,7 @@ format: install ## Put code in the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## Measure against plain scripts and plain S3; writes docs/benchmarks.md
+bench: install ## Measure beside a plain script and plain S3; writes docs/benchmarks.md (BENCH_ARGS='--data DIR')
 	$(BIN)/python -m tests.benchmarks --write $(BENCH_ARGS)
 
 lock: install ## Make requirements.lock anew from pyproject.toml
