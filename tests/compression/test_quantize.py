@@ -236,3 +236,11 @@ def test_two_inputs_and_two_outputs_are_quantised_and_stripped(run: Run, tmp_pat
     report, content = run(path, data=False, scheme="dynamic", layers={"include": ["left"]})
     assert details(report)["layers"] == {"left": "int8", "right": "float32"}
     assert len([tensor for tensor in tensors(content) if tensor.name]) == 4
+
+
+def test_layer_that_cannot_be_traced_in_the_file_is_said_to_stay_float(run: Run, tmp_path: Path) -> None:
+    layers = keras().layers
+    model = keras().Sequential([layers.InputLayer((8, 4)), layers.LSTM(16, name="memory"), layers.Dense(3)])
+    path = save_model(model, tmp_path / "recurrent.keras")
+    report, _ = run(path, data=False, scheme="weight_only")
+    assert "cannot be told apart" in why_float(report)["memory"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -132,9 +133,21 @@ def _account(content: bytes, source: Source, kept: frozenset[str], step: Quantiz
             context.warn("not_left_float", layer=layer, dtype=dtype)
         elif layer not in kept and "float32" in dtype:
             context.warn("left_float", layer=layer, why=why.get(layer, "the converter has no kernel for it"))
+    if step.scheme in ("weight_only", "dynamic") or (kept and not step.calibrates_ranges):
+        for layer in _untraced(source, types.keys() | kept):
+            context.warn("left_float", layer=layer, why="its operations cannot be told apart in the file")
     # Layers that could not be traced count by what the file holds.
     if set(types.values()) == {"float32"} and not _NARROW & weight_types(content).keys():
         context.warn("nothing_changed", index=context.index, technique=step.technique)
+
+
+def _untraced(source: Source, known: Set[str]) -> list[str]:
+    """The layers with matrices not in `known`: what is quantised operation by operation misses them."""
+    return [
+        place.path
+        for place in placed_layers(source.model)
+        if place.path not in known and any(len(weight.shape) > 1 for weight in place.layer.weights)
+    ]
 
 
 def _types(content: bytes, source: Source) -> dict[str, str]:
