@@ -14,7 +14,7 @@ import pytest
 
 from featherweight.report import Report
 from tasks.compression import CompressionError, compress
-from tasks.compression.litert import Program
+from tasks.compression.tflite import tensors
 
 Array = npt.NDArray[Any]
 Run = Callable[..., tuple[Report, Path]]
@@ -55,7 +55,7 @@ class ChannelsConformance:
         report, out = run(channels(), data=False)
         assert self.widths(out) == {"conv": 4, "mixed": 6, "logits": 10}
         assert self.kernels(out / "model.keras")["mixed"].shape[-2] == 4
-        shapes = {tuple(item.shape) for item in Program((out / "model.tflite").read_bytes()).tensors()}
+        shapes = {tuple(item.shape) for item in tensors((out / "model.tflite").read_bytes())}
         assert (6, 3, 3, 4) in shapes
         assert not any(12 in shape for shape in shapes)
         after = sum(layer.parameters for layer in report.layers)
