@@ -12,7 +12,7 @@ from service.services import Services
 from service.sniffing import framework_of, sniff
 from tasks import keys
 from tasks.records import DatasetRecord, ModelRecord
-from tasks.store import RecordStore
+from tasks.recordstore import RecordStore
 
 __all__ = ["DATASET", "KINDS", "MODEL", "FileKind"]
 

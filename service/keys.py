@@ -21,7 +21,8 @@ import redis
 from pydantic import BaseModel, ConfigDict
 
 from tasks.identifiers import check_name, new_id
-from tasks.store import NotFound, RecordStore
+from tasks.recordstore import RecordStore
+from tasks.store import NotFound
 
 __all__ = ["InvalidKey", "KeyRecord", "KeyRing"]
 

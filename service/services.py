@@ -12,9 +12,10 @@ from service.idempotency import Ledger
 from service.keys import KeyRing
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
+from tasks.recordstore import RecordStore
 from tasks.settings import Settings
 from tasks.storage import Storage
-from tasks.store import JobStore, RecordStore, connect
+from tasks.store import JobStore, connect
 
 __all__ = ["NAME", "Services", "make_services", "services"]
 

@@ -1,4 +1,4 @@
-"""Job records and other small records in Redis.
+"""Job records in Redis.
 
 The message in the queue is a hint, the record is the truth. Every change of a job is one Lua script
 (``tasks/lua``) that uses Redis' own clock, so no worker's clock matters; the transitions allowed
@@ -17,8 +17,6 @@ leaves either a lease that runs out or a job that the reaper settles.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import secrets
@@ -27,10 +25,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, cast
 
 import redis
-from pydantic import BaseModel
 
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent
 from featherweight.job import TRANSITIONS, IllegalTransition, JobRequest, Progress
@@ -38,9 +35,10 @@ from featherweight.problem import Problem, problem
 from tasks.identifiers import check_name, is_id
 from tasks.queue import DEFAULT_QUEUE
 from tasks.records import Claim, JobRecord, Outcome, Renewal
+from tasks.recordstore import NotFound, checked, page, text
 from tasks.settings import Settings
 
-__all__ = ["Conflict", "JobStore", "NotFound", "RecordStore", "connect"]
+__all__ = ["Conflict", "JobStore", "NotFound", "connect"]
 
 # Named here because inside the classes `list` is a method.
 _Ids = list[str]
@@ -51,10 +49,6 @@ _BATCH = 100
 _EVENTS_AT_ONCE = 1000
 _STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 _TIMES = ("created_at", "queued_at", "started_at", "finalizing_at", "ended_at", "updated_at")
-
-
-class NotFound(LookupError):
-    """There is no such record in this project."""
 
 
 class Conflict(Exception):
@@ -99,7 +93,7 @@ class JobStore:
         return _record(
             self._run(
                 "create",
-                _checked(job_id),
+                checked(job_id),
                 check_name(project),
                 request.model_id,
                 request.limits.max_queue_s,
@@ -111,7 +105,7 @@ class JobStore:
 
     def discard(self, project: str, job_id: str) -> bool:
         """Forget a job that could not be submitted; False once a worker has seen it."""
-        return bool(self._run("discard", _checked(job_id), project))
+        return bool(self._run("discard", checked(job_id), project))
 
     def get(self, project: str, job_id: str) -> JobRecord:
         """The record; NotFound also for another project's id."""
@@ -132,9 +126,9 @@ class JobStore:
         if not is_id(job_id):
             raise NotFound(job_id)
         owner, version = cast("list[Any]", self._redis.hmget(_key(job_id), ["project", "version"]))
-        if owner is None or _text(owner) != project:
+        if owner is None or text(owner) != project:
             raise NotFound(job_id)
-        return _text(version)
+        return text(version)
 
     def list(
         self,
@@ -151,7 +145,7 @@ class JobStore:
             index += f":model:{model_id}"
         if state is not None:
             index += f":state:{state}"
-        ids, following = _page(self._redis, index, limit, cursor)
+        ids, following = page(self._redis, index, limit, cursor)
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in ids:
             pipeline.hgetall(_key(job_id))
@@ -216,8 +210,8 @@ class JobStore:
         )
         owned = (
             state is not None
-            and _text(state) in ("running", "finalizing")
-            and (_text(attempt), _text(nonce)) == (str(claim.attempt), claim.nonce)
+            and text(state) in ("running", "finalizing")
+            and (text(attempt), text(nonce)) == (str(claim.attempt), claim.nonce)
         )
         return Renewal(owned, owned and cancel_requested is not None)
 
@@ -240,7 +234,7 @@ class JobStore:
             fields["artifacts"] = json.dumps([item.model_dump() for item in outcome.artifacts])
         if outcome.error is not None:
             fields["error"] = outcome.error.model_dump_json()
-        flat = [text for pair in fields.items() for text in pair]
+        flat = [part for pair in fields.items() for part in pair]
         return bool(self._run("commit", *_token(claim), outcome.state.value, outcome.because, *flat))
 
     def release(self, claim: Claim, reason: str, *, counted: bool = False, delay_s: float = 0) -> bool:
@@ -252,7 +246,7 @@ class JobStore:
         state = self._run(
             "release", *_token(claim), reason, int(counted), delay_s, _too_many(self._settings.max_attempts)
         )
-        return state is not None and _text(state) == "queued"
+        return state is not None and text(state) == "queued"
 
     # For the reaper
 
@@ -288,7 +282,7 @@ class JobStore:
             raise
 
     def _ids(self, script: str, *args: str | float) -> _Ids:
-        return [_text(job_id) for job_id in self._run(script, *args)]
+        return [text(job_id) for job_id in self._run(script, *args)]
 
     @cached_property
     def _scripts(self) -> Mapping[str, Any]:
@@ -311,7 +305,7 @@ class JobStore:
 
     def _last_event(self, job_id: str) -> str:
         newest = cast("list[Any]", self._redis.xrevrange(f"{_key(job_id)}:events", count=1))
-        return _text(newest[0][0]) if newest else "0-0"
+        return text(newest[0][0]) if newest else "0-0"
 
     def _read_events(self, job_id: str, after: str, block_s: float) -> _Events:
         # Well under the socket's timeout; the callers ask again.
@@ -319,111 +313,14 @@ class JobStore:
         stream = f"{_key(job_id)}:events"
         answer = cast("list[Any]", self._redis.xread({stream: after}, count=_EVENTS_AT_ONCE, block=block_ms))
         return [
-            (_text(event_id), json.loads(_get(fields, "e")))
+            (text(event_id), json.loads(_get(fields, "e")))
             for _, entries in answer
             for event_id, fields in entries
         ]
 
 
-class _HasId(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-class RecordStore(Generic[M]):
-    """Records of one kind (models, uploads, keys ...) with an `id`, as JSON, by project and id."""
-
-    def __init__(self, redis: redis.Redis, kind: str, type: type[M]) -> None:
-        self._redis = redis
-        self._kind = check_name(kind)
-        self._type = type
-
-    def put(self, project: str, record: M, *, expire_s: float | None = None, if_absent: bool = False) -> bool:
-        """Store or replace; with `if_absent` False is returned when the id is taken."""
-        record_id = _checked(cast("_HasId", record).id)
-        stored = self._redis.set(
-            self._key(project, record_id),
-            record.model_dump_json(),
-            px=None if expire_s is None else int(expire_s * 1000),
-            nx=if_absent,
-        )
-        if stored:
-            sequence = self._redis.incr(f"fw:{self._kind}:sequence")
-            # nx: a record that is replaced keeps its place in the list.
-            self._redis.zadd(self._index(project), {record_id: sequence}, nx=True)
-        return bool(stored)
-
-    def get(self, project: str, record_id: str) -> M:
-        """The record; NotFound also for another project's id."""
-        stored = self._redis.get(self._key(project, record_id)) if is_id(record_id) else None
-        if stored is None:
-            raise NotFound(record_id)
-        return self._type.model_validate_json(cast("bytes", stored))
-
-    def list(self, project: str, *, limit: int = 20, cursor: str | None = None) -> tuple[list[M], str | None]:
-        """Newest first, and the cursor of what follows; ValueError for a cursor not of ours."""
-        ids, following = _page(self._redis, self._index(project), limit, cursor)
-        if not ids:
-            return [], None
-        stored = cast("list[Any]", self._redis.mget([self._key(project, name) for name in ids]))
-        expired = [name for name, value in zip(ids, stored, strict=True) if value is None]
-        if expired:
-            self._redis.zrem(self._index(project), *expired)
-        return [self._type.model_validate_json(value) for value in stored if value is not None], following
-
-    def delete(self, project: str, record_id: str) -> bool:
-        """Forget it; False when there was nothing."""
-        if not is_id(record_id):
-            return False
-        self._redis.zrem(self._index(project), record_id)
-        return bool(self._redis.delete(self._key(project, record_id)))
-
-    def _key(self, project: str, record_id: str) -> str:
-        return f"fw:{self._kind}:{check_name(project)}:{record_id}"
-
-    def _index(self, project: str) -> str:
-        return f"fw:{self._kind}s:{check_name(project)}"
-
-
-def _page(client: redis.Redis, index: str, limit: int, cursor: str | None) -> tuple[list[str], str | None]:
-    """Ids in `index`, newest first, after `cursor`: what it costs depends on `limit` alone."""
-    newest = "+inf" if cursor is None else f"({_decode_cursor(cursor)}"
-    rows = cast(
-        "list[tuple[Any, float]]",
-        client.zrevrangebyscore(index, newest, "-inf", start=0, num=limit + 1, withscores=True),
-    )
-    ids = [_text(row[0]) for row in rows[:limit]]
-    return ids, _encode_cursor(int(rows[limit - 1][1])) if len(rows) > limit else None
-
-
-def _encode_cursor(sequence: int) -> str:
-    return base64.urlsafe_b64encode(f"1.{sequence}".encode()).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> int:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode(
-            "ascii"
-        )
-    except (binascii.Error, ValueError) as error:
-        raise ValueError("not a cursor of this list") from error
-    version, _, sequence = text.partition(".")
-    if version != "1" or not re.fullmatch(r"\d{1,18}", sequence):
-        raise ValueError("not a cursor of this list")
-    return int(sequence)
-
-
 def _key(job_id: str) -> str:
     return f"fw:job:{job_id}"
-
-
-def _checked(record_id: str) -> str:
-    if not is_id(record_id):
-        raise ValueError(f"{record_id!r} is not an id")
-    return record_id
 
 
 def _token(claim: Claim) -> tuple[str, int, str]:
@@ -434,19 +331,15 @@ def _progress(event: ProgressEvent) -> Progress:
     return Progress.model_validate(event.model_dump(exclude={"type", "stage"}))
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _get(fields: Mapping[Any, Any], name: str) -> str:
-    return _text(fields[name] if name in fields else fields[name.encode()])
+    return text(fields[name] if name in fields else fields[name.encode()])
 
 
 def _pairs(answer: Mapping[Any, Any] | Iterable[Any]) -> dict[str, str]:
     """A hash as a script (a flat list) or a command (a mapping) answers it."""
     if isinstance(answer, Mapping):
-        return {_text(name): _text(value) for name, value in answer.items()}
-    flat = [_text(item) for item in answer]
+        return {text(name): text(value) for name, value in answer.items()}
+    flat = [text(item) for item in answer]
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -483,10 +376,10 @@ def _attempt(item: dict[str, Any]) -> dict[str, Any]:
     return {name: _time(value) if name.endswith("_at") else value for name, value in item.items()}
 
 
-def _error(text: str | None, request_id: str | None) -> Problem | None:
-    if text is None:
+def _error(stored: str | None, request_id: str | None) -> Problem | None:
+    if stored is None:
         return None
-    error = Problem.model_validate_json(text)
+    error = Problem.model_validate_json(stored)
     return (
         error if error.request_id or not request_id else error.model_copy(update={"request_id": request_id})
     )

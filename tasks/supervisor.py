@@ -38,6 +38,7 @@ from tasks.joblog import Hidden, JobLog
 from tasks.lease import Interrupted, Lease, Reason
 from tasks.queue import Queue
 from tasks.records import Claim, DatasetRecord, ModelRecord, Outcome
+from tasks.recordstore import RecordStore
 from tasks.relay import Relay
 from tasks.runner import Made, Result
 from tasks.sandbox.children import Exit, RunnerLost, Runners
@@ -48,7 +49,7 @@ from tasks.scratch import Scratch, claimed_scratch
 from tasks.settings import Settings
 from tasks.settle import withdraw
 from tasks.storage import Storage, StorageUnavailable, TooLarge
-from tasks.store import JobStore, NotFound, RecordStore
+from tasks.store import JobStore, NotFound
 from tasks.watch import Refused, Watch
 
 __all__ = ["Supervisor"]

@@ -16,10 +16,11 @@ from tasks import keys
 from tasks.identifiers import new_id
 from tasks.queue import Queue, make_celery
 from tasks.records import JobRecord, ModelRecord
+from tasks.recordstore import RecordStore
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
 from tasks.storage import Storage
-from tasks.store import JobStore, RecordStore
+from tasks.store import JobStore
 from tasks.supervisor import Supervisor
 
 PROJECT = "workshop"

@@ -16,8 +16,9 @@ from featherweight.job import Artifact, IllegalTransition
 from featherweight.problem import problem
 from tasks.identifiers import new_id
 from tasks.records import Claim, JobRecord, Outcome
+from tasks.recordstore import RecordStore
 from tasks.settings import Settings
-from tasks.store import JobStore, NotFound, RecordStore
+from tasks.store import JobStore, NotFound
 from tests.tasks.conftest import PROJECT, request
 
 REFUSED = Outcome.failed(problem("bad_model", "damaged"))
