@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pytest
 
@@ -15,14 +14,6 @@ from tests.conformance.conformance import Conformance
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_trained_cnn(tmp_path_factory.mktemp("model") / "cnn.keras", *digits())
-
-
-@pytest.fixture(scope="module")
-def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "digits.npz"
-    x, y = digits()
-    np.savez(path, x=x, y=y)
-    return path
 
 
 class TestTensorFlow(Conformance):
