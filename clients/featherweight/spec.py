@@ -45,6 +45,7 @@ from featherweight.techniques.prune_channels import (
     RemoveRatio,
 )
 from featherweight.techniques.quantize import Quantize, Sensitivity
+from featherweight.techniques.quantize_aware import QuantizeAware
 from featherweight.techniques.schedules import (
     ConstantSparsity,
     CustomSchedule,
@@ -79,6 +80,7 @@ __all__ = [
     "PruneOverride",
     "PruningSchedule",
     "Quantize",
+    "QuantizeAware",
     "RemoveRatio",
     "SchedulePoint",
     "Sensitivity",
@@ -93,7 +95,7 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Finetune | Distill | Quantize,
+    Prune | PruneChannels | QuantizeAware | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
 

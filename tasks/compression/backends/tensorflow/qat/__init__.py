@@ -1,0 +1,13 @@
+"""Quantisation-aware training: a network that rounds as its ``.tflite`` will, to train in the float one's place.
+
+    flatten     one functional model of copied layers, nested models inlined
+    support     which layers can learn to be rounded, and why not the others
+    simulation  the network with TFMOT's fake quantisation, and the way back to the float network
+    ranges      where the ranges of activations begin
+    keeping     zeros and shared values, kept while training
+    delivery    the ``.tflite``, and the type every layer's weights have in it
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
