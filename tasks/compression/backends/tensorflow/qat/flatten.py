@@ -10,7 +10,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.compression.backends.tensorflow._framework import keras, tf
+from tasks.compression.backends.tensorflow._framework import QuantizeLayer, keras, quantizers, tf
 from tasks.compression.backends.tensorflow.structured.graph import is_network
 from tasks.compression.errors import CompressionError
 
@@ -27,8 +27,11 @@ class Flat:
     pairs: tuple[tuple[Any, Any], ...]
 
 
-def flattened(model: Any, split: Set[str] = frozenset()) -> Flat:
-    """A flat copy of `model`, in which the SeparableConv2D layers at the paths `split` are two layers each.
+def flattened(model: Any, quantized: Set[str] = frozenset()) -> Flat:
+    """A flat copy of `model`, prepared for the layers at the paths `quantized` to be.
+
+    Of these, a SeparableConv2D is two layers; and what one is given by a layer that is not of these goes
+    through a QuantizeLayer first.
 
     CompressionError unsupported_model for a model without a graph of layers, or whose layers cannot be
     made again from their configuration.
@@ -39,7 +42,7 @@ def flattened(model: Any, split: Set[str] = frozenset()) -> Flat:
             f"{model.name!r} is a {type(model).__name__} without a graph of layers",
             hint="use a functional model, or a sequential model whose input shape is known",
         )
-    copier = _Copier(split)
+    copier = _Copier(quantized)
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=copier.name(tensor.node.layer, ""))
         for tensor in model.inputs
@@ -61,10 +64,11 @@ def flattened(model: Any, split: Set[str] = frozenset()) -> Flat:
 
 @dataclass
 class _Copier:
-    split: Set[str]
+    quantized: Set[str]
     paths: dict[str, str] = field(default_factory=dict)
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
     _made: dict[int, list[Any]] = field(default_factory=dict)
+    _rounded: dict[int, Any] = field(default_factory=dict)
 
     def walk(self, model: Any, inputs: list[Any], prefix: str) -> list[Any]:
         """Call copies of all layers of `model` on `inputs`; what comes out of it."""
@@ -96,16 +100,31 @@ class _Copier:
 
     def _called(self, layer: Any, prefix: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         first, *rest = self._copies(layer, prefix)
+        if f"{prefix}{layer.name}" in self.quantized:
+            arguments = tf.nest.map_structure(self._entering, arguments)
         value = first(*arguments, **keywords)
         for copy in rest:
             value = copy(value)
         self._pair(layer, [first, *rest])
         return value
 
+    def _entering(self, value: Any) -> Any:
+        """What a rounded layer is given: rounded, unless a rounded layer or the input it comes from will be."""
+        if not keras.backend.is_keras_tensor(value):
+            return value
+        maker = value.node.layer
+        if isinstance(maker, keras.layers.InputLayer) or self.paths[maker.name] in self.quantized:
+            return value
+        if id(value) not in self._rounded:
+            ranges = quantizers.MovingAverageQuantizer(8, per_axis=False, symmetric=False, narrow_range=False)
+            self._rounded[id(value)] = QuantizeLayer(ranges, name=self.name(maker, "rounded_"))(value)
+        return self._rounded[id(value)]
+
     def _copies(self, layer: Any, prefix: str) -> list[Any]:
         """The layers that stand for `layer`, the same ones each time it is called."""
         if id(layer) not in self._made:
-            if f"{prefix}{layer.name}" in self.split:
+            separable = isinstance(layer, keras.layers.SeparableConv2D)
+            if separable and f"{prefix}{layer.name}" in self.quantized:
                 self._made[id(layer)] = self._separated(layer, prefix)
             else:
                 config = {**layer.get_config(), "name": self.name(layer, prefix)}
@@ -116,6 +135,7 @@ class _Copier:
         """A depthwise convolution and a pointwise one, the two that ``.tflite`` has for a separable one."""
         config = layer.get_config()
         shared = {key: config[key] for key in ("data_format", "dtype", "trainable")}
+        name = self.name(layer, prefix)  # The second has the name by which its outputs are known.
         depthwise = keras.layers.DepthwiseConv2D(
             **shared,
             kernel_size=config["kernel_size"],
@@ -135,7 +155,7 @@ class _Copier:
             activation=config["activation"],
             kernel_regularizer=config["pointwise_regularizer"],
             bias_regularizer=config["bias_regularizer"],
-            name=self.name(layer, prefix),
+            name=name,
         )
         return [depthwise, pointwise]
 

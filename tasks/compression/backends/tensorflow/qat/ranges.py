@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import QuantizeLayer, QuantizeWrapper, quantizers
+from tasks.compression.backends.tensorflow.qat.scheme import Norm
 from tasks.compression.backends.tensorflow.qat.simulation import wrappers
 
 __all__ = ["calibrate", "settle_weights"]
@@ -20,6 +21,7 @@ __all__ = ["calibrate", "settle_weights"]
 Array = npt.NDArray[Any]
 
 BATCH = 32
+_NARROWEST = 1e-3
 
 
 def calibrate(model: Any, samples: Array) -> None:
@@ -45,6 +47,8 @@ def settle_weights(model: Any) -> None:
     for layer in wrappers(model):
         for weight, quantizer, variables in getattr(layer, "_weight_vars", ()):
             quantizer(weight, True, variables)
+        if isinstance(layer, Norm):
+            layer.settle()
 
 
 def _watch(layer: Any, seen: list[_Seen], undo: list[Callable[[], None]]) -> None:
@@ -69,29 +73,22 @@ def _setter(owner: Any, name: str, value: Any) -> Callable[[], None]:
 
 
 class _Seen:
-    """Stands for a quantiser, lets values pass and remembers their ranges."""
+    """Stands for a quantiser, lets values pass and remembers their ranges, by the variables they are for."""
 
     def __init__(self, quantizer: Any) -> None:
         self._widest = isinstance(quantizer, quantizers.AllValuesQuantizer)
-        self._lows: list[float] = []
-        self._highs: list[float] = []
-        self._variables: dict[str, Any] = {}
+        self._found: dict[int, tuple[dict[str, Any], list[tuple[float, float]]]] = {}
 
     def __call__(self, values: Any, training: bool, weights: dict[str, Any], **_: Any) -> Any:
         array = np.asarray(values)
-        self._lows.append(min(0.0, float(array.min())))
-        self._highs.append(max(0.0, float(array.max())))
-        self._variables = weights
+        _, ranges = self._found.setdefault(id(weights["min_var"]), (weights, []))
+        ranges.append((min(0.0, float(array.min())), max(0.0, float(array.max()))))
         return values
 
     def assign(self) -> None:
-        if not self._lows:
-            return
-        low, high = (min(self._lows), max(self._highs)) if self._widest else _means(self._lows, self._highs)
-        # An activation that was always 0 keeps a range: fake quantisation cannot divide by none.
-        self._variables["min_var"].assign(low)
-        self._variables["max_var"].assign(high if high > low else low + 1e-3)
-
-
-def _means(lows: list[float], highs: list[float]) -> tuple[float, float]:
-    return float(np.mean(lows)), float(np.mean(highs))
+        for weights, ranges in self._found.values():
+            lows, highs = np.array(ranges).T
+            low, high = (lows.min(), highs.max()) if self._widest else (lows.mean(), highs.mean())
+            # An activation that was always 0 keeps a range: fake quantisation cannot divide by none.
+            weights["min_var"].assign(low)
+            weights["max_var"].assign(high if high > low else low + _NARROWEST)

@@ -63,14 +63,21 @@ class Norm(QuantizeWrapper):  # type: ignore[misc]
         self._shift = self._constants.build(None, "shift", self)
         self._output_quantizers = [self._ranges]
 
+    def settle(self) -> None:
+        """Give the constants the ranges that they have now."""
+        self._rounded_constants(training=True)
+
     def call(self, inputs: Any, training: Any = None, **_: Any) -> Any:
         training = bool(training)
         norm = self.layer
-        scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon) * (norm.gamma if norm.scale else 1.0)
-        shift = (norm.beta if norm.center else 0.0) - norm.moving_mean * scale
-        scale = self._constants(scale, training, self._scale)
-        shift = self._constants(shift, training, self._shift)
+        scale, shift = self._rounded_constants(training)
         product = self._output_quantizers[0](inputs * scale, training, self._product)
         batch = training and norm.trainable
         outputs = norm.call(inputs, training=True) if batch else product + shift
         return self._output_quantizers[0](outputs, training, self._output_quantizer_vars)
+
+    def _rounded_constants(self, training: bool) -> tuple[Any, Any]:
+        norm = self.layer
+        scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon) * (norm.gamma if norm.scale else 1.0)
+        shift = (norm.beta if norm.center else 0.0) - norm.moving_mean * scale
+        return self._constants(scale, training, self._scale), self._constants(shift, training, self._shift)

@@ -9,7 +9,6 @@ from typing import Any
 
 from featherweight.spec import QuantizeAware
 from tasks.compression.backends.tensorflow._framework import (
-    NBitScheme,
     QuantizeLayer,
     QuantizeWrapper,
     keras,
@@ -17,6 +16,7 @@ from tasks.compression.backends.tensorflow._framework import (
 )
 from tasks.compression.backends.tensorflow.layers import copied
 from tasks.compression.backends.tensorflow.qat.flatten import Flat, flattened
+from tasks.compression.backends.tensorflow.qat.scheme import Norm, Scheme, rounded_outputs
 from tasks.compression.errors import CompressionError
 
 __all__ = ["PREFIX", "Simulation", "simulated", "wrappers"]
@@ -49,15 +49,17 @@ class Simulation:
         return trained
 
 
-def simulated(model: Any, quantized: Set[str], step: QuantizeAware) -> Simulation:
-    """Of the layers at the paths `quantized`, all of which can be.
+def simulated(model: Any, quantized: Set[str], norms: Set[str], step: QuantizeAware) -> Simulation:
+    """Of the layers at the paths `quantized`, all of which can be; of these, `norms` are the normalisations
+    that no convolution takes in.
 
-    CompressionError layer_not_supported where TFMOT refuses the network all the same.
+    CompressionError unsupported_model; layer_not_supported where TFMOT refuses the network all the same.
     """
-    flat = flattened(model, {path for path in quantized if _separable(model, path)})
+    flat = flattened(model, quantized)
     names = {name for name, path in flat.paths.items() if path in quantized}
+    alone = {name for name in names if flat.paths[name] in norms}
     try:
-        wrapped = _applied(flat.model, names, step)
+        wrapped = _applied(flat.model, names, alone, step)
     # TFMOT raises ValueError, RuntimeError, KeyError and more.
     except Exception as error:
         text = str(error).strip() or type(error).__name__
@@ -77,22 +79,22 @@ def wrappers(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _separable(model: Any, path: str) -> bool:
-    from tasks.compression.backends.tensorflow.layers import placed_layers
+def _applied(model: Any, names: Set[str], alone: Set[str], step: QuantizeAware) -> Any:
+    def annotated(layer: Any) -> Any:
+        if layer.name not in names:
+            return layer
+        return quantization.quantize_annotate_layer(layer, rounded_outputs() if layer.name in alone else None)
 
-    found = {place.path: place.layer for place in placed_layers(model)}
-    return isinstance(found.get(path), keras.layers.SeparableConv2D)
+    def with_norms(layer: Any) -> Any:
+        if not isinstance(layer, QuantizeWrapper) or layer.layer.name not in alone:
+            return layer
+        return Norm(layer.layer, layer.quantize_config, name_prefix=PREFIX)
 
-
-def _applied(model: Any, names: Set[str], step: QuantizeAware) -> Any:
-    def annotate(layer: Any) -> Any:
-        return quantization.quantize_annotate_layer(layer) if layer.name in names else layer
-
-    scheme = NBitScheme(num_bits_weight=step.weight_bits, num_bits_activation=step.activation_bits)
     with warnings.catch_warnings(), quantization.quantize_scope():
         warnings.simplefilter("ignore")
-        annotated = keras.models.clone_model(model, clone_function=annotate)
-        return quantization.quantize_apply(annotated, scheme, PREFIX)
+        marked = keras.models.clone_model(model, clone_function=annotated)
+        applied = quantization.quantize_apply(marked, Scheme(step.weight_bits), PREFIX)
+        return keras.models.clone_model(applied, clone_function=with_norms) if alone else applied
 
 
 def _variables(flat: Flat, wrapped: Any) -> dict[int, Any]:
