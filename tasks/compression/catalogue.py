@@ -22,6 +22,7 @@ from featherweight.spec import (
     Prune,
     PruneChannels,
     Quantize,
+    QuantizeAware,
     Step,
 )
 
@@ -49,7 +50,14 @@ class Row:
 
     technique: str
     framework: str
-    parameters: type[Prune] | type[PruneChannels] | type[Finetune] | type[Distill] | type[Quantize]
+    parameters: (
+        type[Prune]
+        | type[PruneChannels]
+        | type[QuantizeAware]
+        | type[Finetune]
+        | type[Distill]
+        | type[Quantize]
+    )
     handler: str
     outputs: tuple[OutputFormat, ...]
     needs_data: Literal["never", "always", "depends"]
@@ -89,6 +97,20 @@ ROWS: tuple[Row, ...] = (
         summary=(
             "Removes whole channels, a share of each layer's or as many as a target of parameters or MACs "
             "takes. What is left is a smaller dense network; training after it makes up for the loss."
+        ),
+    ),
+    Row(
+        technique="quantize_aware",
+        framework="tensorflow",
+        parameters=QuantizeAware,
+        handler="tasks.compression.backends.tensorflow.quantize_aware:quantize_aware",
+        check="tasks.compression.backends.tensorflow.quantize_aware:check",
+        outputs=("tflite",),
+        needs_data="always",
+        title="Quantisation-aware training",
+        summary=(
+            "The training step right after it trains with weights and activations rounded as the integer "
+            "file will have them; zeros and shared values are kept."
         ),
     ),
     Row(
@@ -226,6 +248,8 @@ def _data_needed(step: Step) -> str | None:
         return "distill needs a data set to train on; with weight 1 it needs no labels"
     if isinstance(step, PruneChannels) and step.importance == "taylor":
         return "the importance taylor needs a data set to compute gradients on; l2 needs none"
+    if isinstance(step, QuantizeAware):
+        return "quantize_aware needs a data set to train on; quantize with dynamic_int8 needs none"
     if isinstance(step, Quantize):
         return _data_to_quantize(step)
     return None

@@ -43,6 +43,8 @@ with warnings.catch_warnings():
     from tensorflow_model_optimization.python.core.quantization.keras import (
         quantize_layer,
         quantize_wrapper,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras import (
         quantizers as _quantizers,
     )
     from tensorflow_model_optimization.python.core.quantization.keras.experimental.default_n_bit import (

@@ -109,7 +109,7 @@ class _Copier:
         return value
 
     def _entering(self, value: Any) -> Any:
-        """What a rounded layer is given: rounded, unless a rounded layer or the input it comes from will be."""
+        """What a rounded layer is given: rounded first, where a layer computed it that is not."""
         if not keras.backend.is_keras_tensor(value):
             return value
         maker = value.node.layer

@@ -21,8 +21,8 @@ _MOVED = (_layers.MaxPooling1D, _layers.RepeatVector, _layers.UpSampling1D)
 
 
 class Scheme(NBitScheme):  # type: ignore[misc]
-    """The kernel of a dense layer or a Conv1D has one scale: the converter refuses more for the one, TFMOT has
-    no channels in kernels of three axes."""
+    """The kernel of a dense layer or a Conv1D has one scale: the converter refuses more for the one, TFMOT
+    has no channels in kernels of three axes."""
 
     def __init__(self, weight_bits: int = 8) -> None:
         super().__init__(num_bits_weight=weight_bits)
@@ -56,7 +56,9 @@ class Norm(QuantizeWrapper):  # type: ignore[misc]
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self._ranges = quantizers.MovingAverageQuantizer(8, per_axis=False, symmetric=False, narrow_range=False)
+        self._ranges = quantizers.MovingAverageQuantizer(
+            8, per_axis=False, symmetric=False, narrow_range=False
+        )
         self._constants = quantizers.LastValueQuantizer(8, per_axis=False, symmetric=True, narrow_range=True)
         self._product = self._ranges.build(None, "product", self)
         self._scale = self._constants.build(None, "scale", self)

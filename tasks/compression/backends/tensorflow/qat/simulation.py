@@ -28,8 +28,8 @@ PREFIX = "quant_"
 class Simulation:
     """`model` rounds weights and activations as its ``.tflite`` will, and trains variables of its own.
 
-    `source` is the float network it was made of, `stands_for` the variable of `model` for that of `source` with
-    an id; `paths` are those of the network's layers by the names that layers have in `model`.
+    `source` is the float network it was made of, `stands_for` the variable of `model` by the id of that of
+    `source`; `paths` are those of the network's layers by the names that layers have in `model`.
     """
 
     model: Any
@@ -98,7 +98,7 @@ def _applied(model: Any, names: Set[str], alone: Set[str], step: QuantizeAware) 
 
 
 def _variables(flat: Flat, wrapped: Any) -> dict[int, Any]:
-    """By the id of the network's variables. Those that a wrapper takes out of its layer are found by name; the
+    """By the id of the network's variables. Those that a wrapper takes out of its layer are found by name;
     values are given anew, since TFMOT copies them by names that layers of layers have twice."""
     made: dict[int, Any] = {}
     layers = {layer.name: layer for layer in flat.model.layers}
@@ -110,7 +110,9 @@ def _variables(flat: Flat, wrapped: Any) -> dict[int, Any]:
         if inner is layer:
             made |= {id(weight): new for weight, new in zip(old.weights, layer.weights, strict=True)}
             continue
-        new = {_last(weight): weight for weight in (*inner.weights, *(item[0] for item in layer._weight_vars))}
+        new = {
+            _last(weight): weight for weight in (*inner.weights, *(item[0] for item in layer._weight_vars))
+        }
         made |= {id(weight): new[_last(weight)] for weight in old.weights}
     stands_for = {}
     for network, copy in flat.pairs:

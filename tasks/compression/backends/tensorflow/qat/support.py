@@ -23,7 +23,8 @@ _OWN = (keras.layers.BatchNormalization, keras.layers.SeparableConv2D)
 @dataclass(frozen=True)
 class Support:
     """By the paths of layers: `obstacles` says why one cannot be rounded while training, None where it can;
-    `norms` are the batch normalisations; `folds_into` names, for one of them, the convolution that LiteRT has as one operation with it."""
+    `norms` are the batch normalisations; `folds_into` names, for one of them, the convolution that LiteRT has
+    as one operation with it."""
 
     obstacles: Mapping[str, str | None]
     norms: frozenset[str]
@@ -36,7 +37,7 @@ class Support:
 
 
 def support(model: Any) -> Support:
-    """Of every layer of `model` but its inputs. CompressionError unsupported_model for one without a graph."""
+    """Of the layers of `model` but its inputs. CompressionError unsupported_model for one without a graph."""
     graph = trace(model)
     calls = Counter(call.name for call in graph.calls)
     registry = Scheme().get_quantize_registry()
