@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
-from featherweight.spec import Prune, QuantizeAware
+from featherweight.spec import Cluster, Prune, QuantizeAware
 from tasks.compression.backends.tensorflow._framework import without_autograph
 from tasks.compression.backends.tensorflow.fit import fit
 from tasks.compression.backends.tensorflow.masking import Masking
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.projection import Projection
 from tasks.compression.backends.tensorflow.qat.rounding import rounding_parts
 from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.teaching import Teaching
@@ -54,6 +55,8 @@ def _parts(network: Network, steps: int, context: Context) -> Sequence[TrainingP
     rounding = network.waiting(QuantizeAware)
     if rounding:
         return rounding_parts(network, rounding[-1], steps, context)
+    if network.shared or network.waiting(Cluster):
+        return [Projection(network, steps, context)]
     return [Masking(network, steps, context)]
 
 

@@ -1,78 +1,42 @@
-"""Zeros made and kept while a network trains that rounds: the masks of unstructured pruning on its variables.
+"""Zeros and shared values made and kept while a network learns to be rounded.
 
-TFMOT's own prune-preserving quantiser multiplies by a mask on the way into the kernel, for Conv2D and Dense
-with 8 bits, and lets the weights beneath it drift. Here the weights themselves are masked after each
-optimiser step, of any layer and with any number of bits, and a schedule may still be running.
+TFMOT has quantisers that preserve them (PQAT, CQAT, PCQAT), for Conv2D and Dense with 8 bits: zeros by a
+mask on the way into the kernel, beneath which the weights drift, shared values by a codebook of what was found,
+both fixed before the training. Here the weights themselves are projected after each optimiser step, as in any
+other training: of any layer, with any number of bits, with a schedule that may still be running, and the float
+network keeps them too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.layers import kernels, placed_layers
-from tasks.compression.backends.tensorflow.masking import planned, settled_pruning
-from tasks.compression.backends.tensorflow.masks import Assignment, MaskPlan, note_outcome
+from tasks.compression.backends.tensorflow.masks import Assignment
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.projection import Projection
 from tasks.compression.backends.tensorflow.qat.simulation import Simulation
-from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
 
-__all__ = ["KeptZeros"]
+__all__ = ["Keeping"]
 
 
-class KeptZeros(TrainingPart):
-    """Carries out the pending prune steps on the variables of a simulation, and keeps the zeros there are.
-
-    Masks are updated before the step that a schedule names, as TFMOT's wrapper does, which counts from 1.
-    """
+class Keeping(Projection):
+    """Projects the variables of a simulation, which are trained in the place of the network's."""
 
     def __init__(self, network: Network, simulation: Simulation, steps: int, context: Context) -> None:
-        plan = planned(network, steps, context)
-        self._plan = replace(plan, assignments=[_moved(item, simulation) for item in plan.assignments])
-        self.settled = settled_pruning(network, steps)
-        self._masks = {weight.ref(): mask for weight, mask in _masks(network, self._plan, simulation)}
-        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        super().__init__(network, steps, context)
+        self._simulation = simulation
+        moved = [_moved(item, simulation) for item in self._plan.assignments]
+        self._plan = replace(self._plan, assignments=moved)
+        self.zeros = bool(self._masked)
+        self.shared_values = bool(self._asked or self._kept)
 
-    @property
-    def kept(self) -> bool:
-        """Whether there are zeros to keep, or to make."""
-        return bool(self._masks)
+    def trained(self, weight: Any) -> Any:
+        return self._simulation.variable(weight)
 
-    @property
-    def state(self) -> list[Any]:
-        return [self._step, *self._masks.values()]
-
-    def after_step(self) -> None:
-        if not self._masks:
-            return
-        step = self._step.assign_add(1)
-        for item in self._plan.assignments:
-            due, wanted = self._plan.schedules[item.paths[0]](step)
-            tf.cond(due, lambda item=item, wanted=wanted: self._update(item, wanted), tf.no_op)
-        for reference, mask in self._masks.items():
-            weight = reference.deref()
-            weight.assign(tf.where(mask, weight, tf.zeros_like(weight)))
-
-    def sparsity(self) -> float | None:
-        masks = [mask.numpy() for mask in self._masks.values()]
-        size = sum(mask.size for mask in masks)
-        return 1.0 - sum(int(mask.sum()) for mask in masks) / size if size else None
-
-    def outcome(self, network: Network, taken: int, context: Context) -> Network:
-        note_outcome(self._plan, taken, context)
-        return replace(network, pruned={**network.pruned, **self._plan.targets})
-
-    def _update(self, item: Assignment, wanted: Any) -> Any:
-        masks = item.rule.masks(wanted)
-        return tf.group(
-            [
-                self._masks[weight.ref()].assign(mask)
-                for weight, mask in zip(item.rule.weights, masks, strict=True)
-            ]
-        )
+    def constrain(self, model: Any) -> None:
+        super().constrain(self._simulation.source)
 
 
 def _moved(item: Assignment, simulation: Simulation) -> Assignment:
@@ -82,12 +46,3 @@ def _moved(item: Assignment, simulation: Simulation) -> Assignment:
         path: [simulation.variable(weight) for weight in weights] for path, weights in item.layers.items()
     }
     return replace(item, layers=layers)
-
-
-def _masks(network: Network, plan: MaskPlan, simulation: Simulation) -> Iterator[tuple[Any, Any]]:
-    """Every variable that zeros are made or kept in, with its mask: True where a weight may stay."""
-    for place in placed_layers(network.model):
-        if place.path in plan.schedules:
-            for weight in kernels(place.layer):
-                variable = simulation.variable(weight)
-                yield variable, tf.Variable(tf.not_equal(variable, 0), trainable=False)

@@ -6,13 +6,13 @@ what it began with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.compression.backends.tensorflow._framework import QuantizeLayer, QuantizeWrapper, quantizers
+from tasks.compression.backends.tensorflow._framework import QuantizeLayer, QuantizeWrapper, quantizers, tf
 from tasks.compression.backends.tensorflow.qat.scheme import Norm
 from tasks.compression.backends.tensorflow.qat.simulation import wrappers
 
@@ -47,8 +47,17 @@ def settle_weights(model: Any) -> None:
     for layer in wrappers(model):
         for weight, quantizer, variables in getattr(layer, "_weight_vars", ()):
             quantizer(weight, True, variables)
+            _widen_empty(variables)
         if isinstance(layer, Norm):
             layer.settle()
+
+
+def _widen_empty(variables: Mapping[str, Any]) -> None:
+    """Give channels without a weight the range of the widest: with none, their biases would have no scale."""
+    low, high = variables["min_var"], variables["max_var"]
+    empty = tf.equal(high, low)
+    low.assign(tf.where(empty, tf.reduce_min(low), low))
+    high.assign(tf.where(empty, tf.reduce_max(high), high))
 
 
 def _watch(layer: Any, seen: list[_Seen], undo: list[Callable[[], None]]) -> None:

@@ -11,7 +11,7 @@ from tasks.compression.backends.tensorflow.layers import placed_layers
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.backends.tensorflow.predict import predict
 from tasks.compression.backends.tensorflow.qat.delivery import converted, stored_types
-from tasks.compression.backends.tensorflow.qat.keeping import KeptZeros
+from tasks.compression.backends.tensorflow.qat.keeping import Keeping
 from tasks.compression.backends.tensorflow.qat.ranges import calibrate, settle_weights
 from tasks.compression.backends.tensorflow.qat.request import Chosen, chosen
 from tasks.compression.backends.tensorflow.qat.simulation import Simulation, simulated
@@ -38,13 +38,14 @@ _KEPT = {
 def rounding_parts(
     network: Network, pending: Pending[QuantizeAware], steps: int, context: Context
 ) -> Sequence[TrainingPart]:
-    """Those of a training that carries out a quantize_aware step: what rounds first, then what keeps zeros.
+    """Those of a training that carries out a quantize_aware step: what rounds first, then what keeps.
 
     CompressionError layer_not_supported for a network that cannot be rounded as asked."""
     choice = chosen(network.model, pending.step, pending.pointer)
     simulation = simulated(network.model, choice.quantized, choice.norms, pending.step)
-    zeros = KeptZeros(network, simulation, steps, context)
-    return [Rounding(simulation, choice, pending, context, _KEPT[zeros.kept, False]), zeros]
+    keeping = Keeping(network, simulation, steps, context)
+    called = _KEPT[keeping.zeros, keeping.shared_values]
+    return [Rounding(simulation, choice, pending, context, called), keeping]
 
 
 class Rounding(TrainingPart):
