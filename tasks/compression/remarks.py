@@ -32,6 +32,11 @@ SENTENCES: dict[str, str] = {
     ),
     # the steps
     "layer_skipped": "The layer was selected for pruning and left as it is: {why}.",
+    "layer_not_shared": "The layer was selected for clustering and left as it is: {why}.",
+    "nothing_shared": (
+        "The layer has {count} different weights{where}, no more than the {clusters} values they may take: "
+        "none had to be shared."
+    ),
     "channels_left_alone": "The layer was selected and lost no channel: {why}.",
     "target_not_reached": (
         "{reached:.1%} of the {measure} are left, not the {asked:.1%} asked for: no further channel may go."
@@ -51,7 +56,7 @@ SENTENCES: dict[str, str] = {
     ),
     "summaries_need_training": "No training step follows the step: there is nothing to summarise.",
     "override_unused": (
-        "Override {index} has no effect: the step prunes no layer that it matches and no earlier one does."
+        "Override {index} has no effect: the step changes no layer that it matches and no earlier one does."
     ),
     "nothing_changed": "Step {index} ({technique}) changed nothing in the model.",
     "fewer_steps_than_frequency": (
@@ -67,6 +72,7 @@ SENTENCES: dict[str, str] = {
     "rate_never_falls": "The learning rate would fall after {every} epochs, and the training has {epochs}.",
     "no_batch_norm": "freeze_batch_norm changed nothing: the model has no batch normalisation.",
     "augmentation_empty": "The augmentation says what may be changed for none of its parts: nothing was.",
+    "computed_in_float": "The layer was selected for quantisation and computes in float: {why}.",
     "left_float": "The layer was selected for quantisation and its weights stay float: {why}.",
     "untraced_weights": (
         "{count} operations with weights could not be traced back to a layer; they were quantised."

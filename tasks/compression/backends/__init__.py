@@ -42,11 +42,16 @@ class Backend(Protocol):
     def predict(self, network: Any, x: Array) -> Array:
         """Outputs for samples, as float32."""
 
+    def expected(self, network: Any, output: str, x: Array) -> Array:
+        """What an output of that format should answer to the samples `x` of the test split: what the network
+        does, rounded where it learned to be."""
+
     def copy(self, network: Any) -> Any:
         """One whose weights no step that changes `network` touches."""
 
-    def layers(self, network: Any) -> list[LayerFacts]:
-        """Every layer with weights, in the order of the model."""
+    def layers(self, network: Any, *, distinct: bool = False) -> list[LayerFacts]:
+        """Every layer with weights, in the order of the model; their distinct values are counted on demand,
+        since that takes longer than all the rest."""
 
     def fingerprint(self, network: Any) -> str:
         """Equal only for networks that would be delivered as the same files."""
