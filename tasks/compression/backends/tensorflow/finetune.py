@@ -19,6 +19,7 @@ from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.teaching import Teaching
 from tasks.compression.context import Context
+from tasks.compression.errors import CompressionError
 from tasks.compression.resolve import optimiser_steps, settled_step
 
 __all__ = ["finetune"]
@@ -33,7 +34,7 @@ def finetune(
     """Train on the training split, carrying out `network.pending`; returns the model stripped.
 
     With `teaching`, towards a teacher's outputs. CompressionError training_diverged when the loss is no
-    longer finite.
+    longer finite, with the model of the last good epoch, stripped as well.
     """
     plan = mask_plan(network, seed=context.seed)
     steps = optimiser_steps(len(context.training_data.train), step)
@@ -48,7 +49,13 @@ def finetune(
     model = wrapped(network.model, plan)
     summarised = any(item.step.summaries for item in network.pending)
     with Summaries(context.scratch) if summarised else nullcontext() as summaries:
-        taken = fit(model, step, context, settled, teaching, [summaries] if summaries else [])
+        try:
+            taken = fit(model, step, context, settled, teaching, [summaries] if summaries else [])
+        except CompressionError as error:
+            if error.kept is not None:
+                last_good = replace(network, model=unwrapped(model, plan), pending=())
+                error.kept = replace(error.kept, network=last_good)
+            raise
         tensorboard = summaries.archive() if summaries else network.tensorboard
     model = unwrapped(model, plan)
     note_outcome(plan, taken, context)
