@@ -68,12 +68,12 @@ class CheckpointFile:
 
     def __init__(self, path: Path, making: Path) -> None:
         self._path = path
-        self._making = making / path.name
+        self._making = making / f"{path.name}.part"
 
     def newest(self) -> Checkpoint | None:
         try:
             # Reading to the end compares each array with its checksum.
-            with np.load(self._path, allow_pickle=False) as file:
+            with self._path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 told = json.loads(file[_STATE].tobytes())
                 stored = {name: file[name] for name in set(told["arrays"])}
             arrays = [stored[name] for name in told["arrays"]]
