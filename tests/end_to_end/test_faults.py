@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -72,12 +73,17 @@ def test_no_runner_outlives_its_killed_worker(stack: LocalStack, in_training: Jo
 
 
 def test_a_worker_told_to_stop_gives_its_job_back_at_once(stack: LocalStack, in_training: JobHandle) -> None:
+    with in_training.events() as events:
+        next(event for event in events if event.type == "progress" and event.step)  # what may be kept
     stopped = stack.workers.pop()
     stopped.stop(timeout_s=15)
     assert in_training.refresh().state == "queued"
     stack.start_worker()
     job = in_training.wait(timeout=240).job
     assert job.state == "succeeded"
+    trained = next(step for step in in_training.report().steps if step.technique == "finetune")
+    assert trained.details["resumed_from_step"] > 0
+    assert [epoch.epoch for epoch in trained.epochs] == list(range(1, 31))
 
 
 def test_a_job_outlives_a_crash_of_redis(stack: LocalStack, in_training: JobHandle) -> None:
@@ -107,6 +113,23 @@ def test_cancel_ends_a_running_job_and_the_worker_goes_on(
         in_training.wait(timeout=15)
     assert in_training.cancel().state == "cancelled"
     assert client.compress(digits.model, QUICK).wait(timeout=60).state == "succeeded"
+
+
+def test_a_training_that_diverges_hands_over_its_last_good_model(
+    client: Client, digits: Digits, tmp_path: Path
+) -> None:
+    rising = {"type": "constant", "warmup_steps": 5000}
+    step = {"technique": "finetune", "epochs": 40, "optimizer": "sgd", "learning_rate": 500.0}
+    spec = {"steps": [{**step, "batch_size": 64, "learning_rate_schedule": rising}]}
+    job = client.compress(digits.model, spec, dataset=digits.data)
+    with pytest.raises(JobFailed, match=r"checkpoint\.keras") as failed:
+        job.wait(timeout=240)
+    assert failed.value.problem is not None
+    assert failed.value.problem.code == "training_diverged"
+    (path,) = job.download(tmp_path)
+    assert path.name == "checkpoint.keras"
+    # Worth going on with: the service takes it as a model again.
+    assert client.compress(path, QUICK).wait(timeout=60).state == "succeeded"
 
 
 def test_a_job_over_its_time_is_stopped(client: Client, digits: Digits) -> None:
