@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -115,18 +118,23 @@ def test_cancel_ends_a_running_job_and_the_worker_goes_on(
     assert client.compress(digits.model, QUICK).wait(timeout=60).state == "succeeded"
 
 
-def test_a_training_that_diverges_hands_over_its_last_good_model(
-    client: Client, digits: Digits, tmp_path: Path
-) -> None:
-    rising = {"type": "constant", "warmup_steps": 5000}
-    step = {"technique": "finetune", "epochs": 40, "optimizer": "sgd", "learning_rate": 500.0}
-    spec = {"steps": [{**step, "batch_size": 64, "learning_rate_schedule": rising}]}
-    job = client.compress(digits.model, spec, dataset=digits.data)
-    with pytest.raises(JobFailed, match=r"checkpoint\.keras") as failed:
+def test_a_training_that_diverges_hands_over_its_last_good_model(client: Client, tmp_path: Path) -> None:
+    model = tmp_path / "sum.keras"
+    layers = "[keras.layers.Input((4,)), keras.layers.Dense(40), keras.layers.Dense(1)]"
+    seeded = "import sys, tf_keras as keras; keras.utils.set_random_seed(0)"
+    code = f"{seeded}; keras.Sequential({layers}).save(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, model], check=True, capture_output=True)
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    np.savez(tmp_path / "sums.npz", x=x, y=x.sum(axis=1))
+    rising = {"type": "constant", "warmup_steps": 1000}
+    step = {"technique": "finetune", "epochs": 40, "batch_size": 16, "optimizer": "sgd"}
+    spec = {"steps": [{**step, "learning_rate": 10.0, "learning_rate_schedule": rising}]}
+    job = client.compress(model, spec, dataset=tmp_path / "sums.npz")
+    with pytest.raises(JobFailed, match=r"checkpoint\.keras is the model") as failed:
         job.wait(timeout=240)
     assert failed.value.problem is not None
     assert failed.value.problem.code == "training_diverged"
-    (path,) = job.download(tmp_path)
+    (path,) = job.download(tmp_path / "out")
     assert path.name == "checkpoint.keras"
     # Worth going on with: the service takes it as a model again.
     assert client.compress(path, QUICK).wait(timeout=60).state == "succeeded"
