@@ -87,7 +87,9 @@ class EpochReport(_Part):
 
 class StepReport(_Part):
     """One step of the spec. `key` names the step's result by what made it (step and input);
-    `reused` says that an earlier attempt had already made it."""
+    `reused` says that an earlier attempt had already made it. A training that went on from an earlier
+    attempt's checkpoint has ``resumed_from_epoch`` (epochs that had ended) and ``resumed_from_step`` in
+    `details`; `seconds` are those of the attempt that finished it, `epochs` all of the training's."""
 
     index: int
     technique: str

@@ -26,6 +26,7 @@ from tasks.compression.remarks import remark
 from tasks.compression.report import Findings, build_report
 from tasks.compression.resolve import resolve_spec
 from tasks.compression.sizes import sha256
+from tasks.compression.stopping import Never, Stop
 from tasks.compression.tflite import strip
 from tasks.compression.verify import measure_original, measure_outputs
 from tasks.compression.waiting import waits
@@ -45,6 +46,7 @@ _WEIGHTS = {
     "decompose": 1.0,
 }
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}
+_CHECKPOINT = "checkpoint.keras"
 
 
 @dataclass
@@ -56,6 +58,7 @@ class _Job:
     workspace: Workspace
     progress: Progress
     versions: Mapping[str, str]
+    stop: Stop = field(default_factory=Never)
     original: Any = None  # a copy of the network as it came, for distillation
     digests: dict[str, str] = field(default_factory=dict)
     steps: list[StepReport] = field(default_factory=list)
@@ -71,6 +74,7 @@ def run(
     emit: Callable[[Event], None],
     threads: int,
     job_id: str | None,
+    stop: Stop,
 ) -> Outcome:
     """See tasks.compression.compress."""
     began = time.monotonic()
@@ -78,7 +82,7 @@ def run(
     _refuse_unsupported(checked, dataset)
     progress = Progress(emit, _stages(checked))
     try:
-        report, files = _run(model, checked, dataset, workdir, progress, threads, job_id, began)
+        report, files = _run(model, checked, dataset, workdir, progress, threads, job_id, stop, began)
     except CompressionError as error:
         error.stage = error.stage or progress.stage
         raise
@@ -106,12 +110,13 @@ def _run(
     progress: Progress,
     threads: int,
     job_id: str | None,
+    stop: Stop,
     began: float,
 ) -> tuple[Report, tuple[Path, ...]]:
     progress.begin()
     backend = cast(Backend, import_module(BACKENDS[_FRAMEWORK]))
     backend.start(threads, spec.seed)
-    job = _Job(spec, backend, Workspace(workdir), progress, backend.versions())
+    job = _Job(spec, backend, Workspace(workdir), progress, backend.versions(), stop)
     loaded, data = _load(job, model, dataset)
     counted = any(isinstance(step, Cluster) for step in spec.steps)
     before = backend.layers(loaded.network, distinct=counted)
@@ -225,9 +230,15 @@ def _take_step(
         progress=job.progress,
         scratch=job.workspace.scratch,
         original=job.original,
+        checkpoints=job.workspace.checkpoints(key),
+        stop=job.stop,
     )
     before = job.backend.fingerprint(network)
-    network = resolve(row(step.technique, _FRAMEWORK).handler)(network, step, context)
+    try:
+        network = resolve(row(step.technique, _FRAMEWORK).handler)(network, step, context)
+    except CompressionError as error:
+        _deliver_kept(job, error)
+        raise
     record = context.record
     record.changed = job.backend.waits(network) or job.backend.fingerprint(network) != before
     if not record.changed:
@@ -235,7 +246,18 @@ def _take_step(
     record.seconds = round(job.progress.elapsed(), 4)
     made = network
     job.workspace.keep(key, record, lambda directory: job.backend.save(made, directory))
+    context.checkpoints.discard()
     return network, record
+
+
+def _deliver_kept(job: _Job, error: CompressionError) -> None:
+    """Make a file of what the failed step kept, and let the error name it."""
+    if error.kept is None:
+        return
+    path = job.workspace.out / _CHECKPOINT
+    job.backend.write(error.kept.network, "keras", path)
+    error.artifacts = (path,)
+    error.detail = f"{error.detail}; {path.name} is {error.kept.what}"
 
 
 def _keys(job: _Job) -> list[str]:

@@ -33,6 +33,7 @@ class Progress:
         self._index = -1
         self._began = self._last = clock()
         self._fraction = 0.0
+        self._done_before = 0
         self.warnings: list[ReportWarning] = []
 
     @property
@@ -44,9 +45,14 @@ class Progress:
         self._index += 1
         name = self._names[self._index]
         self._began = self._last = self._clock()
+        self._done_before = 0
         self._fraction = sum(self._shares[: self._index])
         self._emit(StageEvent(stage=name, index=self._index, total=len(self._names)))
         self._emit(ProgressEvent(stage=name, fraction=round(self._fraction, 4)))
+
+    def resume(self, step: int) -> None:
+        """`step` steps of the current stage were done before it began here."""
+        self._done_before = step
 
     def elapsed(self) -> float:
         """Seconds in the current stage."""
@@ -58,6 +64,7 @@ class Progress:
         if now - self._last < MIN_INTERVAL_S and step < total:
             return
         self._last = now
+        here = step - self._done_before
         done = min(step / total, 1.0)
         before = sum(self._shares[: self._index])
         self._fraction = max(self._fraction, before + done * self._shares[self._index])
@@ -67,7 +74,7 @@ class Progress:
                 fraction=round(self._fraction, 4),
                 step=step,
                 total=total,
-                eta_s=round((now - self._began) * (total - step) / step, 1) if step else None,
+                eta_s=round((now - self._began) * (total - step) / here, 1) if here > 0 else None,
                 metrics=dict(metrics or {}),
             )
         )

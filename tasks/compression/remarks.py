@@ -82,6 +82,10 @@ SENTENCES: dict[str, str] = {
         "With {layers} layers left in float the {metric} on the validation split still drops by {drop:.4g}, "
         "more than {wanted:.4g}."
     ),
+    "checkpoint_not_kept": (
+        "A checkpoint of the training could not be written ({why}): had the worker been lost, the step would "
+        "have begun anew."
+    ),
     # the outputs
     "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",
     "unstructured_sparsity_no_speed": (

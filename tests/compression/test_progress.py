@@ -43,6 +43,19 @@ def test_at_most_four_reports_a_second() -> None:
     assert last.eta_s is not None
 
 
+def test_steps_of_an_earlier_attempt_are_not_taken_for_fast_ones() -> None:
+    said: list[Event] = []
+    clock = FakeClock()
+    progress = Progress(said.append, [("train", 1)], clock)
+    progress.begin()
+    progress.resume(80)
+    clock.now += 5.0
+    progress.advance(90, 100)
+    last = said[-1]
+    assert isinstance(last, ProgressEvent)
+    assert (last.fraction, last.eta_s) == (0.9, 5.0)
+
+
 def test_same_warning_is_said_once() -> None:
     said: list[Event] = []
     progress = Progress(said.append, [("load", 1)])

@@ -23,25 +23,29 @@ def training_batches(
     seed: int,
     augment: Callable[[Any, Any], Any] | None = None,
     reconstruct: bool = False,
+    start: tuple[int, int] = (0, 0),
 ) -> Any:
     """A tf.data pipeline of ``ceil(len(indices) / batch_size) * epochs`` batches of float32 (or integer,
     for integer inputs) samples and, of each array in `targets`, what belongs to them; the last batch of
     an epoch may be smaller.
 
     `augment` changes the samples of a batch, given its number. With `reconstruct` the samples, as they
-    are then, take the place of the first target.
+    are then, take the place of the first target. With `start` the epochs and the batches of the next one
+    that were handed out before are left out, and the others are what they would have been.
 
     Whole batches are gathered by index: a tensor for each sample, as shuffle() and batch() handle them,
     costs more than a small network's training step.
     """
     count = len(indices)
     steps = math.ceil(count / batch_size)
+    first_epoch, first_step = start
     samples, members = tf.constant(x), tf.constant(indices)
     tables = [tf.constant(target) for target in targets]
 
     def epoch_batches(epoch: Any) -> Any:
         order = tf.random.experimental.stateless_shuffle(members, seed=tf.stack([seed, epoch]))
-        return tf.data.Dataset.range(steps).map(lambda step: part(order, step))
+        begin = tf.where(tf.equal(epoch, first_epoch), tf.constant(first_step, tf.int64), 0)
+        return tf.data.Dataset.range(begin, steps).map(lambda step: part(order, step))
 
     def part(order: Any, step: Any) -> Any:
         return order[step * batch_size : tf.minimum((step + 1) * batch_size, count)]
@@ -56,8 +60,8 @@ def training_batches(
             gathered[0] = tf.cast(inputs, gathered[0].dtype)
         return inputs, *gathered
 
-    batches = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches)
     if augment is None:
         return batches.map(gather, num_parallel_calls=2, deterministic=True).prefetch(4)
-    numbered = batches.enumerate()
+    numbered = batches.enumerate(start=first_epoch * steps + first_step)
     return numbered.map(gather_changed, num_parallel_calls=2, deterministic=True).prefetch(4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from featherweight.spec import Cluster, Prune, QuantizeAware
 from tasks.compression.backends.tensorflow._framework import without_autograph
@@ -17,6 +18,7 @@ from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.teaching import Teaching
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
+from tasks.compression.errors import CompressionError
 from tasks.compression.resolve import optimiser_steps
 from tasks.compression.waiting import TrainingStep
 
@@ -30,7 +32,7 @@ def finetune(
     """Train on the training split, carrying out `network.pending`; returns the model stripped.
 
     With `teaching`, towards a teacher's outputs. CompressionError training_diverged when the loss is no
-    longer finite.
+    longer finite, with the model of the last good epoch, stripped as well.
     """
     steps = optimiser_steps(len(context.training_data.train), step)
     parts = _parts(network, steps, context)
@@ -39,15 +41,27 @@ def finetune(
         model = part.wrap(model)
     for part in parts:
         part.constrain(model)
+    state = [variable for part in parts for variable in part.state]
     with Summaries(context.scratch, parts) if _summarised(network) else nullcontext() as summaries:
-        taken = fit(model, step, context, parts, teaching, [summaries] if summaries else [])
+        try:
+            taken = fit(model, step, context, parts, teaching, [summaries] if summaries else [], state)
+        except CompressionError as error:
+            if error.kept is not None:
+                last_good = replace(network, model=_unwrapped(model, parts), pending=())
+                error.kept = replace(error.kept, network=last_good)
+            raise
         tensorboard = summaries.archive() if summaries else network.tensorboard
-    for part in reversed(parts):
-        model = part.unwrap(model)
+    model = _unwrapped(model, parts)
     trained = replace(network, model=model, pending=(), tensorboard=tensorboard)
     for part in parts:
         trained = part.outcome(trained, taken, context)
     return trained
+
+
+def _unwrapped(model: Any, parts: Sequence[TrainingPart]) -> Any:
+    for part in reversed(parts):
+        model = part.unwrap(model)
+    return model
 
 
 def _parts(network: Network, steps: int, context: Context) -> Sequence[TrainingPart]:
