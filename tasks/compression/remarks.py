@@ -36,6 +36,7 @@ SENTENCES: dict[str, str] = {
     "target_not_reached": (
         "{reached:.1%} of the {measure} are left, not the {asked:.1%} asked for: no further channel may go."
     ),
+    "macs_assumed": "The layer's MACs are counted {how}.",
     "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
     "schedule_ends_late": (
         "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "

@@ -26,3 +26,20 @@ class TestTensorFlowChannels(ChannelsConformance):
         sizes = {layer.name: (layer.parameters_before, layer.parameters) for layer in report.layers}
         assert sizes == {"encoder/wide": (112, 56), "head": (51, 27)}
         assert report.steps[0].details["left_alone"] == {}
+
+    def test_macs_of_sizes_that_are_not_known_are_said_to_be_assumed(self, tmp_path: Path) -> None:
+        layers = keras().layers
+        inside = keras().Input((None, None, 3))
+        halved = layers.Conv2D(4, 3, padding="same", name="before")(inside)[:, ::2, ::2]
+        pooled = layers.GlobalMaxPooling2D()(layers.Conv2D(8, 3, name="after")(halved))
+        body = keras().Model(inside, layers.Dense(4)(pooled), name="body")
+        image = keras().Input((16, 16, 3))
+        path = save_model(keras().Model(image, body(image)), tmp_path / "nested.keras")
+        spec = {"steps": [{"technique": "prune_channels"}]}
+        report = compress(path, spec, workdir=tmp_path / "work").report
+        told = report.steps[0].details["macs_assumed"]
+        assert list(told) == ["body/after"]
+        assert "was built with" in told["body/after"]
+        said = [warning for warning in report.warnings if warning.code == "macs_assumed"]
+        assert [warning.layer for warning in said] == ["body/after"]
+        assert "was built with" in said[0].message

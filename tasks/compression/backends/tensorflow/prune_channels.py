@@ -153,9 +153,9 @@ def _batches(context: Context) -> Iterator[tuple[Any, Any]]:
 
 def _note(report: PruningReport, step: PruneChannels, alone: list[Untouched], context: Context) -> None:
     channels = {
-        layer.name: {"before": layer.channels_before, "after": layer.channels_after}
-        for layer in report.layers
-        if layer.channels_before is not None
+        change.name: {"before": change.channels_before, "after": change.channels_after}
+        for change in report.layers
+        if change.channels_before is not None
     }
     context.record.details.update(
         importance=step.importance,
@@ -169,7 +169,10 @@ def _note(report: PruningReport, step: PruneChannels, alone: list[Untouched], co
         macs_after=report.macs_after,
         channels=channels,
         left_alone={layer.name: layer.reason for layer in alone},
+        macs_assumed=dict(report.assumed),
     )
+    for layer, how in report.assumed.items():
+        context.warn("macs_assumed", layer=layer, how=how)
     if not report.met:
         measure, reached = report.target.measure, _reached(report)
         context.warn("target_not_reached", measure=measure, reached=reached, asked=_asked(step))

@@ -17,6 +17,7 @@ from tasks.compression.backends.tensorflow.structured.groups import (
     layer_parameters,
 )
 from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, importance
+from tasks.compression.backends.tensorflow.structured.macs import assumptions
 from tasks.compression.backends.tensorflow.structured.request import (
     LayerChange,
     PruningReport,
@@ -193,6 +194,7 @@ def _report(graph: Dependencies, choice: Choice, target: Target) -> PruningRepor
         layers=tuple(_change(layer, everything, alive) for layer in graph.layers if layer.parameters),
         untouched=choice.untouched,
         remarks=choice.remarks,
+        assumed=assumptions(graph.graph),
     )
 
 
