@@ -28,6 +28,7 @@ from tasks.compression.resolve import resolve_spec
 from tasks.compression.sizes import sha256
 from tasks.compression.tflite import strip
 from tasks.compression.verify import measure_original, measure_outputs
+from tasks.compression.waiting import waits
 from tasks.compression.workspace import StepRecord, Workspace, chain
 
 __all__ = ["run"]
@@ -205,11 +206,10 @@ def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:
 def _take_step(
     job: _Job, network: Any, index: int, step: Step, data: Data | None, key: str
 ) -> tuple[Any, StepRecord]:
-    following = job.spec.steps[index + 1] if index + 1 < len(job.spec.steps) else None
     context = Context(
         index=index,
         pointer=f"/steps/{index}",
-        following=following,
+        following=_following(job.spec, index),
         seed=job.spec.seed,
         data=data,
         progress=job.progress,
@@ -240,11 +240,14 @@ def _keys(job: _Job) -> list[str]:
     )
     keys = []
     for index, step in enumerate(job.spec.steps):
-        following = job.spec.steps[index + 1].technique if index + 1 < len(job.spec.steps) else None
-        waits = isinstance(step, Prune) and following in ("prune", "finetune", "distill")
-        key = chain(key, step=step.model_dump(mode="json"), waits=waits)
+        waiting = waits(step, _following(job.spec, index))
+        key = chain(key, step=step.model_dump(mode="json"), waits=waiting)
         keys.append(key)
     return keys
+
+
+def _following(spec: CompressionSpec, index: int) -> Step | None:
+    return spec.steps[index + 1] if index + 1 < len(spec.steps) else None
 
 
 def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: bool) -> StepReport:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
-from featherweight.spec import Prune
 from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
@@ -19,6 +19,7 @@ from tasks.compression.backends.tensorflow.load import load, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
+from tasks.compression.waiting import WaitingStep
 
 __all__ = [
     "copy",
@@ -40,6 +41,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 _TENSORBOARD = "tensorboard.tar.gz"
+_WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
@@ -103,7 +105,7 @@ def restore(directory: Path) -> Network:
     tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
     return Network(
         model=read_model(directory / "model.keras"),
-        pending=tuple(Pending(Prune.model_validate(step), pointer) for step, pointer in state["pending"]),
+        pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
         sparse_kernels=state["sparse_kernels"],
         tflite=tflite.read_bytes() if tflite.exists() else None,

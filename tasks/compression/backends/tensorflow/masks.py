@@ -85,13 +85,12 @@ def mask_plan(network: Network, *, seed: int = 0) -> MaskPlan:
 
 def assignments(network: Network, seed: int) -> list[Assignment]:
     """The pending prune steps as rules, each layer in the last that selects it."""
+    waiting = network.waiting(Prune)
     last = {
-        place.path: index
-        for index, pending in enumerate(network.pending)
-        for place in prunable(network, pending)
+        place.path: index for index, pending in enumerate(waiting) for place in prunable(network, pending)
     }
     found: list[Assignment] = []
-    for index, pending in enumerate(network.pending):
+    for index, pending in enumerate(waiting):
         places = [place for place in prunable(network, pending) if last[place.path] == index]
         if not places:
             continue

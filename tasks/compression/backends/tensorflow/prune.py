@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from featherweight.spec import Distill, Finetune, Prune, XnnpackLatency
+from featherweight.spec import Prune, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.layers import zero_share
 from tasks.compression.backends.tensorflow.masks import assignments, is_global
@@ -21,6 +21,7 @@ from tasks.compression.backends.tensorflow.prunable import (
 )
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
+from tasks.compression.waiting import waits
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["check", "prune"]
@@ -46,9 +47,9 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
     if prunable(network, pending):
         sparse = network.sparse_kernels or isinstance(step.pattern, XnnpackLatency)
         network = replace(network, pending=(*network.pending, pending), sparse_kernels=sparse)
-    if isinstance(context.following, Prune | Finetune | Distill):
+    if waits(step, context.following):
         return network
-    if any(item.step.summaries for item in network.pending):
+    if any(item.step.summaries for item in network.waiting(Prune)):
         context.warn("summaries_need_training")
     return _at_once(network, context)
 
@@ -77,7 +78,7 @@ def _at_once(network: Network, context: Context) -> Network:
     return replace(network, pending=(), pruned=pruned)
 
 
-def _note(network: Network, pending: Pending, context: Context) -> None:
+def _note(network: Network, pending: Pending[Prune], context: Context) -> None:
     step, layers = pending.step, context.record.layers
     along = schedules(network, pending)
     for path, schedule in along.items():
