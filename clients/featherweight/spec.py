@@ -13,7 +13,8 @@
 A step that changes the weights is carried out *while* the training step right after it trains: its
 schedule runs. Several may stand before the same training step. Without one right after it, ``prune``
 is applied at once (one-shot, to the schedule's final sparsity). The zeros a step made every later
-step keeps; nobody has to ask for it. ``prune_channels`` comes before them, and is done at once.
+step keeps; nobody has to ask for it. ``prune_channels`` comes before them; it is done at once, or with
+`iterations` in rounds with the training step right after it.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -21,7 +22,7 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -130,6 +131,7 @@ class CompressionSpec(Part):
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
         _check_channels_first(kinds)
+        _check_iterations(self.steps)
         return self
 
 
@@ -140,3 +142,15 @@ def _check_channels_first(kinds: Iterable[str]) -> None:
         if kind == "prune_channels" and pruned:
             raise ValueError("prune_channels after prune would undo it: put prune_channels first")
         pruned = pruned or kind == "prune"
+
+
+def _check_iterations(steps: Sequence[Step]) -> None:
+    """Between two cuts there is a training, and after the last."""
+    for index, step in enumerate(steps):
+        following = steps[index + 1] if index + 1 < len(steps) else None
+        waits = isinstance(step, PruneChannels) and step.iterations > 1
+        if waits and not isinstance(following, Finetune | Distill):
+            raise ValueError(
+                "prune_channels with iterations above 1 needs a finetune or distill step right after it, "
+                "which runs after each cut; a prune step comes after that one, with a training of its own"
+            )
