@@ -181,6 +181,7 @@ class ChannelsConformance:
                 "epochs": 2,
                 "batch_size": 64,
                 "learning_rate_schedule": {"type": "cosine"},
+                "keep_best": True,
             },
         )
         waiting, training = report.steps
@@ -206,6 +207,8 @@ class ChannelsConformance:
         assert rates[0] > 10 * rates[1]
         taken = [part["optimiser_steps"] for part in found["rounds"]]
         assert training.details["optimiser_steps"] == sum(taken) == 3 * taken[0]
+        assert all(part["best_epoch"] in (1, 2) for part in found["rounds"])
+        assert "best_epoch" not in training.details
         losses = [epoch.metrics["loss"] for epoch in training.epochs]
         assert losses[3] < losses[0]  # a round goes on with what the one before has learnt
         accuracy = report.outputs[0].accuracy

@@ -6,7 +6,7 @@ Less is lost by several small cuts with training between them than by a large on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,8 @@ __all__ = ["train_in_rounds"]
 Train = Callable[[Network, TrainingStep, Context], Network]
 
 MAX_SEED = 2**31 - 1
+OF_A_ROUND = ("optimiser_steps", "best_epoch", "stopped_after_epoch")
+"""Of what a training notes, that which differs from round to round."""
 
 
 def train_in_rounds(network: Network, step: TrainingStep, context: Context, train: Train) -> Network:
@@ -62,8 +64,9 @@ def train_in_rounds(network: Network, step: TrainingStep, context: Context, trai
         _take_over(record, number, context.record)
     whole = joined(reports)
     warn_of_target(whole, asked, context)
+    alike = {name: value for name, value in record.details.items() if name not in OF_A_ROUND}
     context.record.details.update(
-        record.details,
+        alike,
         optimiser_steps=sum(part["optimiser_steps"] for part in told),
         prune_channels={**described(whole, asked), "rounds": told},
     )
@@ -97,8 +100,6 @@ def _outline(report: PruningReport) -> str:
 def _round(
     number: int, report: PruningReport, pending: Pending[PruneChannels], record: StepRecord
 ) -> dict[str, Any]:
-    of_training: Mapping[str, Any] = record.details
-    kept = ("optimiser_steps", "best_epoch", "stopped_after_epoch")
     return {
         "round": number,
         "asked": amount_asked(report.target, pending.step),
@@ -112,7 +113,7 @@ def _round(
             if change.channels_after is not None
         },
         "epochs": len(record.epochs),
-        **{name: of_training[name] for name in kept if name in of_training},
+        **{name: record.details[name] for name in OF_A_ROUND if name in record.details},
     }
 
 
