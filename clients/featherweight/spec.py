@@ -3,7 +3,7 @@
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
     │   ├── change the network     PruneChannels
-    │   ├── change the weights     Prune
+    │   ├── change the weights     Prune, Cluster
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
     ├── outputs[]                  tflite | keras
@@ -11,10 +11,11 @@
     └── seed
 
 A step that changes the weights is carried out *while* the training step right after it trains: its
-schedule runs. Several may stand before the same training step. Without one right after it, ``prune``
-is applied at once (one-shot, to the schedule's final sparsity). The zeros a step made every later
-step keeps; nobody has to ask for it. ``prune_channels`` comes before them; it is done at once, or with
-`iterations` in rounds with the training step right after it.
+schedule runs. Several may stand before the same training step, which carries them out together. Without
+one right after it, ``prune`` is applied at once (one-shot, to the schedule's final sparsity), and
+``cluster`` too. The zeros a step made, and the few values, every later step keeps; nobody has to ask for
+it. ``prune_channels`` comes before them; it is done at once, or with `iterations` in rounds with the
+training step right after it.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -27,6 +28,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from featherweight.techniques.cluster import Cluster, ClusterOverride
 from featherweight.techniques.finetune import (
     Augmentation,
     ConstantRate,
@@ -60,6 +62,8 @@ __all__ = [
     "Augmentation",
     "Block",
     "ChannelOverride",
+    "Cluster",
+    "ClusterOverride",
     "CompressionSpec",
     "ConstantRate",
     "ConstantSparsity",
@@ -94,7 +98,7 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Finetune | Distill | Quantize,
+    Prune | PruneChannels | Cluster | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
 
@@ -136,12 +140,12 @@ class CompressionSpec(Part):
 
 
 def _check_channels_first(kinds: Iterable[str]) -> None:
-    """Zeros at chosen places do not survive layers being cut."""
-    pruned = False
+    """Zeros at chosen places, and shared values, do not survive layers being cut."""
+    undone = None
     for kind in kinds:
-        if kind == "prune_channels" and pruned:
-            raise ValueError("prune_channels after prune would undo it: put prune_channels first")
-        pruned = pruned or kind == "prune"
+        if kind == "prune_channels" and undone is not None:
+            raise ValueError(f"prune_channels after {undone} would undo it: put prune_channels first")
+        undone = kind if undone is None and kind in ("prune", "cluster") else undone
 
 
 def _check_iterations(steps: Sequence[Step]) -> None:
@@ -152,5 +156,5 @@ def _check_iterations(steps: Sequence[Step]) -> None:
         if waits and not isinstance(following, Finetune | Distill):
             raise ValueError(
                 "prune_channels with iterations above 1 needs a finetune or distill step right after it, "
-                "which runs after each cut; a prune step comes after that one, with a training of its own"
+                "which runs after each cut; put prune and cluster after that one, with their own training"
             )

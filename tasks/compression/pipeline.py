@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from featherweight.events import Event
 from featherweight.report import Report, StepReport
-from featherweight.spec import CompressionSpec, Distill, Prune, Step
+from featherweight.spec import Cluster, CompressionSpec, Distill, Prune, Step
 from tasks.compression import Outcome
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
@@ -34,7 +34,14 @@ from tasks.compression.workspace import StepRecord, Workspace, chain
 __all__ = ["run"]
 
 _FRAMEWORK = "tensorflow"
-_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3, "prune_channels": 1.0}
+_WEIGHTS = {
+    "finetune": 12.0,
+    "distill": 16.0,
+    "quantize": 2.0,
+    "prune": 0.3,
+    "cluster": 0.3,
+    "prune_channels": 1.0,
+}
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}
 
 
@@ -104,13 +111,14 @@ def _run(
     backend.start(threads, spec.seed)
     job = _Job(spec, backend, Workspace(workdir), progress, backend.versions())
     loaded, data = _load(job, model, dataset)
-    before = backend.layers(loaded.network)
+    counted = any(isinstance(step, Cluster) for step in spec.steps)
+    before = backend.layers(loaded.network, distinct=counted)
 
     progress.begin()
     original = measure_original(backend, loaded, model, data, spec, job.workspace, progress.warn)
 
     network = _take_steps(job, loaded.network, data)
-    after = backend.layers(network)
+    after = backend.layers(network, distinct=counted)
     _remark_on_layers(job, before, after)
 
     progress.begin()

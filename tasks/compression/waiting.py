@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featherweight.spec import Distill, Finetune, Prune, PruneChannels, Step
+from featherweight.spec import Cluster, Distill, Finetune, Prune, PruneChannels, Step
 
 __all__ = ["TrainingStep", "WaitingStep", "can_wait", "carrier", "trains", "waits"]
 
 TrainingStep = Finetune | Distill
-WaitingStep = Prune | PruneChannels
+WaitingStep = Prune | PruneChannels | Cluster
 
 
 def trains(step: Step | None) -> bool:

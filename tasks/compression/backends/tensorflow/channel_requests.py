@@ -12,6 +12,7 @@ import numpy as np
 
 from featherweight.spec import KeepParameters, LayerSelection, PruneChannels, RemoveRatio
 from tasks.compression.backends.tensorflow.layers import select
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import (
     Criterion,
     Plan,
@@ -19,6 +20,7 @@ from tasks.compression.backends.tensorflow.structured import (
     PruningRequest,
     Target,
     Untouched,
+    carry_out,
     consider,
 )
 from tasks.compression.context import Context
@@ -28,6 +30,7 @@ from tasks.compression.workspace import LayerNote
 __all__ = [
     "amount_asked",
     "amount_reached",
+    "cut",
     "described",
     "left_alone",
     "outlook",
@@ -97,6 +100,13 @@ def refuse(alone: list[Untouched], step: PruneChannels, pointer: str) -> None:
             layer=first.name,
             pointer=f"{pointer}/layers",
         )
+
+
+def cut(network: Network, plan: Plan) -> Network:
+    """`network` without what goes; the same where nothing does."""
+    if plan.alive.all():
+        return network
+    return replace(network, model=carry_out(plan).model, pruned={}, shared={}, tflite=None)
 
 
 def remark_on(plan: Plan, alone: list[Untouched], step: PruneChannels, context: Context) -> None:

@@ -14,6 +14,7 @@ from featherweight.spec import PruneChannels
 from tasks.compression.backends.tensorflow.channel_requests import (
     amount_asked,
     amount_reached,
+    cut,
     described,
     request_of,
     training_samples,
@@ -21,7 +22,7 @@ from tasks.compression.backends.tensorflow.channel_requests import (
 )
 from tasks.compression.backends.tensorflow.fit import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
-from tasks.compression.backends.tensorflow.structured import Plan, PruningReport, Rounds, carry_out, joined
+from tasks.compression.backends.tensorflow.structured import Plan, PruningReport, Rounds, joined
 from tasks.compression.context import Context
 from tasks.compression.waiting import TrainingStep
 from tasks.compression.workspace import StepRecord
@@ -56,7 +57,7 @@ def train_in_rounds(network: Network, step: TrainingStep, context: Context, trai
         record = StepRecord()
         with context.progress.portion(number, asked.iterations):
             network = train(
-                _cut(network, plan),
+                cut(network, plan),
                 step.model_copy(update={"seed": _seed(step, context, number)}),
                 replace(context, record=record),
             )
@@ -79,12 +80,6 @@ def _chosen(rounds: Rounds, network: Network, number: int, context: Context) -> 
     objective = context.training_data.objectives[context.index]
     batches = training_samples(context, objective.labels)
     return rounds.plan(network.model, number, batches=batches, loss=loss_of(objective))
-
-
-def _cut(network: Network, plan: Plan) -> Network:
-    if plan.alive.all():
-        return network
-    return replace(network, model=carry_out(plan).model, pruned={}, tflite=None)
 
 
 def _seed(step: TrainingStep, context: Context, number: int) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
-from featherweight.spec import Prune, PruneChannels
+from featherweight.spec import Cluster, Prune, PruneChannels
 from tasks.compression.backends.tensorflow._framework import without_autograph
 from tasks.compression.backends.tensorflow.channel_rounds import train_in_rounds
 from tasks.compression.backends.tensorflow.fit import fit
 from tasks.compression.backends.tensorflow.masking import Masking
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.projection import Projection
 from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.teaching import Teaching, check_features
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
@@ -63,6 +64,8 @@ def _trained(network: Network, step: TrainingStep, context: Context, teaching: T
 
 def _parts(network: Network, steps: int, context: Context) -> Sequence[TrainingPart]:
     """What takes part in a training of `steps` optimiser steps: for what waits, and for what is to stay."""
+    if network.shared or network.waiting(Cluster):
+        return [Projection(network, steps, context)]
     return [Masking(network, steps, context)]
 
 

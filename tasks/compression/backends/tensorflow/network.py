@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from tasks.compression.facts import ModelFacts
 from tasks.compression.waiting import WaitingStep
 
-__all__ = ["Loaded", "Network", "Pending"]
+__all__ = ["Loaded", "Network", "Pending", "Sharing"]
 
 
 StepT = TypeVar("StepT", bound=WaitingStep)
@@ -25,11 +25,20 @@ class Pending(Generic[Kept]):
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """At most how many values the weights of a layer's kernels, or of each of its channels, take."""
+
+    clusters: int
+    per_channel: bool
+
+
+@dataclass(frozen=True)
 class Network:
     """A Keras model on its way through the steps.
 
     `pending` are the steps not carried out yet; `pruned` the layers earlier steps made zeros in,
-    with the sparsity they were meant to have; `tflite` the converted file, once a quantize step made it;
+    with the sparsity they were meant to have; `shared` those whose weights they made share values;
+    `tflite` the converted file, once a quantize step made it;
     `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
     `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels.
     """
@@ -37,6 +46,7 @@ class Network:
     model: Any
     pending: tuple[Pending[WaitingStep], ...] = ()
     pruned: Mapping[str, float] = field(default_factory=dict)
+    shared: Mapping[str, Sharing] = field(default_factory=dict)
     tflite: bytes | None = None
     tensorboard: bytes | None = None
     sparse_kernels: bool = False

@@ -9,6 +9,7 @@ from typing import Any
 from featherweight.spec import PruneChannels
 from tasks.compression.backends.tensorflow.channel_requests import (
     amount_asked,
+    cut,
     described,
     left_alone,
     outlook,
@@ -20,7 +21,7 @@ from tasks.compression.backends.tensorflow.channel_requests import (
 )
 from tasks.compression.backends.tensorflow.fit import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
-from tasks.compression.backends.tensorflow.structured import Rounds, carry_out, consider
+from tasks.compression.backends.tensorflow.structured import Rounds, consider
 from tasks.compression.context import Context
 
 __all__ = ["check", "prune_channels"]
@@ -56,9 +57,7 @@ def prune_channels(network: Network, step: PruneChannels, context: Context) -> N
     context.record.details.update(
         described(plan.report, step), left_alone={layer.name: layer.reason for layer in alone}
     )
-    if plan.alive.all():
-        return network
-    return replace(network, model=carry_out(plan).model, pruned={}, tflite=None)
+    return cut(network, plan)
 
 
 def _left_pending(network: Network, step: PruneChannels, context: Context) -> Network:
