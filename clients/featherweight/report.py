@@ -79,7 +79,10 @@ class DataCounts(_Part):
 
 
 class EpochReport(_Part):
+    """`epoch` counts from 1, anew in each `round` of a training that runs several times; null otherwise."""
+
     epoch: int
+    round: int | None = None
     seconds: float
     metrics: dict[str, float]
     sparsity: float | None = None

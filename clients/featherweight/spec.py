@@ -14,7 +14,8 @@ A step that changes the weights is carried out *while* the training step right a
 schedule runs. Several may stand before the same training step, which carries them out together. Without
 one right after it, ``prune`` is applied at once (one-shot, to the schedule's final sparsity), and
 ``cluster`` too. The zeros a step made, and the few values, every later step keeps; nobody has to ask for
-it. ``prune_channels`` and ``decompose`` come before them, and are done at once.
+it. ``prune_channels`` and ``decompose`` come before them; they are done at once, ``prune_channels`` with
+`iterations` in rounds with the training step right after it.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -148,6 +149,7 @@ class CompressionSpec(Part):
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
         _check_network_first(kinds)
+        _check_iterations(self.steps)
         if "quantize_aware" in kinds:
             _check_quantize_aware(kinds)
             if "tflite" not in self.outputs:
@@ -176,3 +178,15 @@ def _check_quantize_aware(kinds: Sequence[str]) -> None:
         raise ValueError("quantize_aware needs a finetune or distill step right after it, to carry it out")
     if len(kinds) > place + 2:
         raise ValueError(f"nothing can follow the training of quantize_aware, and {kinds[place + 2]} does")
+
+
+def _check_iterations(steps: Sequence[Step]) -> None:
+    """Between two cuts there is a training, and after the last."""
+    for index, step in enumerate(steps):
+        following = steps[index + 1] if index + 1 < len(steps) else None
+        waits = isinstance(step, PruneChannels) and step.iterations > 1
+        if waits and not isinstance(following, Finetune | Distill):
+            raise ValueError(
+                "prune_channels with iterations above 1 needs a finetune or distill step right after it, "
+                "which runs after each cut; put prune and cluster after that one, with their own training"
+            )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent, WarningEvent
 from featherweight.report import ReportWarning
@@ -34,6 +35,7 @@ class Progress:
         self._began = self._last = clock()
         self._fraction = 0.0
         self._done_before = 0
+        self._portion = (1, 1)
         self.warnings: list[ReportWarning] = []
 
     @property
@@ -58,8 +60,21 @@ class Progress:
         """Seconds in the current stage."""
         return self._clock() - self._began
 
+    @contextmanager
+    def portion(self, number: int, count: int) -> Iterator[None]:
+        """In the block, what `advance` is told is of the part `number`, from 1, of `count` equal parts of the
+        stage."""
+        self._portion = (number, count)
+        try:
+            yield
+        finally:
+            self._portion = (1, 1)
+
     def advance(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
-        """`step` of `total` of the current stage is done. Too soon after the last report, says nothing."""
+        """`step` of `total` of the current stage, or of a portion of it, is done. Too soon after the last
+        report, says nothing."""
+        number, count = self._portion
+        step, total = step + (number - 1) * total, count * total
         now = self._clock()
         if now - self._last < MIN_INTERVAL_S and step < total:
             return

@@ -49,6 +49,7 @@ SENTENCES: dict[str, str] = {
     "kernel_penalty_dropped": (
         "The layer's {name} was for its kernel as a whole; the layers in its place have none."
     ),
+    "macs_assumed": "The layer's MACs are counted {how}.",
     "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
     "schedule_ends_late": (
         "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "

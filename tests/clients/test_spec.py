@@ -197,6 +197,15 @@ def test_fault_of_a_rank_is_refused_at_its_place(step: dict[str, Any], pointer: 
     assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
 
 
+@pytest.mark.parametrize("between", [[], [PRUNE], [{"technique": "prune_channels"}], [QUANTIZE]])
+def test_cuts_in_rounds_need_a_training_right_after_them(between: list[dict[str, str]]) -> None:
+    rounds = {"technique": "prune_channels", "iterations": 2}
+    after = [] if between in ([], [QUANTIZE]) else [FINETUNE]
+    with pytest.raises(ValidationError, match="needs a finetune or distill step right after it"):
+        CompressionSpec.model_validate({"steps": [rounds, *between, *after]})
+    assert CompressionSpec.model_validate({"steps": [rounds, FINETUNE, *between]})
+
+
 @pytest.mark.parametrize(
     ("step", "pointer"),
     [
@@ -206,7 +215,9 @@ def test_fault_of_a_rank_is_refused_at_its_place(step: dict[str, Any], pointer: 
         ({"overrides": [{"layers": {}, "remove": -0.1}]}, "overrides/0/remove"),
         ({"round_to": 0}, "round_to"),
         ({"min_channels": 1.5}, "min_channels"),
-        ({"iterations": 2}, "iterations"),
+        ({"iterations": 0}, "iterations"),
+        ({"iterations": 21}, "iterations"),
+        ({"iterations": 1.5}, "iterations"),
     ],
 )
 def test_fault_of_a_channel_target_is_refused_at_its_place(step: dict[str, Any], pointer: str) -> None:

@@ -7,15 +7,16 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from featherweight.spec import Cluster, Prune, QuantizeAware
+from featherweight.spec import Cluster, Prune, PruneChannels, QuantizeAware
 from tasks.compression.backends.tensorflow._framework import without_autograph
+from tasks.compression.backends.tensorflow.channel_rounds import train_in_rounds
 from tasks.compression.backends.tensorflow.fit import fit
 from tasks.compression.backends.tensorflow.masking import Masking
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.projection import Projection
 from tasks.compression.backends.tensorflow.qat.rounding import rounding_parts
 from tasks.compression.backends.tensorflow.summaries import Summaries
-from tasks.compression.backends.tensorflow.teaching import Teaching
+from tasks.compression.backends.tensorflow.teaching import Teaching, check_features
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
@@ -32,8 +33,21 @@ def finetune(
     """Train on the training split, carrying out `network.pending`; returns the model stripped.
 
     With `teaching`, towards a teacher's outputs. CompressionError training_diverged when the loss is no
-    longer finite, with the model of the last good epoch, stripped as well.
+    longer finite, with the model of the last good epoch, stripped as well; layer_not_supported where a cut
+    in channels reshaped a feature that is taught.
     """
+
+    def train(network: Network, step: TrainingStep, context: Context) -> Network:
+        if teaching is not None:
+            check_features(teaching.teacher, network.model, teaching.features, f"{context.pointer}/features")
+        return _trained(network, step, context, teaching)
+
+    if network.waiting(PruneChannels):
+        return train_in_rounds(network, step, context, train)
+    return train(network, step, context)
+
+
+def _trained(network: Network, step: TrainingStep, context: Context, teaching: Teaching | None) -> Network:
     steps = optimiser_steps(len(context.training_data.train), step)
     parts = _parts(network, steps, context)
     model = network.model
