@@ -6,14 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy.typing as npt
-
 from featherweight.report import ReportWarning
 from tasks.compression.facts import LayerFacts, ModelFacts
+from tasks.compression.samples import Tensors
 
 __all__ = ["Backend", "LoadedModel"]
-
-Array = npt.NDArray[Any]
 
 
 class LoadedModel(Protocol):
@@ -39,7 +36,7 @@ class Backend(Protocol):
 
         CompressionError bad_model, unsupported_model."""
 
-    def predict(self, network: Any, x: Array) -> Array:
+    def predict(self, network: Any, x: Tensors) -> Tensors:
         """Outputs for samples, as float32."""
 
     def copy(self, network: Any) -> Any:
@@ -68,5 +65,5 @@ class Backend(Protocol):
     def extras(self, network: Any) -> Mapping[str, bytes]:
         """Files to be delivered beside the outputs, by name."""
 
-    def predict_file(self, path: Path, x: Array) -> Array:
+    def predict_file(self, path: Path, x: Tensors) -> Tensors:
         """Outputs of a written file of the framework's own format, loaded afresh."""

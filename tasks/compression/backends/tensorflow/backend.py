@@ -6,9 +6,6 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from featherweight.spec import Prune
 from tasks.compression.backends.tensorflow import convert as _convert
@@ -19,6 +16,7 @@ from tasks.compression.backends.tensorflow.load import load, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
+from tasks.compression.samples import Tensors
 
 __all__ = [
     "copy",
@@ -37,7 +35,6 @@ __all__ = [
     "write",
 ]
 
-Array = npt.NDArray[Any]
 
 _TENSORBOARD = "tensorboard.tar.gz"
 
@@ -60,7 +57,7 @@ def versions() -> dict[str, str]:
     return library_versions(*_DISTRIBUTIONS)
 
 
-def predict(network: Network, x: Array) -> Array:
+def predict(network: Network, x: Tensors) -> Tensors:
     return _predict.predict(network.model, x)
 
 
@@ -128,5 +125,5 @@ def extras(network: Network) -> dict[str, bytes]:
     return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
-def predict_file(path: Path, x: Array) -> Array:
+def predict_file(path: Path, x: Tensors) -> Tensors:
     return _predict.predict(read_model(path), x)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featherweight.spec import KeepParameters, LayerSelection, PruneChannels, RemoveRatio
-from tasks.compression.backends.tensorflow.fit import loss_of
+from tasks.compression.backends.tensorflow.joint import loss_of
 from tasks.compression.backends.tensorflow.layers import select
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import (
@@ -26,6 +26,7 @@ from tasks.compression.backends.tensorflow.structured import (
 )
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
+from tasks.compression.samples import structure
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["check", "prune_channels"]
@@ -54,7 +55,7 @@ def prune_channels(network: Network, step: PruneChannels, context: Context) -> N
     request = _request(model, step, context.pointer, seed=context.seed)
     batches, loss = None, None
     if request.criterion == "taylor":
-        batches, loss = _batches(context), loss_of(context.training_data.objective)
+        batches, loss = _batches(context), loss_of(context.training_data.objective, everything=True)
     plan = consider(model, request, batches=batches, loss=loss)
     alone = _left_alone(model, step, context.pointer, plan)
     _refuse(alone, step, context.pointer)
@@ -147,7 +148,7 @@ def _batches(context: Context) -> Iterator[tuple[Any, Any]]:
     drawn = np.random.default_rng(context.seed).permutation(data.train)[:TAYLOR_SAMPLES]
     parts = np.array_split(drawn, math.ceil(len(drawn) / TAYLOR_BATCH))
     for number, part in enumerate(parts, start=1):
-        yield data.x[part], data.objective.labels[part]
+        yield structure(data.x[part]), structure(data.objective.labels[part])
         context.progress.advance(number, len(parts))
 
 
