@@ -416,3 +416,12 @@ def test_inputs_of_several_types_keep_them(run: Run, tmp_path: Path) -> None:
     report, _ = run(*steps, data=data, model=path)
     assert report.outputs[0].input_dtype == "int32+int8"
     assert value(report.outputs[0], "high") > 0.8
+
+
+def test_job_tried_again_takes_its_steps_over(run: Run) -> None:
+    steps = {"technique": "prune"}, {**FINETUNE, "epochs": 1}
+    first, _ = run(*steps, data=arrays())
+    again, _ = run(*steps, data=arrays())
+    assert [step.reused for step in again.steps] == [True, True]
+    assert [file.sha256 for file in again.files] == [file.sha256 for file in first.files]
+    assert again.outputs[0].by_output == first.outputs[0].by_output
