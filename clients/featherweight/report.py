@@ -23,6 +23,7 @@ __all__ = [
     "Latency",
     "LayerReport",
     "Measurement",
+    "OutputMeasure",
     "Report",
     "ReportWarning",
     "StepReport",
@@ -39,7 +40,13 @@ smaller             smaller, and the metric is not worse than the original's bey
 smaller_but_worse   smaller, and worse than the original beyond chance (intervals do not overlap)
 smaller_unverified  smaller, and there were no labels to measure the metric on
 not_smaller         no output is smaller than the original
+
+Of several outputs the worst counts: worse when one of them is, unverified when one has no labels.
 """
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class _Part(BaseModel):
@@ -57,7 +64,8 @@ class FileDigest(_Part):
 
 class Inference(_Part):
     """A value the caller left out: where it came from. `source` is spec, compiled_model,
-    last_layer_and_labels, data or default."""
+    last_layer_and_labels, data or default. Of a model with several outputs `field` begins with the output's
+    name and a slash."""
 
     field: str
     value: Any
@@ -153,8 +161,19 @@ class Latency(_Part):
     runtime: str
 
 
+class OutputMeasure(_Part):
+    """What was measured of one output of several. `accuracy` says by its metric's name where it is the
+    agreement with the original, for want of labels."""
+
+    accuracy: Measurement | None = None
+    max_abs_difference: float | None = None
+    agreement: float | None = None
+
+
 class Variant(_Part):
-    """One file: its size, and what was measured running it."""
+    """One file: its size, and what was measured running it. Of a model with several outputs `by_output` has
+    every one by its name; `accuracy`, `max_abs_difference` and `agreement` are then those of the first that
+    has labels, or of the first."""
 
     name: str
     format: str
@@ -171,6 +190,7 @@ class Variant(_Part):
     max_abs_difference: float | None = None
     agreement: float | None = None
     compression_ratio: float | None = None
+    by_output: dict[str, OutputMeasure] | None = Field(default=None, exclude_if=_is_none)
 
 
 class ReportWarning(_Part):

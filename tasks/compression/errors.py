@@ -23,8 +23,8 @@ class CompressionError(Exception):
     """A model, a data set or a spec that cannot be compressed as asked.
 
     `code` is one of featherweight.problem.CODES. `pointer` is the RFC 6901 pointer of the value in the
-    spec that is to blame, `layer` the layer's name, `stage` where the job was; the pipeline fills in the
-    stage when the place that raised did not know it.
+    spec that is to blame, or below ``/dataset`` the name of the array; `layer` the layer's name, `stage`
+    where the job was; the pipeline fills in the stage when the place that raised did not know it.
 
     `kept` is what a step that failed has to give all the same; the pipeline makes a file of it. `artifacts`
     are such files, beside those of other outcomes in the working folder's ``out``.

@@ -169,7 +169,6 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
             resolve(check)(loaded.network, step, f"/steps/{index}")
     data = None
     if dataset is not None:
-        _refuse_many_tensors(loaded)
         job.digests["dataset"] = sha256(dataset)
         data = prepare(
             dataset,
@@ -182,17 +181,6 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
     if any(isinstance(step, Distill) for step in job.spec.steps):
         job.original = job.backend.copy(loaded.network)
     return loaded, data
-
-
-def _refuse_many_tensors(loaded: LoadedModel) -> None:
-    facts = loaded.facts
-    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
-        raise CompressionError(
-            "unsupported_model",
-            f"the model has {len(facts.inputs)} inputs and {len(facts.outputs)} outputs; with a data set, "
-            "models of one input and one output can be compressed",
-            hint="leave the data set out for one-shot pruning, float16 and dynamic_int8",
-        )
 
 
 def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:

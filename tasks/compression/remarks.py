@@ -18,16 +18,24 @@ SENTENCES: dict[str, str] = {
     "existing_zeros_kept": "The layer came with {share:.1%} zeros in its weights; fine-tuning kept them.",
     "baseline_not_convertible": "The original cannot be converted to .tflite as it is: {why}",
     # the data
-    "channel_axis_added": "A channel axis of size 1 was added to the samples: {before} became {after}.",
+    "channel_axis_added": "A channel axis of size 1 was added to the samples{of}: {before} became {after}.",
     "test_split_small": "The test split has {count} samples; the intervals are wide.",
     "calibration_small": "Only {count} samples were there to calibrate on; {wanted} or more are advised.",
     "no_labels": (
         "The data set has no labels: what outputs are measured by is {metric}, against the original's own "
         "answers on the test split, and says nothing of right or wrong."
     ),
-    "class_missing_in_training": "{count} of the model's {classes} classes have no training sample.",
+    "output_without_labels": (
+        "The data set has no labels for the output {output}: it is measured by {metric}, against the "
+        "original's own answers on the test split, which says nothing of right or wrong."
+    ),
+    "output_not_trained": (
+        "Step {index} trains without the output {output}, which has no labels and may drift: distill holds "
+        "it to the original's answers."
+    ),
+    "class_missing_in_training": "{count} of the model's {classes} classes have no training sample{of}.",
     "baseline_near_chance": (
-        "The original scores {value:.1%} on the test split, no better than always naming the commonest "
+        "The original scores {value:.1%} on the test split{of}, no better than always naming the commonest "
         "class: data and model may not belong together (scaling, label order)."
     ),
     # the steps

@@ -283,3 +283,32 @@ def test_whatever_comes_is_taken_or_its_faults_have_pointers(step: dict[str, Any
 
 def test_quantize_is_full_int8_unless_told_otherwise() -> None:
     assert Quantize(technique="quantize").scheme == "full_int8"
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "pointer", "code"),
+    [
+        ("loss", {"a": "hinge"}, "loss/a", "literal_error"),
+        ("loss", {}, "loss", "too_short"),
+        ("loss", ["mean_squared_error"], "loss", "literal_error"),
+        ("metrics", {"a": []}, "metrics/a", "too_short"),
+        ("metrics", {"a": "accuracy"}, "metrics/a", "tuple_type"),
+        ("loss_weights", {"a/b": -1}, "loss_weights/a~1b", "greater_than_equal"),
+        ("loss_weights", {"a": float("inf")}, "loss_weights/a", "finite_number"),
+    ],
+)
+def test_fault_in_a_mapping_by_output_is_said_once_at_its_place(
+    field: str, bad: Any, pointer: str, code: str
+) -> None:
+    assert _faults(_with_step(**FINETUNE, **{field: bad})) == [(f"/steps/0/{pointer}", code)]
+
+
+def test_mappings_by_output_come_back_as_they_went() -> None:
+    given = {"loss": {"a": "mean_squared_error"}, "metrics": {"a": ["accuracy"]}, "loss_weights": {"a": 2.0}}
+    spec = CompressionSpec.model_validate(_with_step(**FINETUNE, **given))
+    assert given.items() <= spec.model_dump(mode="json")["steps"][0].items()
+    assert CompressionSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_plain_steps_say_nothing_of_loss_weights() -> None:
+    assert "loss_weights" not in CompressionSpec.model_validate(_with_step(**FINETUNE)).model_dump_json()

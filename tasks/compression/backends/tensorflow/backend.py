@@ -6,10 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from tasks.compression.backends.tensorflow import convert as _convert
@@ -21,6 +18,7 @@ from tasks.compression.backends.tensorflow.network import Network, Pending, Shar
 from tasks.compression.backends.tensorflow.rows import distinct_values
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
+from tasks.compression.samples import Tensors, read_tensors, write_tensors
 from tasks.compression.waiting import WaitingStep
 
 __all__ = [
@@ -41,10 +39,9 @@ __all__ = [
     "write",
 ]
 
-Array = npt.NDArray[Any]
 
 _TENSORBOARD = "tensorboard.tar.gz"
-_SIMULATED = "simulated.npy"
+_SIMULATED = "simulated.npz"
 _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 _DISTRIBUTIONS = (
@@ -66,11 +63,11 @@ def versions() -> dict[str, str]:
     return library_versions(*_DISTRIBUTIONS)
 
 
-def predict(network: Network, x: Array) -> Array:
+def predict(network: Network, x: Tensors) -> Tensors:
     return _predict.predict(network.model, x)
 
 
-def expected(network: Network, output: str, x: Array) -> Array:
+def expected(network: Network, output: str, x: Tensors) -> Tensors:
     return predict(network, x) if output != "tflite" or network.simulated is None else network.simulated
 
 
@@ -103,7 +100,7 @@ def save(network: Network, directory: Path) -> None:
     if network.tflite is not None:
         (directory / "model.tflite").write_bytes(network.tflite)
     if network.simulated is not None:
-        np.save(directory / _SIMULATED, network.simulated)
+        write_tensors(directory / _SIMULATED, network.simulated)
     for name, content in extras(network).items():
         (directory / name).write_bytes(content)
     state = {
@@ -127,7 +124,7 @@ def restore(directory: Path) -> Network:
         sparse_kernels=state["sparse_kernels"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
-        simulated=np.load(simulated) if simulated.exists() else None,
+        simulated=read_tensors(simulated) if simulated.exists() else None,
     )
 
 
@@ -148,5 +145,5 @@ def extras(network: Network) -> dict[str, bytes]:
     return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
-def predict_file(path: Path, x: Array) -> Array:
+def predict_file(path: Path, x: Tensors) -> Tensors:
     return _predict.predict(read_model(path), x)

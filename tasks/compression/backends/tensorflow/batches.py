@@ -14,8 +14,8 @@ __all__ = ["training_batches"]
 
 
 def training_batches(
-    x: npt.NDArray[Any],
-    targets: tuple[npt.NDArray[Any], ...],
+    x: Any,
+    targets: tuple[Any, ...],
     indices: npt.NDArray[Any],
     *,
     batch_size: int,
@@ -27,7 +27,7 @@ def training_batches(
 ) -> Any:
     """A tf.data pipeline of ``ceil(len(indices) / batch_size) * epochs`` batches of float32 (or integer,
     for integer inputs) samples and, of each array in `targets`, what belongs to them; the last batch of
-    an epoch may be smaller.
+    an epoch may be smaller. `x` and each of `targets` is an array or a tuple of arrays.
 
     `augment` changes the samples of a batch, given its number. With `reconstruct` the samples, as they
     are then, take the place of the first target. With `start` the epochs and the batches of the next one
@@ -39,8 +39,8 @@ def training_batches(
     count = len(indices)
     steps = math.ceil(count / batch_size)
     first_epoch, first_step = start
-    samples, members = tf.constant(x), tf.constant(indices)
-    tables = [tf.constant(target) for target in targets]
+    samples, members = tf.nest.map_structure(tf.constant, x), tf.constant(indices)
+    tables = tf.nest.map_structure(tf.constant, targets)
 
     def epoch_batches(epoch: Any) -> Any:
         order = tf.random.experimental.stateless_shuffle(members, seed=tf.stack([seed, epoch]))
@@ -51,7 +51,10 @@ def training_batches(
         return order[step * batch_size : tf.minimum((step + 1) * batch_size, count)]
 
     def gather(chosen: Any) -> tuple[Any, ...]:
-        return tf.gather(samples, chosen), *(tf.gather(table, chosen) for table in tables)
+        def rows(table: Any) -> Any:
+            return tf.gather(table, chosen)
+
+        return tf.nest.map_structure(rows, samples), *tf.nest.map_structure(rows, tables)
 
     def gather_changed(number: Any, chosen: Any) -> tuple[Any, ...]:
         inputs, *gathered = gather(chosen)

@@ -25,6 +25,7 @@ from tasks.compression.backends.tensorflow.structured import (
 )
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
+from tasks.compression.samples import structure
 from tasks.compression.workspace import LayerNote
 
 __all__ = [
@@ -150,7 +151,7 @@ def training_samples(context: Context, labels: Any) -> Iterator[tuple[Any, Any]]
     data = context.training_data
     drawn = np.random.default_rng(context.seed).permutation(data.train)[:TAYLOR_SAMPLES]
     for part in np.array_split(drawn, math.ceil(len(drawn) / TAYLOR_BATCH)):
-        yield data.x[part], labels[part]
+        yield structure(data.x[part]), structure(labels[part])
 
 
 def described(report: PruningReport, step: PruneChannels) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tasks.compression.backends.tensorflow.channel_requests import (
     training_samples,
     warn_of_target,
 )
-from tasks.compression.backends.tensorflow.fit import loss_of
+from tasks.compression.backends.tensorflow.joint import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.backends.tensorflow.structured import Plan, PruningReport, Rounds, joined
 from tasks.compression.checkpoints import NoCheckpoints
@@ -81,7 +81,7 @@ def _chosen(rounds: Rounds, network: Network, number: int, context: Context) -> 
         return rounds.plan(network.model, number)
     objective = context.training_data.objectives[context.index]
     batches = training_samples(context, objective.labels)
-    return rounds.plan(network.model, number, batches=batches, loss=loss_of(objective))
+    return rounds.plan(network.model, number, batches=batches, loss=loss_of(objective, everything=True))
 
 
 def _seed(step: TrainingStep, context: Context, number: int) -> int:

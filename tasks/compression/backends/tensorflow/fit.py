@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featherweight.report import EpochReport
 from featherweight.spec import Distill, Finetune, StepRate
 from tasks.compression.backends.tensorflow._framework import keras
-from tasks.compression.backends.tensorflow.augment import augmenter
+from tasks.compression.backends.tensorflow.augment import image_augmenter
 from tasks.compression.backends.tensorflow.batches import training_batches
 from tasks.compression.backends.tensorflow.checkpoints import Checkpointing, State
+from tasks.compression.backends.tensorflow.joint import JointLoss, flat_model, loss_of, metrics_of
 from tasks.compression.backends.tensorflow.predict import predict
 from tasks.compression.backends.tensorflow.randomness import own_generators
 from tasks.compression.backends.tensorflow.rates import Rate, learning_rate, rate_at
@@ -28,7 +28,10 @@ from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError, Kept
 from tasks.compression.evaluate import metric_values
 from tasks.compression.objective import Objective
+from tasks.compression.objectives import Objectives, each_output, main_metric, main_output
 from tasks.compression.options import class_weights
+from tasks.compression.resolve import resolved_aim
+from tasks.compression.samples import Array, Tensors, structure
 
 __all__ = ["fit", "group_size", "loss_of"]
 
@@ -36,7 +39,6 @@ __all__ = ["fit", "group_size", "loss_of"]
 GROUP_FROM_STEPS = 400
 MAX_GROUP = 32
 
-Array = npt.NDArray[Any]
 Step = Finetune | Distill
 
 
@@ -78,6 +80,8 @@ def fit(
     trainee = model
     if teaching is not None:
         trainee = teaching.student(model, loss, weighted=step.class_weights is not None)
+    elif isinstance(objective, Objectives) or isinstance(model.output, Mapping):
+        trainee = flat_model(model, [name for name, _, _ in each_output(objective)])
     # Only passed where it is more than 1: Keras traces a loop for it all the same.
     grouping = {"steps_per_execution": group} if group > 1 else {}
     with (
@@ -88,10 +92,10 @@ def fit(
     ):
         warnings.simplefilter("ignore")
         keras.utils.set_random_seed(seed)
-        metrics = [_metric(name, objective) for name in objective.metrics]
-        trainee.compile(_optimizer(step, rate), loss, metrics, **grouping)
+        aims = loss.compiled() if isinstance(loss, JointLoss) else {"loss": loss}
+        trainee.compile(_optimizer(step, rate), metrics=metrics_of(objective), **aims, **grouping)
         first = data.train[:1]
-        prepare_training(trainee, data.x[first], objective.labels[first], parts)
+        prepare_training(trainee, structure(data.x[first]), structure(objective.labels[first]), parts)
         watch = _Watch(
             step, context, rate, per_epoch, parts, _validation_loss(loss, teaching, answers, context)
         )
@@ -103,14 +107,14 @@ def fit(
         )
         start = checkpointing.resume()
         batches = training_batches(
-            data.x,
+            structure(data.x),
             _targets(step, context, answers if teaching is not None and teaching.once else None),
             data.train,
             batch_size=step.batch_size,
             epochs=step.epochs,
             seed=seed,
-            augment=None if step.augmentation is None else augmenter(step.augmentation, seed),
-            reconstruct=objective.labels_from == "inputs",
+            augment=None if step.augmentation is None else image_augmenter(step.augmentation, seed, data.x),
+            reconstruct=isinstance(objective, Objective) and objective.labels_from == "inputs",
             start=start,
         )
         ours = [callback for part in parts for callback in part.callbacks]
@@ -126,11 +130,12 @@ def fit(
             raise
     watch.restore_best(trainee)
     taken = watch.epochs * per_epoch
-    context.record.details.update(optimiser_steps=taken, steps_per_execution=group, loss=objective.loss)
+    told = resolved_aim(step, objective)["loss"]
+    context.record.details.update(optimiser_steps=taken, steps_per_execution=group, loss=told)
     return taken
 
 
-def _answers(teaching: Teaching | None, step: Step, context: Context) -> Array | None:
+def _answers(teaching: Teaching | None, step: Step, context: Context) -> Tensors | None:
     """The teacher's, of the samples for which they are needed and never change."""
     if teaching is None:
         return None
@@ -140,12 +145,12 @@ def _answers(teaching: Teaching | None, step: Step, context: Context) -> Array |
     return teaching.answers(data.x, indices) if len(indices) else None
 
 
-def _targets(step: Step, context: Context, answers: Array | None) -> tuple[Array, ...]:
+def _targets(step: Step, context: Context, answers: Tensors | None) -> tuple[Any, ...]:
     objective = context.training_data.objectives[context.index]
-    targets = [objective.labels]
+    targets = [structure(objective.labels)]
     if answers is not None:
-        targets.append(answers)
-    if step.class_weights is not None:
+        targets.append(structure(answers))
+    if step.class_weights is not None and isinstance(objective, Objective):
         labels = objective.labels.astype(np.int64)
         places = labels[..., 0] if objective.task == "binary" else labels
         targets.append(class_weights(step, objective, context.training_data.train)[places])
@@ -153,9 +158,9 @@ def _targets(step: Step, context: Context, answers: Array | None) -> tuple[Array
 
 
 def _validation_loss(
-    loss: Any, teaching: Teaching | None, answers: Array | None, context: Context
-) -> Callable[[Array, Array], float]:
-    def value(labels: Array, outputs: Array) -> float:
+    loss: Any, teaching: Teaching | None, answers: Tensors | None, context: Context
+) -> Callable[[Tensors, Tensors], float]:
+    def value(labels: Tensors, outputs: Tensors) -> float:
         if teaching is None or answers is None:
             return float(loss(labels, outputs))
         return float(teaching.loss(loss, labels, answers[context.training_data.validation], outputs))
@@ -199,7 +204,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         rate: float | Rate,
         per_epoch: int,
         parts: Sequence[TrainingPart],
-        loss: Callable[[Array, Array], float],
+        loss: Callable[[Tensors, Tensors], float],
     ) -> None:
         super().__init__()
         self._step = step
@@ -324,9 +329,9 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         stopping = self._step.early_stopping
         if stopping is None or stopping.monitor == "val_loss":
             return metrics.get("val_loss")
-        name = self._objective.metrics[0]
-        value = metrics.get(f"val_{self._objective.called(name)}")
-        return -value if value is not None and name.endswith("accuracy") else value
+        value = metrics.get(f"val_{main_metric(self._objective)}")
+        higher_is_better = main_output(self._objective).metrics[0].endswith("accuracy")
+        return -value if value is not None and higher_is_better else value
 
     def _validation(self) -> dict[str, float]:
         """Computed operation by operation: tracing an evaluation function takes longer for most sizes."""
@@ -336,9 +341,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         labels = self._objective.labels[data.validation]
         outputs = predict(self.model, data.x[data.validation])
         values = {"val_loss": self._loss(labels, outputs)}
-        for name in self._objective.metrics:
-            value = float(metric_values(name, self._objective, outputs, labels).mean())
-            values[f"val_{self._objective.called(name)}"] = value
+        for output, part, (given, truth) in each_output(self._objective, outputs, labels):
+            prefix = f"val_{output}_" if output else "val_"
+            for name in part.metrics:
+                value = float(metric_values(name, part, given, truth).mean())
+                values[f"{prefix}{part.called(name)}"] = value
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _sparsity(self) -> float | None:
@@ -396,26 +403,3 @@ def _optimizer(step: Step, rate: float | Rate) -> Any:
         "sgd_momentum": lambda: legacy.SGD(rate, momentum=0.9, **clip),
     }
     return makers[step.optimizer]()
-
-
-def loss_of(objective: Objective) -> Any:
-    """The Keras loss of an objective, the mean over the samples."""
-    losses = keras.losses
-    if objective.loss == "mean_squared_error":
-        return losses.MeanSquaredError()
-    if objective.loss == "mean_absolute_error":
-        return losses.MeanAbsoluteError()
-    if objective.loss == "binary_crossentropy":
-        return losses.BinaryCrossentropy(from_logits=objective.from_logits)
-    return losses.SparseCategoricalCrossentropy(from_logits=objective.from_logits)
-
-
-def _metric(name: str, objective: Objective) -> Any:
-    metrics, called = keras.metrics, objective.called(name)
-    if name == "mean_squared_error":
-        return metrics.MeanSquaredError(name=called)
-    if name == "mean_absolute_error":
-        return metrics.MeanAbsoluteError(name=called)
-    if objective.task == "classification":
-        return metrics.SparseCategoricalAccuracy(name=called)
-    return metrics.BinaryAccuracy(name=called, threshold=0.0 if objective.from_logits else 0.5)

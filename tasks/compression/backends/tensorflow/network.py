@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import numpy.typing as npt
-
 from tasks.compression.facts import ModelFacts
+from tasks.compression.samples import Tensors
 from tasks.compression.waiting import WaitingStep
 
 __all__ = ["Loaded", "Network", "Pending", "Sharing"]
@@ -54,7 +53,7 @@ class Network:
     tflite: bytes | None = None
     tensorboard: bytes | None = None
     sparse_kernels: bool = False
-    simulated: npt.NDArray[Any] | None = None
+    simulated: Tensors | None = None
 
     def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:
         """The pending steps of one technique, in order."""

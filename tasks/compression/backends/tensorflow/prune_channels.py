@@ -19,7 +19,7 @@ from tasks.compression.backends.tensorflow.channel_requests import (
     training_samples,
     warn_of_target,
 )
-from tasks.compression.backends.tensorflow.fit import loss_of
+from tasks.compression.backends.tensorflow.joint import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.backends.tensorflow.structured import Rounds, consider
 from tasks.compression.context import Context
@@ -47,7 +47,8 @@ def prune_channels(network: Network, step: PruneChannels, context: Context) -> N
     request = request_of(model, step, context.pointer, seed=context.seed)
     if request.criterion == "taylor":
         objective = context.training_data.objective
-        plan = consider(model, request, batches=_told(context, objective.labels), loss=loss_of(objective))
+        batches, loss = _told(context, objective.labels), loss_of(objective, everything=True)
+        plan = consider(model, request, batches=batches, loss=loss)
     else:
         plan = consider(model, request)
     alone = left_alone(model, step, context.pointer, plan)

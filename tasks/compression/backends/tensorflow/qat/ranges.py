@@ -10,21 +10,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import QuantizeLayer, QuantizeWrapper, quantizers, tf
 from tasks.compression.backends.tensorflow.qat.scheme import Norm
 from tasks.compression.backends.tensorflow.qat.simulation import wrappers
+from tasks.compression.samples import Tensors, structure
 
 __all__ = ["calibrate", "settle_weights"]
 
-Array = npt.NDArray[Any]
 
 BATCH = 32
 _NARROWEST = 1e-3
 
 
-def calibrate(model: Any, samples: Array) -> None:
+def calibrate(model: Any, samples: Tensors) -> None:
     """Give every activation of a simulation's `model` the range it has on `samples` (axis 0) with weights
     rounded and activations not: averaged over batches as training goes on to do, of inputs the widest."""
     settle_weights(model)
@@ -34,7 +33,7 @@ def calibrate(model: Any, samples: Array) -> None:
         _watch(layer, seen, undo)
     try:
         for start in range(0, len(samples), BATCH):
-            model(samples[start : start + BATCH], training=False)
+            model(structure(samples[start : start + BATCH]), training=False)
     finally:
         for restore in undo:
             restore()
