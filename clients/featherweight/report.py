@@ -103,7 +103,8 @@ class LayerReport(_Part):
 
     `parameters_before` are those it had in the original: more where channels were removed.
     `target_sparsity` is null where the layer was not selected for pruning or could not be pruned;
-    `skipped` then says why."""
+    `skipped` then says why. `distinct_values_before` and `_after`, counted where the spec has a cluster step,
+    are the most that one of the layer's kernels has, zero among them."""
 
     name: str
     kind: str
@@ -112,6 +113,8 @@ class LayerReport(_Part):
     sparsity_before: float
     sparsity_after: float
     target_sparsity: float | None = None
+    distinct_values_before: int | None = None
+    distinct_values_after: int | None = None
     skipped: str | None = None
 
 

@@ -3,7 +3,7 @@
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
     │   ├── change the network     PruneChannels
-    │   ├── change the weights     Prune
+    │   ├── change the weights     Prune, Cluster
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
     ├── outputs[]                  tflite | keras
@@ -11,9 +11,10 @@
     └── seed
 
 A step that changes the weights is carried out *while* the training step right after it trains: its
-schedule runs. Several may stand before the same training step. Without one right after it, ``prune``
-is applied at once (one-shot, to the schedule's final sparsity). The zeros a step made every later
-step keeps; nobody has to ask for it. ``prune_channels`` comes before them, and is done at once.
+schedule runs. Several may stand before the same training step, which carries them out together. Without
+one right after it, ``prune`` is applied at once (one-shot, to the schedule's final sparsity), and
+``cluster`` too. The zeros a step made, and the few values, every later step keeps; nobody has to ask for
+it. ``prune_channels`` comes before them, and is done at once.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -26,6 +27,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from featherweight.techniques.cluster import Cluster, ClusterOverride
 from featherweight.techniques.finetune import (
     Augmentation,
     ConstantRate,
@@ -59,6 +61,8 @@ __all__ = [
     "Augmentation",
     "Block",
     "ChannelOverride",
+    "Cluster",
+    "ClusterOverride",
     "CompressionSpec",
     "ConstantRate",
     "ConstantSparsity",
@@ -93,7 +97,7 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Finetune | Distill | Quantize,
+    Prune | PruneChannels | Cluster | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
 
@@ -134,9 +138,9 @@ class CompressionSpec(Part):
 
 
 def _check_channels_first(kinds: Iterable[str]) -> None:
-    """Zeros at chosen places do not survive layers being cut."""
-    pruned = False
+    """Zeros at chosen places, and shared values, do not survive layers being cut."""
+    undone = None
     for kind in kinds:
-        if kind == "prune_channels" and pruned:
-            raise ValueError("prune_channels after prune would undo it: put prune_channels first")
-        pruned = pruned or kind == "prune"
+        if kind == "prune_channels" and undone is not None:
+            raise ValueError(f"prune_channels after {undone} would undo it: put prune_channels first")
+        undone = kind if undone is None and kind in ("prune", "cluster") else undone

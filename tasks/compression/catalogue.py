@@ -15,6 +15,7 @@ from typing import Any, Literal
 from featherweight.problem import FieldError
 from featherweight.resources import Technique
 from featherweight.spec import (
+    Cluster,
     CompressionSpec,
     Distill,
     Finetune,
@@ -24,6 +25,7 @@ from featherweight.spec import (
     Quantize,
     Step,
 )
+from featherweight.techniques.parts import Part
 
 __all__ = [
     "BACKENDS",
@@ -49,7 +51,7 @@ class Row:
 
     technique: str
     framework: str
-    parameters: type[Prune] | type[PruneChannels] | type[Finetune] | type[Distill] | type[Quantize]
+    parameters: type[Part]
     handler: str
     outputs: tuple[OutputFormat, ...]
     needs_data: Literal["never", "always", "depends"]
@@ -92,6 +94,21 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
+        technique="cluster",
+        framework="tensorflow",
+        parameters=Cluster,
+        handler="tasks.compression.backends.tensorflow.cluster:cluster",
+        check="tasks.compression.backends.tensorflow.cluster:check",
+        outputs=("tflite", "keras"),
+        needs_data="never",
+        title="Weight clustering",
+        summary=(
+            "Gives the weights of each layer few distinct values, while the training step right after it "
+            "trains, or at once. Few values pay when the file is gzipped, most of all after pruning and with "
+            "full_int8 per tensor."
+        ),
+    ),
+    Row(
         technique="finetune",
         framework="tensorflow",
         parameters=Finetune,
@@ -100,8 +117,8 @@ ROWS: tuple[Row, ...] = (
         needs_data="always",
         title="Fine-tuning",
         summary=(
-            "Trains on the data set, carrying out the prune steps right before it and keeping the zeros "
-            "that earlier steps made."
+            "Trains on the data set, carrying out the steps right before it and keeping the zeros "
+            "and the few values that earlier steps made."
         ),
     ),
     Row(

@@ -24,7 +24,8 @@ class CompiledState:
 @dataclass(frozen=True)
 class LayerFacts:
     """A layer with weights. `sparsity` is the share of zeros in its prunable weights (kernels), or in all
-    its weights when it has none; `prunable` says which of the two."""
+    its weights when it has none; `prunable` says which of the two. `distinct_values` are the most that one of
+    its kernels has, where they were counted."""
 
     name: str
     kind: str
@@ -32,6 +33,7 @@ class LayerFacts:
     nonzero: int
     sparsity: float
     prunable: bool
+    distinct_values: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from featherweight.events import Event
 from featherweight.report import Report, StepReport
-from featherweight.spec import CompressionSpec, Distill, Prune, Step
+from featherweight.spec import Cluster, CompressionSpec, Distill, Prune, Step
 from tasks.compression import Outcome
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
@@ -28,12 +28,20 @@ from tasks.compression.resolve import resolve_spec
 from tasks.compression.sizes import sha256
 from tasks.compression.tflite import strip
 from tasks.compression.verify import measure_original, measure_outputs
+from tasks.compression.waiting import waits
 from tasks.compression.workspace import StepRecord, Workspace, chain
 
 __all__ = ["run"]
 
 _FRAMEWORK = "tensorflow"
-_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3, "prune_channels": 1.0}
+_WEIGHTS = {
+    "finetune": 12.0,
+    "distill": 16.0,
+    "quantize": 2.0,
+    "prune": 0.3,
+    "cluster": 0.3,
+    "prune_channels": 1.0,
+}
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}
 
 
@@ -103,13 +111,14 @@ def _run(
     backend.start(threads, spec.seed)
     job = _Job(spec, backend, Workspace(workdir), progress, backend.versions())
     loaded, data = _load(job, model, dataset)
-    before = backend.layers(loaded.network)
+    counted = any(isinstance(step, Cluster) for step in spec.steps)
+    before = backend.layers(loaded.network, distinct=counted)
 
     progress.begin()
     original = measure_original(backend, loaded, model, data, spec, job.workspace, progress.warn)
 
     network = _take_steps(job, loaded.network, data)
-    after = backend.layers(network)
+    after = backend.layers(network, distinct=counted)
     _remark_on_layers(job, before, after)
 
     progress.begin()
@@ -205,11 +214,10 @@ def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:
 def _take_step(
     job: _Job, network: Any, index: int, step: Step, data: Data | None, key: str
 ) -> tuple[Any, StepRecord]:
-    following = job.spec.steps[index + 1] if index + 1 < len(job.spec.steps) else None
     context = Context(
         index=index,
         pointer=f"/steps/{index}",
-        following=following,
+        following=_following(job.spec, index),
         seed=job.spec.seed,
         data=data,
         progress=job.progress,
@@ -240,11 +248,14 @@ def _keys(job: _Job) -> list[str]:
     )
     keys = []
     for index, step in enumerate(job.spec.steps):
-        following = job.spec.steps[index + 1].technique if index + 1 < len(job.spec.steps) else None
-        waits = isinstance(step, Prune) and following in ("prune", "finetune", "distill")
-        key = chain(key, step=step.model_dump(mode="json"), waits=waits)
+        waiting = waits(step, _following(job.spec, index))
+        key = chain(key, step=step.model_dump(mode="json"), waits=waiting)
         keys.append(key)
     return keys
+
+
+def _following(spec: CompressionSpec, index: int) -> Step | None:
+    return spec.steps[index + 1] if index + 1 < len(spec.steps) else None
 
 
 def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: bool) -> StepReport:

@@ -32,6 +32,11 @@ SENTENCES: dict[str, str] = {
     ),
     # the steps
     "layer_skipped": "The layer was selected for pruning and left as it is: {why}.",
+    "layer_not_shared": "The layer was selected for clustering and left as it is: {why}.",
+    "nothing_shared": (
+        "The layer has {count} different weights{where}, no more than the {clusters} values they may take: "
+        "none had to be shared."
+    ),
     "channels_left_alone": "The layer was selected and lost no channel: {why}.",
     "target_not_reached": (
         "{reached:.1%} of the {measure} are left, not the {asked:.1%} asked for: no further channel may go."
@@ -43,7 +48,7 @@ SENTENCES: dict[str, str] = {
     ),
     "summaries_need_training": "No training step follows the step: there is nothing to summarise.",
     "override_unused": (
-        "Override {index} has no effect: the step prunes no layer that it matches and no earlier one does."
+        "Override {index} has no effect: the step changes no layer that it matches and no earlier one does."
     ),
     "nothing_changed": "Step {index} ({technique}) changed nothing in the model.",
     "fewer_steps_than_frequency": (

@@ -103,6 +103,8 @@ def _layers(found: Findings) -> list[LayerReport]:
             sparsity_before=earlier[layer.name].sparsity if layer.name in earlier else 0.0,
             sparsity_after=layer.sparsity,
             target_sparsity=notes.get(layer.name, LayerNote()).target_sparsity,
+            distinct_values_before=earlier[layer.name].distinct_values if layer.name in earlier else None,
+            distinct_values_after=layer.distinct_values,
             skipped=notes.get(layer.name, LayerNote()).skipped,
         )
         for layer in found.after

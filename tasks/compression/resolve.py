@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from featherweight.spec import (
     AUTO,
     CompressionSpec,
     ConstantSparsity,
     CustomSchedule,
-    Distill,
-    Finetune,
     Prune,
     PruningSchedule,
     SchedulePoint,
@@ -19,8 +16,9 @@ from featherweight.spec import (
 )
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
+from tasks.compression.waiting import TrainingStep, carrier
 
-__all__ = ["carrier", "optimiser_steps", "resolve_schedule", "resolve_spec", "settled_step"]
+__all__ = ["optimiser_steps", "resolve_schedule", "resolve_spec", "settled_step"]
 
 MAX_FREQUENCY = 100
 UPDATES = 20
@@ -36,17 +34,7 @@ def resolve_spec(spec: CompressionSpec, data: Data | None) -> CompressionSpec:
     return spec.model_copy(update={"steps": steps})
 
 
-def carrier(steps: Sequence[Step], index: int) -> Finetune | Distill | None:
-    """The training step that carries out the prune step at `index`; None for one-shot pruning."""
-    for step in steps[index + 1 :]:
-        if isinstance(step, Finetune | Distill):
-            return step
-        if not isinstance(step, Prune):
-            return None
-    return None
-
-
-def optimiser_steps(samples: int, step: Finetune | Distill) -> int:
+def optimiser_steps(samples: int, step: TrainingStep) -> int:
     """How many batches the fine-tuning trains on; the last one of an epoch may be smaller."""
     return math.ceil(samples / step.batch_size) * step.epochs
 
@@ -90,7 +78,7 @@ def _resolve_step(spec: CompressionSpec, index: int, data: Data | None) -> Step:
     step = spec.steps[index]
     if isinstance(step, Prune):
         return _resolve_prune(spec, index, step, data)
-    if isinstance(step, Finetune | Distill) and data is not None:
+    if isinstance(step, TrainingStep) and data is not None:
         objective = data.objectives[index]
         seed = spec.seed if step.seed is None else step.seed
         return step.model_copy(update={"loss": objective.loss, "metrics": objective.metrics, "seed": seed})

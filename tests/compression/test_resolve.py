@@ -4,7 +4,8 @@ import pytest
 
 from featherweight.spec import CompressionSpec, Finetune, PolynomialDecay
 from tasks.compression import CompressionError
-from tasks.compression.resolve import carrier, optimiser_steps, resolve_schedule
+from tasks.compression.resolve import optimiser_steps, resolve_schedule
+from tasks.compression.waiting import carrier
 
 
 def test_auto_schedule_spans_the_training_as_the_tutorials_compute_it() -> None:

@@ -45,8 +45,9 @@ class Backend(Protocol):
     def copy(self, network: Any) -> Any:
         """One whose weights no step that changes `network` touches."""
 
-    def layers(self, network: Any) -> list[LayerFacts]:
-        """Every layer with weights, in the order of the model."""
+    def layers(self, network: Any, *, distinct: bool = False) -> list[LayerFacts]:
+        """Every layer with weights, in the order of the model; their distinct values are counted on demand,
+        since that takes longer than all the rest."""
 
     def fingerprint(self, network: Any) -> str:
         """Equal only for networks that would be delivered as the same files."""

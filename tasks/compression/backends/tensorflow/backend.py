@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
-from featherweight.spec import Prune
 from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
 from tasks.compression.backends.tensorflow.load import load, read_model
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
+from tasks.compression.backends.tensorflow.rows import distinct_values
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
+from tasks.compression.waiting import WaitingStep
 
 __all__ = [
     "copy",
@@ -40,6 +42,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 _TENSORBOARD = "tensorboard.tar.gz"
+_WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
@@ -68,8 +71,12 @@ def copy(network: Network) -> Network:
     return replace(network, model=_layers.copied(network.model))
 
 
-def layers(network: Network) -> list[LayerFacts]:
-    return _layers.describe(network.model)
+def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
+    described = _layers.describe(network.model)
+    if not distinct:
+        return described
+    counts = {place.path: distinct_values(place.layer) for place in _layers.placed_layers(network.model)}
+    return [replace(facts, distinct_values=counts[facts.name] or None) for facts in described]
 
 
 def fingerprint(network: Network) -> str:
@@ -93,6 +100,7 @@ def save(network: Network, directory: Path) -> None:
     state = {
         "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
         "pruned": dict(network.pruned),
+        "shared": {path: asdict(sharing) for path, sharing in network.shared.items()},
         "sparse_kernels": network.sparse_kernels,
     }
     (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
@@ -103,8 +111,9 @@ def restore(directory: Path) -> Network:
     tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
     return Network(
         model=read_model(directory / "model.keras"),
-        pending=tuple(Pending(Prune.model_validate(step), pointer) for step, pointer in state["pending"]),
+        pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
+        shared={path: Sharing(**sharing) for path, sharing in state["shared"].items()},
         sparse_kernels=state["sparse_kernels"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,

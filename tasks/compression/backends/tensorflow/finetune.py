@@ -1,74 +1,60 @@
-"""Fine-tuning, with the pruning that waits for it and the zeros that are there already."""
+"""Fine-tuning, with the steps that wait for it and with what earlier ones made of the weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
-from featherweight.spec import Distill, Finetune, PolynomialDecay, Prune, PruningSchedule
+from featherweight.spec import Cluster, Prune
 from tasks.compression.backends.tensorflow._framework import without_autograph
 from tasks.compression.backends.tensorflow.fit import fit
-from tasks.compression.backends.tensorflow.masks import (
-    mask_plan,
-    note_outcome,
-    unwrapped,
-    warn_of_late_ends,
-    wrapped,
-)
+from tasks.compression.backends.tensorflow.masking import Masking
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.projection import Projection
 from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.teaching import Teaching
+from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
-from tasks.compression.resolve import optimiser_steps, settled_step
+from tasks.compression.resolve import optimiser_steps
+from tasks.compression.waiting import TrainingStep
 
 __all__ = ["finetune"]
-
-FEWEST_UPDATES = 4  # with fewer mask updates on its way, a decay is a jump
 
 
 @without_autograph  # type: ignore[untyped-decorator]
 def finetune(
-    network: Network, step: Finetune | Distill, context: Context, teaching: Teaching | None = None
+    network: Network, step: TrainingStep, context: Context, teaching: Teaching | None = None
 ) -> Network:
     """Train on the training split, carrying out `network.pending`; returns the model stripped.
 
     With `teaching`, towards a teacher's outputs. CompressionError training_diverged when the loss is no
     longer finite.
     """
-    plan = mask_plan(network, seed=context.seed)
     steps = optimiser_steps(len(context.training_data.train), step)
-    warn_of_late_ends(plan, steps, context)
-    for path, share in plan.kept.items():
-        if path not in network.pruned:
-            context.warn("existing_zeros_kept", layer=path, share=share)
-    schedules = _schedules(network)
-    for schedule in schedules:
-        _remark_on_frequency(schedule, context)
-    settled = max((settled_step(schedule, steps) for schedule in schedules), default=0)
-    model = wrapped(network.model, plan)
-    summarised = any(item.step.summaries for item in network.pending)
-    with Summaries(context.scratch) if summarised else nullcontext() as summaries:
-        taken = fit(model, step, context, settled, teaching, [summaries] if summaries else [])
+    parts = _parts(network, steps, context)
+    model = network.model
+    for part in parts:
+        model = part.wrap(model)
+    for part in parts:
+        part.constrain(model)
+    with Summaries(context.scratch, parts) if _summarised(network) else nullcontext() as summaries:
+        taken = fit(model, step, context, parts, teaching, [summaries] if summaries else [])
         tensorboard = summaries.archive() if summaries else network.tensorboard
-    model = unwrapped(model, plan)
-    note_outcome(plan, taken, context)
-    pruned = {**network.pruned, **plan.targets}
-    return replace(network, model=model, pending=(), pruned=pruned, tensorboard=tensorboard)
+    for part in reversed(parts):
+        model = part.unwrap(model)
+    trained = replace(network, model=model, pending=(), tensorboard=tensorboard)
+    for part in parts:
+        trained = part.outcome(trained, taken, context)
+    return trained
 
 
-def _schedules(network: Network) -> list[PruningSchedule]:
-    """Of all that waits, overrides included."""
-    prunes = [pending.step for pending in network.pending if isinstance(pending.step, Prune)]
-    return [prune.schedule for prune in prunes] + [
-        override.schedule for prune in prunes for override in prune.overrides
-    ]
+def _parts(network: Network, steps: int, context: Context) -> Sequence[TrainingPart]:
+    """What takes part in a training of `steps` optimiser steps: for what waits, and for what is to stay."""
+    if network.shared or network.waiting(Cluster):
+        return [Projection(network, steps, context)]
+    return [Masking(network, steps, context)]
 
 
-def _remark_on_frequency(schedule: PruningSchedule, context: Context) -> None:
-    if not isinstance(schedule, PolynomialDecay):
-        return
-    begin, end, frequency = schedule.begin_step, schedule.end_step, schedule.frequency
-    if isinstance(begin, int) and isinstance(end, int) and isinstance(frequency, int):
-        steps = end - begin
-        if frequency * FEWEST_UPDATES > steps:
-            context.warn("fewer_steps_than_frequency", steps=steps, frequency=frequency)
+def _summarised(network: Network) -> bool:
+    return any(item.step.summaries for item in network.waiting(Prune))

@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from featherweight.report import EpochReport
 from featherweight.spec import Distill, Finetune, StepRate
-from tasks.compression.backends.tensorflow._framework import keras, sparsity
+from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.backends.tensorflow.augment import augmenter
 from tasks.compression.backends.tensorflow.batches import training_batches
-from tasks.compression.backends.tensorflow.masks import total_sparsity
 from tasks.compression.backends.tensorflow.predict import predict
 from tasks.compression.backends.tensorflow.rates import Rate, learning_rate, rate_at
 from tasks.compression.backends.tensorflow.teaching import Teaching
 from tasks.compression.backends.tensorflow.training import prepare_training
+from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
 from tasks.compression.evaluate import metric_values
@@ -47,14 +47,14 @@ def fit(
     model: Any,
     step: Step,
     context: Context,
-    settled: int,
+    parts: Sequence[TrainingPart],
     teaching: Teaching | None = None,
     extra: Sequence[Any] = (),
 ) -> int:
     """Train `model`, wrapped for what it is to learn, and return the optimiser steps that were taken.
 
-    `settled` is the optimiser step after which pruning has its final sparsity: epochs that end before it
-    are neither kept as the best nor counted by early stopping. With `teaching` the labels are not the only
+    `parts` take part in every step; epochs that end before all of them are settled are neither kept as the
+    best nor counted by early stopping. With `teaching` the labels are not the only
     aim, or none at all. `extra` are more Keras callbacks.
 
     CompressionError training_diverged when the loss is no longer finite; the model then has the weights of
@@ -88,11 +88,11 @@ def fit(
         metrics = [_metric(name, objective) for name in objective.metrics]
         trainee.compile(_optimizer(step, rate), loss, metrics, **grouping)
         first = data.train[:1]
-        prepare_training(trainee, data.x[first], objective.labels[first])
+        prepare_training(trainee, data.x[first], objective.labels[first], parts)
         watch = _Watch(
-            step, context, rate, per_epoch, settled, _validation_loss(loss, teaching, answers, context)
+            step, context, rate, per_epoch, parts, _validation_loss(loss, teaching, answers, context)
         )
-        callbacks = [sparsity.UpdatePruningStep(), watch, *extra]
+        callbacks = [*(callback for part in parts for callback in part.callbacks), watch, *extra]
         watch.begin(trainee)
         _remark_on(step, watch, context)
         try:
@@ -174,7 +174,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         context: Context,
         rate: float | Rate,
         per_epoch: int,
-        settled: int,
+        parts: Sequence[TrainingPart],
         loss: Callable[[Array, Array], float],
     ) -> None:
         super().__init__()
@@ -183,7 +183,8 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._loss = loss
         self._rate = rate
         self._per_epoch = per_epoch
-        self._settled = settled
+        self._parts = parts
+        self._settled = max((part.settled for part in parts), default=0)
         self._context = context
         self._began = time.perf_counter()
         self._good: list[Array] = []
@@ -220,7 +221,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
                 epoch=epoch + 1,
                 seconds=round(time.perf_counter() - self._began, 4),
                 metrics=metrics,
-                sparsity=total_sparsity(self.model),
+                sparsity=self._sparsity(),
             )
         )
         text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -283,6 +284,10 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
             value = float(metric_values(name, self._objective, outputs, labels).mean())
             values[f"val_{self._objective.called(name)}"] = value
         return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    def _sparsity(self) -> float | None:
+        shares = [share for part in self._parts if (share := part.sparsity()) is not None]
+        return shares[0] if shares else None
 
     def _diverged(self, epoch: int, done: int) -> CompressionError:
         rate = rate_at(self._rate, max(0, done - 1))

@@ -29,6 +29,7 @@ __all__ = [
     "Assignment",
     "MaskPlan",
     "assignments",
+    "holds_zeros",
     "is_global",
     "mask_plan",
     "note_outcome",
@@ -85,13 +86,12 @@ def mask_plan(network: Network, *, seed: int = 0) -> MaskPlan:
 
 def assignments(network: Network, seed: int) -> list[Assignment]:
     """The pending prune steps as rules, each layer in the last that selects it."""
+    waiting = network.waiting(Prune)
     last = {
-        place.path: index
-        for index, pending in enumerate(network.pending)
-        for place in prunable(network, pending)
+        place.path: index for index, pending in enumerate(waiting) for place in prunable(network, pending)
     }
     found: list[Assignment] = []
-    for index, pending in enumerate(network.pending):
+    for index, pending in enumerate(waiting):
         places = [place for place in prunable(network, pending) if last[place.path] == index]
         if not places:
             continue
@@ -102,6 +102,11 @@ def assignments(network: Network, seed: int) -> list[Assignment]:
         along = schedules(network, pending)
         found += [_alone(place, pending.step, along[place.path], zeros, seed) for place in places]
     return found
+
+
+def holds_zeros(network: Network) -> set[str]:
+    """The layers whose zeros are not weights like any other, since pruning made them."""
+    return {*network.pruned, *_zeros_to_keep(network.model)}
 
 
 def is_global(step: Prune) -> bool:

@@ -4,38 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from featherweight.spec import Prune
 from tasks.compression.facts import ModelFacts
+from tasks.compression.waiting import WaitingStep
 
-__all__ = ["Loaded", "Network", "Pending"]
+__all__ = ["Loaded", "Network", "Pending", "Sharing"]
+
+
+StepT = TypeVar("StepT", bound=WaitingStep)
+Kept = TypeVar("Kept", bound=WaitingStep, covariant=True)
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A prune step that waits for the fine-tuning which carries it out."""
+class Pending(Generic[Kept]):
+    """A step that waits for the training which carries it out."""
 
-    step: Prune
+    step: Kept
     pointer: str
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """At most how many values the weights of a layer's kernels, or of each of its channels, take."""
+
+    clusters: int
+    per_channel: bool
 
 
 @dataclass(frozen=True)
 class Network:
     """A Keras model on its way through the steps.
 
-    `pending` are the prune steps not carried out yet; `pruned` the layers earlier steps made zeros in,
-    with the sparsity they were meant to have; `tflite` the converted file, once a quantize step made it;
+    `pending` are the steps not carried out yet; `pruned` the layers earlier steps made zeros in,
+    with the sparsity they were meant to have; `shared` those whose weights they made share values;
+    `tflite` the converted file, once a quantize step made it;
     `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
     `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels.
     """
 
     model: Any
-    pending: tuple[Pending, ...] = ()
+    pending: tuple[Pending[WaitingStep], ...] = ()
     pruned: Mapping[str, float] = field(default_factory=dict)
+    shared: Mapping[str, Sharing] = field(default_factory=dict)
     tflite: bytes | None = None
     tensorboard: bytes | None = None
     sparse_kernels: bool = False
+
+    def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:
+        """The pending steps of one technique, in order."""
+        return [Pending(item.step, item.pointer) for item in self.pending if isinstance(item.step, kind)]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _MATRICES = (
 )
 
 
-def prunable(network: Network, pending: Pending) -> list[Placed]:
+def prunable(network: Network, pending: Pending[Prune]) -> list[Placed]:
     """The layers a prune step selects that have weights it can prune."""
     step = pending.step
     return [
@@ -38,7 +38,7 @@ def prunable(network: Network, pending: Pending) -> list[Placed]:
     ]
 
 
-def schedules(network: Network, pending: Pending) -> dict[str, PruningSchedule]:
+def schedules(network: Network, pending: Pending[Prune]) -> dict[str, PruningSchedule]:
     """The schedule of each prunable layer: that of the first override that matches, else the step's."""
     found: dict[str, PruningSchedule] = {}
     for index, override in enumerate(pending.step.overrides):
@@ -48,7 +48,7 @@ def schedules(network: Network, pending: Pending) -> dict[str, PruningSchedule]:
     return {place.path: found.get(place.path, pending.step.schedule) for place in prunable(network, pending)}
 
 
-def unused_overrides(network: Network, pending: Pending) -> list[int]:
+def unused_overrides(network: Network, pending: Pending[Prune]) -> list[int]:
     """The overrides none of whose layers is prunable, or not without an earlier override for it."""
     taken = {place.path: False for place in prunable(network, pending)}
     unused = []

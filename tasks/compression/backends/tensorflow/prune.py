@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from featherweight.spec import Distill, Finetune, Prune, XnnpackLatency
-from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.layers import zero_share
-from tasks.compression.backends.tensorflow.masks import assignments, is_global
+from featherweight.spec import Prune, XnnpackLatency
+from tasks.compression.backends.tensorflow.at_once import carry_out
+from tasks.compression.backends.tensorflow.masks import is_global
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.backends.tensorflow.prunable import (
     check_xnnpack,
@@ -21,6 +20,7 @@ from tasks.compression.backends.tensorflow.prunable import (
 )
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
+from tasks.compression.waiting import waits
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["check", "prune"]
@@ -46,11 +46,9 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
     if prunable(network, pending):
         sparse = network.sparse_kernels or isinstance(step.pattern, XnnpackLatency)
         network = replace(network, pending=(*network.pending, pending), sparse_kernels=sparse)
-    if isinstance(context.following, Prune | Finetune | Distill):
+    if waits(step, context.following):
         return network
-    if any(item.step.summaries for item in network.pending):
-        context.warn("summaries_need_training")
-    return _at_once(network, context)
+    return carry_out(network, context)
 
 
 def _refuse_layers(model: Any, step: Prune, pointer: str) -> None:
@@ -65,19 +63,7 @@ def _refuse_layers(model: Any, step: Prune, pointer: str) -> None:
             )
 
 
-def _at_once(network: Network, context: Context) -> Network:
-    pruned = dict(network.pruned)
-    for item in assignments(network, context.seed):
-        masks = item.rule.masks(tf.constant(item.target, tf.float32))
-        for weight, stays in zip(item.rule.weights, masks, strict=True):
-            weight.assign(tf.where(stays, weight, tf.zeros_like(weight)))
-        for path, weights in item.layers.items():
-            context.record.layers[path] = LayerNote(target_sparsity=zero_share(weights))
-        pruned |= dict.fromkeys(item.paths, item.target)
-    return replace(network, pending=(), pruned=pruned)
-
-
-def _note(network: Network, pending: Pending, context: Context) -> None:
+def _note(network: Network, pending: Pending[Prune], context: Context) -> None:
     step, layers = pending.step, context.record.layers
     along = schedules(network, pending)
     for path, schedule in along.items():

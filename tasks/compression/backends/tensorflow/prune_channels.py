@@ -66,7 +66,7 @@ def prune_channels(network: Network, step: PruneChannels, context: Context) -> N
     _note(plan.report, step, alone, context)
     if plan.alive.all():
         return network
-    return replace(network, model=carry_out(plan).model, pruned={}, tflite=None)
+    return replace(network, model=carry_out(plan).model, pruned={}, shared={}, tflite=None)
 
 
 def _request(model: Any, step: PruneChannels, pointer: str, *, seed: int) -> PruningRequest:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tasks.compression.backends.tensorflow._framework import keras, tf
-from tasks.compression.backends.tensorflow.masks import pruning_variables
+from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 
 __all__ = ["Summaries"]
 
@@ -24,8 +22,9 @@ class Summaries(keras.callbacks.Callback):  # type: ignore[misc]
     """The sparsity and threshold of every pruned weight at the beginning of each epoch and at the end, and
     the metrics of each epoch. Used as a context: the log folder goes with it."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, parts: Sequence[TrainingPart]) -> None:
         super().__init__()
+        self._parts = parts
         self._folder = tempfile.TemporaryDirectory(dir=scratch)
         self._writer = tf.summary.create_file_writer(self._folder.name)
         self._epochs = 0
@@ -38,10 +37,7 @@ class Summaries(keras.callbacks.Callback):  # type: ignore[misc]
         self._folder.cleanup()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        values = {}
-        for _, mask, threshold in pruning_variables(self.model):
-            values[f"{mask.name}/sparsity"] = 1.0 - float(np.mean(mask.numpy()))
-            values[f"{threshold.name}/threshold"] = float(threshold.numpy())
+        values = {name: value for part in self._parts for name, value in part.summary().items()}
         self._write(values, int(self.model.optimizer.iterations.numpy()))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:

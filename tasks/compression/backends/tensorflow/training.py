@@ -7,21 +7,24 @@ optimisers and TFMOT's wrappers use TensorFlow's control flow themselves, so the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import tf
+from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 
 __all__ = ["prepare_training"]
 
 Array = npt.NDArray[Any]
 
 
-def prepare_training(model: Any, x: Array, y: Array) -> None:
-    """Give a compiled `model` its training function; `x` and `y` are a sample or two to shape it by."""
+def prepare_training(model: Any, x: Array, y: Array, parts: Sequence[TrainingPart] = ()) -> None:
+    """Give a compiled `model` its training function; `x` and `y` are a sample or two to shape it by. `parts`
+    have a word after every optimiser step, in their order."""
     _make_variables(model, x, y)
-    model.train_function = tf.function(_steps(model), autograph=False)
+    model.train_function = tf.function(_steps(model, parts), autograph=False)
 
 
 def _make_variables(model: Any, x: Array, y: Array) -> None:
@@ -37,11 +40,13 @@ def _make_variables(model: Any, x: Array, y: Array) -> None:
     model.reset_metrics()
 
 
-def _steps(model: Any) -> Any:
+def _steps(model: Any, parts: Sequence[TrainingPart]) -> Any:
     """One step, or as many as the model's `steps_per_execution` says at that time."""
 
     def step(batches: Any) -> Any:
         logs = model.train_step(next(batches))
+        for part in parts:
+            part.after_step()
         model._train_counter.assign_add(1)
         return logs
 
