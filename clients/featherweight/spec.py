@@ -3,7 +3,7 @@
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
     │   ├── change the network     PruneChannels
-    │   ├── change the weights     Prune, Cluster
+    │   ├── change the weights     Prune, Cluster, QuantizeAware
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
     ├── outputs[]                  tflite | keras
@@ -22,7 +22,7 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -47,6 +47,7 @@ from featherweight.techniques.prune_channels import (
     RemoveRatio,
 )
 from featherweight.techniques.quantize import Quantize, Sensitivity
+from featherweight.techniques.quantize_aware import QuantizeAware
 from featherweight.techniques.schedules import (
     ConstantSparsity,
     CustomSchedule,
@@ -83,6 +84,7 @@ __all__ = [
     "PruneOverride",
     "PruningSchedule",
     "Quantize",
+    "QuantizeAware",
     "RemoveRatio",
     "SchedulePoint",
     "Sensitivity",
@@ -97,7 +99,7 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Cluster | Finetune | Distill | Quantize,
+    Prune | PruneChannels | Cluster | QuantizeAware | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
 
@@ -134,6 +136,10 @@ class CompressionSpec(Part):
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
         _check_channels_first(kinds)
+        if "quantize_aware" in kinds:
+            _check_quantize_aware(kinds)
+            if "tflite" not in self.outputs:
+                raise ValueError("quantize_aware needs the output tflite: keras files keep float weights")
         return self
 
 
@@ -144,3 +150,14 @@ def _check_channels_first(kinds: Iterable[str]) -> None:
         if kind == "prune_channels" and undone is not None:
             raise ValueError(f"prune_channels after {undone} would undo it: put prune_channels first")
         undone = kind if undone is None and kind in ("prune", "cluster") else undone
+
+
+def _check_quantize_aware(kinds: Sequence[str]) -> None:
+    """The ranges it learns are those of the network as its training leaves it."""
+    place = kinds.index("quantize_aware")
+    if "quantize" in kinds or kinds.count("quantize_aware") > 1:
+        raise ValueError("quantize_aware already decides how the tflite output is quantised")
+    if kinds[place + 1 : place + 2] not in (["finetune"], ["distill"]):
+        raise ValueError("quantize_aware needs a finetune or distill step right after it, to carry it out")
+    if len(kinds) > place + 2:
+        raise ValueError(f"nothing can follow the training of quantize_aware, and {kinds[place + 2]} does")

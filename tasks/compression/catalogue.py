@@ -23,6 +23,7 @@ from featherweight.spec import (
     Prune,
     PruneChannels,
     Quantize,
+    QuantizeAware,
     Step,
 )
 from featherweight.techniques.parts import Part
@@ -106,6 +107,20 @@ ROWS: tuple[Row, ...] = (
             "Gives the weights of each layer few distinct values, while the training step right after it "
             "trains, or at once. Few values pay when the file is gzipped, most of all after pruning and with "
             "full_int8 per tensor."
+        ),
+    ),
+    Row(
+        technique="quantize_aware",
+        framework="tensorflow",
+        parameters=QuantizeAware,
+        handler="tasks.compression.backends.tensorflow.quantize_aware:quantize_aware",
+        check="tasks.compression.backends.tensorflow.quantize_aware:check",
+        outputs=("tflite",),
+        needs_data="always",
+        title="Quantisation-aware training",
+        summary=(
+            "The training step right after it trains with weights and activations rounded as the integer "
+            "file will have them; zeros and shared values are kept."
         ),
     ),
     Row(
@@ -243,6 +258,8 @@ def _data_needed(step: Step) -> str | None:
         return "distill needs a data set to train on; with weight 1 it needs no labels"
     if isinstance(step, PruneChannels) and step.importance == "taylor":
         return "the importance taylor needs a data set to compute gradients on; l2 needs none"
+    if isinstance(step, QuantizeAware):
+        return "quantize_aware needs a data set to train on; quantize with dynamic_int8 needs none"
     if isinstance(step, Quantize):
         return _data_to_quantize(step)
     return None

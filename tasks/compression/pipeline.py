@@ -40,6 +40,7 @@ _WEIGHTS = {
     "quantize": 2.0,
     "prune": 0.3,
     "cluster": 0.3,
+    "quantize_aware": 0.1,
     "prune_channels": 1.0,
 }
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}

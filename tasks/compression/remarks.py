@@ -64,6 +64,7 @@ SENTENCES: dict[str, str] = {
     "rate_never_falls": "The learning rate would fall after {every} epochs, and the training has {epochs}.",
     "no_batch_norm": "freeze_batch_norm changed nothing: the model has no batch normalisation.",
     "augmentation_empty": "The augmentation says what may be changed for none of its parts: nothing was.",
+    "computed_in_float": "The layer was selected for quantisation and computes in float: {why}.",
     "left_float": "The layer was selected for quantisation and its weights stay float: {why}.",
     "untraced_weights": (
         "{count} operations with weights could not be traced back to a layer; they were quantised."

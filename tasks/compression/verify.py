@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featherweight.report import Latency, Measurement, ReportWarning, Variant, Verdict
-from featherweight.spec import CompressionSpec, LayerSelection, Quantize
+from featherweight.spec import CompressionSpec, LayerSelection, Quantize, QuantizeAware
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
@@ -101,14 +101,14 @@ def measure_outputs(
 
     CompressionError verification_failed for an output that does not do what `network` does.
     """
-    reference = None if original.samples is None else backend.predict(network, original.samples)
     layers = backend.layers(network)
     programs = _programs(files, threads or os.cpu_count() or 1)
     _remark_on_programs(programs, spec, warn)
     variants = []
     for output, path in files.items():
         variant = _variant(path.name, output, path).model_copy(update=_parameters(layers))
-        if reference is not None and original.samples is not None:
+        if original.samples is not None:
+            reference = backend.expected(network, output, original.samples)
             answers = _answers(backend, output, path, programs, original.samples)
             variant = _judged(variant, reference, answers, data, spec)
         else:
@@ -211,6 +211,8 @@ def _remark_on_programs(programs: Mapping[str, Program], spec: CompressionSpec, 
 def _wholly_int8(spec: CompressionSpec) -> bool:
     """Whether every layer of the ``.tflite`` output was to compute in int8."""
     return any(
+        isinstance(step, QuantizeAware) and step.layers == LayerSelection() for step in spec.steps
+    ) or any(
         isinstance(step, Quantize)
         and step.scheme == "full_int8"
         and step.layers == LayerSelection()
@@ -221,7 +223,12 @@ def _wholly_int8(spec: CompressionSpec) -> bool:
 
 def _scheme(spec: CompressionSpec) -> str:
     """Of the ``.tflite`` output."""
-    return next((step.scheme for step in spec.steps if isinstance(step, Quantize)), "float32")
+    schemes = {
+        step.technique: step.scheme if isinstance(step, Quantize) else step.technique
+        for step in spec.steps
+        if isinstance(step, Quantize | QuantizeAware)
+    }
+    return next(iter(schemes.values()), "float32")
 
 
 def _answers(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featherweight.spec import Cluster, Distill, Finetune, Prune, Step
+from featherweight.spec import Cluster, Distill, Finetune, Prune, QuantizeAware, Step
 
 __all__ = ["TrainingStep", "WaitingStep", "can_wait", "carrier", "trains", "waits"]
 
 TrainingStep = Finetune | Distill
-WaitingStep = Prune | Cluster
+WaitingStep = Prune | Cluster | QuantizeAware
 
 
 def trains(step: Step | None) -> bool:

@@ -42,6 +42,10 @@ class Backend(Protocol):
     def predict(self, network: Any, x: Array) -> Array:
         """Outputs for samples, as float32."""
 
+    def expected(self, network: Any, output: str, x: Array) -> Array:
+        """What an output of that format should answer to the samples `x` of the test split: what the network
+        does, rounded where it learned to be."""
+
     def copy(self, network: Any) -> Any:
         """One whose weights no step that changes `network` touches."""
 

@@ -9,12 +9,18 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
+    "NBitRegistry",
+    "NBitScheme",
     "Pruning",
+    "QuantizeLayer",
+    "QuantizeWrapper",
     "configure_threads",
     "keras",
     "lite",
     "load_lazy_parts",
+    "quantization",
     "quantize_calibrated",
+    "quantizers",
     "sparsity",
     "strip_pruning",
     "tf",
@@ -34,6 +40,17 @@ with warnings.catch_warnings():
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
     from tensorflow.lite.python.convert import mlir_quantize
+    from tensorflow_model_optimization.python.core.quantization.keras import (
+        quantize_layer,
+        quantize_wrapper,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras import (
+        quantizers as _quantizers,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.experimental.default_n_bit import (
+        default_n_bit_quantize_registry,
+        default_n_bit_quantize_scheme,
+    )
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -46,6 +63,12 @@ sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
 Pruning: Any = pruning_impl.Pruning
 lite: Any = tf.lite
+quantization: Any = tfmot.quantization.keras
+quantizers: Any = _quantizers
+QuantizeLayer: Any = quantize_layer.QuantizeLayer
+QuantizeWrapper: Any = quantize_wrapper.QuantizeWrapperV2
+NBitRegistry: Any = default_n_bit_quantize_registry
+NBitScheme: Any = default_n_bit_quantize_scheme.DefaultNBitQuantizeScheme
 quantize_calibrated: Any = mlir_quantize
 
 _LAZY = (

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
@@ -24,6 +25,7 @@ from tasks.compression.waiting import WaitingStep
 
 __all__ = [
     "copy",
+    "expected",
     "extras",
     "fingerprint",
     "float_program",
@@ -42,6 +44,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 _TENSORBOARD = "tensorboard.tar.gz"
+_SIMULATED = "simulated.npy"
 _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 _DISTRIBUTIONS = (
@@ -65,6 +68,10 @@ def versions() -> dict[str, str]:
 
 def predict(network: Network, x: Array) -> Array:
     return _predict.predict(network.model, x)
+
+
+def expected(network: Network, output: str, x: Array) -> Array:
+    return predict(network, x) if output != "tflite" or network.simulated is None else network.simulated
 
 
 def copy(network: Network) -> Network:
@@ -95,6 +102,8 @@ def save(network: Network, directory: Path) -> None:
     _convert.write_keras(network.model, directory / "model.keras")
     if network.tflite is not None:
         (directory / "model.tflite").write_bytes(network.tflite)
+    if network.simulated is not None:
+        np.save(directory / _SIMULATED, network.simulated)
     for name, content in extras(network).items():
         (directory / name).write_bytes(content)
     state = {
@@ -109,6 +118,7 @@ def save(network: Network, directory: Path) -> None:
 def restore(directory: Path) -> Network:
     state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
     tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
+    simulated = directory / _SIMULATED
     return Network(
         model=read_model(directory / "model.keras"),
         pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
@@ -117,6 +127,7 @@ def restore(directory: Path) -> Network:
         sparse_kernels=state["sparse_kernels"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
+        simulated=np.load(simulated) if simulated.exists() else None,
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
-from featherweight.spec import Cluster, Prune
+from featherweight.spec import Cluster, Prune, QuantizeAware
 from tasks.compression.backends.tensorflow._framework import without_autograph
 from tasks.compression.backends.tensorflow.fit import fit
 from tasks.compression.backends.tensorflow.masking import Masking
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.projection import Projection
+from tasks.compression.backends.tensorflow.qat.rounding import rounding_parts
 from tasks.compression.backends.tensorflow.summaries import Summaries
 from tasks.compression.backends.tensorflow.teaching import Teaching
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
@@ -51,6 +52,9 @@ def finetune(
 
 def _parts(network: Network, steps: int, context: Context) -> Sequence[TrainingPart]:
     """What takes part in a training of `steps` optimiser steps: for what waits, and for what is to stay."""
+    rounding = network.waiting(QuantizeAware)
+    if rounding:
+        return rounding_parts(network, rounding[-1], steps, context)
     if network.shared or network.waiting(Cluster):
         return [Projection(network, steps, context)]
     return [Masking(network, steps, context)]

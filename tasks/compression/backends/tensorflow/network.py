@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import numpy.typing as npt
+
 from tasks.compression.facts import ModelFacts
 from tasks.compression.waiting import WaitingStep
 
@@ -40,6 +42,8 @@ class Network:
     with the sparsity they were meant to have; `shared` those whose weights they made share values;
     `tflite` the converted file, once a quantize step made it;
     `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
+    `simulated` is what `tflite` should answer to the test split, where quantisation-aware training made it:
+    the outputs of the network it was converted from, weights and activations rounded;
     `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels.
     """
 
@@ -50,6 +54,7 @@ class Network:
     tflite: bytes | None = None
     tensorboard: bytes | None = None
     sparse_kernels: bool = False
+    simulated: npt.NDArray[Any] | None = None
 
     def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:
         """The pending steps of one technique, in order."""

@@ -52,6 +52,10 @@ class Projection(TrainingPart):
         self._kernels: dict[str, list[SharedKernel]] = {}
         self._own: list[list[Any]] = []
 
+    def trained(self, weight: Any) -> Any:
+        """The variable that is trained for a weight of the network: itself, where nothing stands for it."""
+        return weight
+
     @property
     def state(self) -> Sequence[Any]:
         return [self._step, *(item for kernel in self._every() for item in kernel.state)]
@@ -60,7 +64,9 @@ class Projection(TrainingPart):
         places = {place.path: place for place in placed_layers(model)}
         for path in dict.fromkeys([*self._plan.schedules, *self._asked, *self._kept]):
             self._kernels[path] = [
-                SharedKernel(weight, places[path].layer, masked=path in self._masked, terms=terms)
+                SharedKernel(
+                    self.trained(weight), places[path].layer, masked=path in self._masked, terms=terms
+                )
                 for weight, terms in zip(kernels(places[path].layer), self._terms(places[path]), strict=True)
             ]
         # From here on the rules rank latent weights.

@@ -19,7 +19,7 @@ __all__ = ["Student", "Teaching", "check_features", "divergence"]
 
 Array = npt.NDArray[Any]
 
-_WRAPPED = ("", "prune_low_magnitude_")  # how TFMOT's wrapper names a layer
+_WRAPPED = ("", "prune_low_magnitude_", "quant_")  # how TFMOT's wrappers name a layer
 _LEAST = 1e-7  # below it a probability is taken for it, as Keras' losses do
 
 
