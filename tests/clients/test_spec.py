@@ -16,6 +16,7 @@ from featherweight.spec import CompressionSpec, ConstantSparsity, Finetune, Poly
 
 PRUNE = {"technique": "prune"}
 FINETUNE = {"technique": "finetune"}
+CLUSTER = {"technique": "cluster"}
 QUANTIZE = {"technique": "quantize"}
 
 
@@ -167,7 +168,9 @@ def test_quantize_comes_last_and_makes_tflite(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize("between", [[], [FINETUNE]])
 def test_channels_cannot_be_removed_after_weights_were_pruned(between: list[dict[str, str]]) -> None:
     channels = {"technique": "prune_channels"}
-    assert _faults({"steps": [PRUNE, *between, channels]}) == [("", "value_error")]
+    for step in (PRUNE, CLUSTER):
+        assert _faults({"steps": [step, *between, channels]}) == [("", "value_error")]
+        assert CompressionSpec.model_validate({"steps": [channels, *between, step, QUANTIZE]})
     assert CompressionSpec.model_validate({"steps": [channels, *between, PRUNE]})
 
 
@@ -185,6 +188,25 @@ def test_channels_cannot_be_removed_after_weights_were_pruned(between: list[dict
 )
 def test_fault_of_a_channel_target_is_refused_at_its_place(step: dict[str, Any], pointer: str) -> None:
     faults = _faults(_with_step(technique="prune_channels", **step))
+    assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer"),
+    [
+        ({"clusters": 1}, "clusters"),
+        ({"clusters": 257}, "clusters"),
+        ({"clusters": 8.0}, "clusters"),
+        ({"begin": 1.0}, "begin"),
+        ({"begin": -0.1}, "begin"),
+        ({"initialization": "random"}, "initialization"),
+        ({"overrides": [{"layers": {}, "clusters": 0}]}, "overrides/0/clusters"),
+        ({"preserve_sparsity": True}, "preserve_sparsity"),
+    ],
+)
+def test_fault_of_a_cluster_step_is_refused_at_its_place(step: dict[str, Any], pointer: str) -> None:
+    faults = _faults(_with_step(technique="cluster", **step))
+    assert faults
     assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
 
 

@@ -9,8 +9,11 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
+    "LayerPattern",
+    "ModelTransformer",
     "NBitRegistry",
     "NBitScheme",
+    "NBitTransforms",
     "Pruning",
     "QuantizeLayer",
     "QuantizeWrapper",
@@ -50,6 +53,11 @@ with warnings.catch_warnings():
     from tensorflow_model_optimization.python.core.quantization.keras.experimental.default_n_bit import (
         default_n_bit_quantize_registry,
         default_n_bit_quantize_scheme,
+        default_n_bit_transforms,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.graph_transformations import (
+        model_transformer,
+        transforms,
     )
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
@@ -68,6 +76,9 @@ quantizers: Any = _quantizers
 QuantizeLayer: Any = quantize_layer.QuantizeLayer
 QuantizeWrapper: Any = quantize_wrapper.QuantizeWrapperV2
 NBitRegistry: Any = default_n_bit_quantize_registry
+NBitTransforms: Any = default_n_bit_transforms
+ModelTransformer: Any = model_transformer.ModelTransformer
+LayerPattern: Any = transforms.LayerPattern
 NBitScheme: Any = default_n_bit_quantize_scheme.DefaultNBitQuantizeScheme
 quantize_calibrated: Any = mlir_quantize
 

@@ -33,7 +33,9 @@ from tasks.compression.context import Context
 __all__ = ["Projection"]
 
 MOVE_EVERY = 50
-"""Optimiser steps between two of Lloyd's rounds: the latent weights hardly change their places in fewer."""
+MOVES = 20
+"""Optimiser steps between two of Lloyd's rounds: the latent weights hardly change their places in fewer. In
+a short training they are fewer all the same, so that the values move."""
 
 
 class Projection(TrainingPart):
@@ -47,7 +49,9 @@ class Projection(TrainingPart):
         self._masked = {*self._plan.schedules, *network.pruned}
         self._seed = context.seed
         self._begins = {path: math.floor(item.begin * steps) for path, item in self._asked.items()}
-        self.settled = max([settled_pruning(network, steps), *(begin + 1 for begin in self._begins.values())])
+        self._pruned = settled_pruning(network, steps)
+        self.settled = max([self._pruned, *(begin + 1 for begin in self._begins.values())])
+        self._move_every = max(1, min(MOVE_EVERY, steps // MOVES))
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._kernels: dict[str, list[SharedKernel]] = {}
         self._own: list[list[Any]] = []
@@ -58,7 +62,7 @@ class Projection(TrainingPart):
 
     @property
     def state(self) -> Sequence[Any]:
-        return [self._step, *(item for kernel in self._every() for item in kernel.state)]
+        return [self._step, *(item for kernel in self._all() for item in kernel.state)]
 
     def constrain(self, model: Any) -> None:
         places = {place.path: place for place in placed_layers(model)}
@@ -76,19 +80,19 @@ class Projection(TrainingPart):
         self._project()
 
     def after_step(self) -> None:
-        for kernel in self._every():
+        for kernel in self._all():
             kernel.absorb()
         self._step.assign_add(1)
         self._project()
 
     def sparsity(self) -> float | None:
-        masks = [kernel.mask.numpy() for kernel in self._every() if kernel.mask is not None]
+        masks = [kernel.mask.numpy() for kernel in self._all() if kernel.mask is not None]
         size = sum(mask.size for mask in masks)
         return 1.0 - sum(int(np.count_nonzero(mask)) for mask in masks) / size if size else None
 
     def summary(self) -> Mapping[str, float]:
         values = {}
-        for kernel in self._every():
+        for kernel in self._all():
             if kernel.mask is not None:
                 stays, name = kernel.mask.numpy() != 0, kernel.weight.name
                 values[f"{name}/mask/sparsity"] = 1.0 - float(stays.mean())
@@ -137,13 +141,15 @@ class Projection(TrainingPart):
         for item in self._plan.assignments:
             due, wanted = self._plan.schedules[item.paths[0]](self._step + 1)
             _when(due, lambda item=item, wanted=wanted: self._mask(item, wanted))
-        for kernel in self._every():
+        for kernel in self._all():
             if kernel.codebook is None:
                 kernel.show(shared=False)
         for begin, group in self._groups():
             since = self._step - begin
-            _when(tf.equal(since, 0), lambda group=group: [item.codebook.start() for item in group])
-            due = tf.logical_and(since > 0, tf.equal(since % MOVE_EVERY, 0))
+            # Pruning leaves values that were for small weights with none, so they are found anew after it.
+            found = tf.logical_or(tf.equal(since, 0), tf.equal(self._step, max(begin, self._pruned)))
+            _when(found, lambda group=group: [item.codebook.start() for item in group])
+            due = tf.logical_and(since > 0, tf.equal(since % self._move_every, 0))
             _when(due, lambda group=group: [item.codebook.move() for item in group])
             _when(
                 since >= 0,
@@ -157,14 +163,14 @@ class Projection(TrainingPart):
 
     def _groups(self) -> list[tuple[int, list[Any]]]:
         """The kernels that share values, by the step after which they do."""
-        sharing = [kernel for kernel in self._every() if kernel.codebook is not None]
+        sharing = [kernel for kernel in self._all() if kernel.codebook is not None]
 
         def begin(kernel: Any) -> Any:
             return kernel.codebook.terms.begin
 
         return [(step, list(group)) for step, group in groupby(sorted(sharing, key=begin), key=begin)]
 
-    def _every(self) -> list[SharedKernel]:
+    def _all(self) -> list[SharedKernel]:
         return [kernel for found in self._kernels.values() for kernel in found]
 
     def _of(self, item: Assignment) -> list[SharedKernel]:

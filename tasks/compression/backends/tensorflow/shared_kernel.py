@@ -111,16 +111,24 @@ class Codebook:
         self._set(tf.sort(tf.where(tf.reshape(counts, old.shape) > 0, means, old)))
 
     def projected(self) -> Any:
-        """The nearest value for each latent weight; not a number where the weight is none."""
-        values = self._rows()
-        low, scale = self._scale()
-        cell = tf.clip_by_value(tf.round((values - low) * scale), 0.0, self._cells - 1.0)
-        # A second time for what is no number, which becomes any integer.
-        place = tf.clip_by_value(tf.cast(cell, tf.int32), 0, self._cells - 1)
+        """The nearest value for each latent weight; the latent weights themselves where any is not finite."""
+        latent = self._kernel.latent.read_value()
+        finite = tf.math.is_finite(tf.reduce_sum(latent))
+        return tf.cond(finite, lambda: self._looked_up(latent), lambda: latent)
+
+    def _looked_up(self, latent: Any) -> Any:
+        values = rows(latent, self._layer, self.terms.sharing)
+        low, high = self._values[:, :1], self._values[:, -1:]
+        scale = tf.math.divide_no_nan(self._cells - 1.0, high - low)
+        # Half a cell on, so that cutting off rounds.
+        cell = tf.raw_ops.ClipByValue(
+            t=values * scale + (0.5 - low * scale), clip_value_min=0.0, clip_value_max=self._cells - 1.0
+        )
+        place = tf.cast(cell, tf.int32)
         if self._values.shape[0] > 1:
             place += self._cells * tf.range(self._values.shape[0])[:, None]
-        found = tf.gather(tf.reshape(self._table, [-1]), place) + (values - values)
-        return from_rows(found, self._kernel.latent, self._layer, self.terms.sharing)
+        found = tf.gather(tf.reshape(self._table, [-1]), place)
+        return from_rows(found, latent, self._layer, self.terms.sharing)
 
     def _rows(self) -> Any:
         return rows(self._kernel.latent, self._layer, self.terms.sharing)
@@ -132,11 +140,6 @@ class Codebook:
 
     def _found(self, values: Array, alive: Array) -> Array:
         return codebooks(values, alive > 0, self._size, self.terms.initialization, self.terms.seed)
-
-    def _scale(self) -> tuple[Any, Any]:
-        """Where the table begins, and its cells per unit of weight."""
-        low, high = self._values[:, :1], self._values[:, -1:]
-        return low, tf.math.divide_no_nan(self._cells - 1.0, high - low)
 
     def _set(self, values: Any) -> None:
         low, high = values[:, :1], values[:, -1:]

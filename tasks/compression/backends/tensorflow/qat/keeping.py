@@ -1,10 +1,10 @@
 """Zeros and shared values made and kept while a network learns to be rounded.
 
 TFMOT has quantisers that preserve them (PQAT, CQAT, PCQAT), for Conv2D and Dense with 8 bits: zeros by a
-mask on the way into the kernel, beneath which the weights drift, shared values by a codebook of what was found,
-both fixed before the training. Here the weights themselves are projected after each optimiser step, as in any
-other training: of any layer, with any number of bits, with a schedule that may still be running, and the float
-network keeps them too.
+mask on the way into the kernel, beneath which the weights drift, shared values by a codebook of those found,
+both fixed before the training. Here the weights themselves are projected after each optimiser step, as in
+any other training: of any layer, with any number of bits, with a schedule that may still be running, and the
+float network keeps them too.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from tasks.compression.backends.tensorflow._framework import (
     quantizers,
     tf,
 )
+from tasks.compression.backends.tensorflow.qat.layout import Layout
 
 __all__ = ["Norm", "Scheme", "rounded_outputs"]
 
@@ -27,6 +28,9 @@ class Scheme(NBitScheme):  # type: ignore[misc]
     def __init__(self, weight_bits: int = 8) -> None:
         super().__init__(num_bits_weight=weight_bits)
         self._weight_bits = weight_bits
+
+    def get_layout_transformer(self) -> Any:
+        return Layout()
 
     def get_quantize_registry(self) -> Any:
         registry = super().get_quantize_registry()

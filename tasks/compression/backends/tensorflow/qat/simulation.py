@@ -68,6 +68,8 @@ def simulated(model: Any, quantized: Set[str], norms: Set[str], step: QuantizeAw
             f"TFMOT cannot prepare the network for quantisation-aware training: {text.splitlines()[0][:300]}",
             hint="leave layers out, or use quantize after training",
         ) from error
+    for layer in wrappers(wrapped):
+        _train_what_is_trainable(layer)
     wrapped.output_names = list(model.output_names)
     return Simulation(wrapped, model, _variables(flat, wrapped), flat.paths)
 
@@ -77,6 +79,16 @@ def wrappers(model: Any) -> Iterator[Any]:
     for layer in model.layers:
         if isinstance(layer, QuantizeWrapper | QuantizeLayer):
             yield layer
+
+
+def _train_what_is_trainable(layer: Any) -> None:
+    """TFMOT's wrapper trains the weights of its layer even where that is frozen."""
+    if not isinstance(layer, QuantizeWrapper):
+        return
+    own = [weight for weight, _, _ in layer._weight_vars]
+    trained = layer.layer.trainable
+    layer._trainable_weights = own if trained else []
+    layer._non_trainable_weights = [*layer._non_trainable_weights, *([] if trained else own)]
 
 
 def _applied(model: Any, names: Set[str], alone: Set[str], step: QuantizeAware) -> Any:
