@@ -12,9 +12,10 @@ from PIL import Image
 
 from featherweight.spec import CompressionSpec
 from featherweight.specfile import load_spec
+from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.data import prepare
 from tasks.compression.facts import CompiledState, ModelFacts
-from tests.benchmarks.quality import datasets, originals, table
+from tests.benchmarks.quality import datasets, originals, speed, table
 from tests.benchmarks.quality.measure import accuracy, gzip_bytes, times
 from tests.benchmarks.quality.originals import ORIGINALS, Trained
 from tests.benchmarks.quality.results import Result, read_results
@@ -187,3 +188,14 @@ def test_labels_of_cifar_belong_to_their_images(tmp_path: Path) -> None:
     assert arrays["y_train"].tolist() == (np.arange(25) % 10).tolist()
     assert arrays["x_test"][0, 0, 0].tolist() == [50, 0, 0]
     assert arrays["y_test"].tolist() == [7]
+
+
+def test_speed_is_a_ratio_of_the_slower_to_the_faster(tmp_path: Path) -> None:
+    paths = []
+    for width in (1500, 10):
+        layers = [keras().layers.Input((width,)), keras().layers.Dense(width)]
+        path = tmp_path / f"{width}.tflite"
+        path.write_bytes(to_tflite(keras().Sequential(layers)))
+        paths.append(path)
+    assert speed.ratio(*paths) > 5
+    assert speed.ratio(*reversed(paths)) < 0.2
