@@ -15,7 +15,7 @@ from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
-from tasks.compression.backends.tensorflow.load import load, read_model
+from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
@@ -45,6 +45,7 @@ _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
+    "keras",
     "litert-quantizer",
     "numpy",
     "tensorflow",
@@ -96,6 +97,7 @@ def save(network: Network, directory: Path) -> None:
         "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
         "pruned": dict(network.pruned),
         "sparse_kernels": network.sparse_kernels,
+        "keras3": network.keras3,
     }
     (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
 
@@ -108,6 +110,7 @@ def restore(directory: Path) -> Network:
         pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
         sparse_kernels=state["sparse_kernels"],
+        keras3=state["keras3"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
     )
@@ -120,7 +123,7 @@ def float_program(network: Network) -> bytes:
 
 def write(network: Network, output: str, path: Path) -> None:
     if output == "keras":
-        _convert.write_keras(network.model, path)
+        _convert.write_keras(network.model, path, keras3=network.keras3)
     else:
         encoded = _convert.encode_zeros if network.sparse_kernels else None
         path.write_bytes(network.tflite or _convert.to_tflite(network.model, encoded))
@@ -131,4 +134,4 @@ def extras(network: Network) -> dict[str, bytes]:
 
 
 def predict_file(path: Path, x: Array) -> Array:
-    return _predict.predict(read_model(path), x)
+    return _predict.predict(read_delivered(path), x)

@@ -31,7 +31,8 @@ class Network:
     `pending` are the steps not carried out yet; `pruned` the layers earlier steps made zeros in,
     with the sparsity they were meant to have; `tflite` the converted file, once a quantize step made it;
     `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
-    `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels.
+    `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels;
+    `keras3` that it came as a Keras 3 model, and is delivered as one.
     """
 
     model: Any
@@ -40,6 +41,7 @@ class Network:
     tflite: bytes | None = None
     tensorboard: bytes | None = None
     sparse_kernels: bool = False
+    keras3: bool = False
 
     def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:
         """The pending steps of one technique, in order."""
