@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,16 +224,11 @@ def test_a_layer_without_counterpart_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_function_from_elsewhere_is_refused(tmp_path: Path) -> None:
     model = MODELS["sequential"]()
     model.save(tmp_path / "model.keras")
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "model.keras") as source:
         parts = {name: source.read(name) for name in source.namelist()}
-    parts["config.json"] = parts["config.json"].replace(
-        b'"activation": "relu"',
-        (
-            b'"activation": {"module": "os", "class_name": "function", "config": "getcwd", "registered_name": "getcwd"}'
-        ),
-    )
+    planted = {"module": "os", "class_name": "function", "config": "getcwd", "registered_name": "getcwd"}
+    config = parts["config.json"].replace(b'"relu"', json.dumps(planted).encode())
+    parts["config.json"] = config
     assert b"getcwd" in parts["config.json"]
     with zipfile.ZipFile(tmp_path / "planted.keras", "w") as target:
         for name, content in parts.items():

@@ -26,8 +26,8 @@ _OPERATIONS = {"ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLa
 
 
 def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Loaded:
-    """A ``.keras`` or ``.h5`` file of Keras 2 or 3, the latter rebuilt for Keras 2. The compiled state is read
-    for its loss and metrics, never restored.
+    """A ``.keras`` or ``.h5`` file of Keras 2 or 3, the latter rebuilt for Keras 2. The compiled state is
+    read for its loss and metrics, never restored.
 
     Raises CompressionError: bad_model for damaged files, unsupported_model for other kinds of files and
     for models that carry code, have classes of their own, or no fixed input.

@@ -94,7 +94,7 @@ def _parameters(maker: type) -> set[str]:
         if base.__name__ == "Layer":
             break
         if "__init__" in vars(base):
-            names |= set(inspect.signature(base.__init__).parameters)
+            names |= set(inspect.signature(vars(base)["__init__"]).parameters)
     return names - {"self", "args", "kwargs"}
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -25,8 +25,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: its module, the calls of a model in the order of its graph, inputs left out, and whether
-    an operation is a layer."""
+    """One of the two: its module, the calls of a model in the order of its graph, without its inputs, and
+    whether an operation is a layer."""
 
     keras: Any
     calls: Callable[[Any], Iterator[Call]]
@@ -48,8 +48,8 @@ def is_model(layer: Any) -> bool:
 
 
 def needed(calls: Sequence[Call], ends: Set[int]) -> list[Call]:
-    """The calls that the tensors of the ids `ends` depend on, in the same order. Keras 3 has those that compute
-    masks in the graph too."""
+    """The calls that the tensors of the ids `ends` depend on, in the same order. Keras 3 has those that
+    compute masks in the graph too."""
     wanted, kept = set(ends), []
     for call in reversed(calls):
         if any(id(tensor) in wanted for tensor in call.outputs):
