@@ -21,7 +21,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -74,9 +74,13 @@ def connect(settings: Settings) -> redis.Redis:
 class JobStore:
     """Job records. Any method may raise redis.RedisError when Redis cannot be reached."""
 
-    def __init__(self, redis: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self, redis: redis.Redis, settings: Settings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` says in seconds how long a caller has waited; all other times are Redis'."""
         self._redis = redis
         self._settings = settings
+        self._clock = clock
 
     # For the service
 
@@ -161,12 +165,12 @@ class JobStore:
 
     def wait_change(self, project: str, job_id: str, version: str, timeout_s: float) -> JobRecord:
         """The record as soon as its version is not `version`, or as it is after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self._clock() + timeout_s
         while True:
             # The stream's end is read first: a change after it wakes the read below.
             last = self._last_event(job_id) if is_id(job_id) else "0-0"
             record = self.get(project, job_id)
-            left = deadline - time.monotonic()
+            left = deadline - self._clock()
             if record.version != version or record.done or left <= 0:
                 return record
             self._read_events(job_id, last, left)
@@ -179,10 +183,10 @@ class JobStore:
         if not _STREAM_ID.fullmatch(after):
             raise ValueError(f"{after!r} is not an event id")
         self.version(project, job_id)
-        deadline = time.monotonic() + block_s
+        deadline = self._clock() + block_s
         while True:
-            found = self._read_events(job_id, after, deadline - time.monotonic())
-            if found or time.monotonic() >= deadline:
+            found = self._read_events(job_id, after, deadline - self._clock())
+            if found or self._clock() >= deadline:
                 return found
 
     # For the worker

@@ -101,7 +101,10 @@ class StepReport(_Part):
 class LayerReport(_Part):
     """A layer with weights, of the model after the last step before conversion.
 
-    `parameters_before` are those it had in the original: more where channels were removed.
+    `parameters_before` are those it had in the original: more where channels were removed. Of a layer that
+    a decomposition made, `made_from` is the original's layer it takes the place of, together with others;
+    the one that kept the name has the parameters of that layer before, the others null, so that they are
+    counted once. `sparsity_before` is that layer's.
     `target_sparsity` is null where the layer was not selected for pruning or could not be pruned;
     `skipped` then says why."""
 
@@ -113,6 +116,7 @@ class LayerReport(_Part):
     sparsity_after: float
     target_sparsity: float | None = None
     skipped: str | None = None
+    made_from: str | None = None
 
 
 class Measurement(_Part):

@@ -2,7 +2,7 @@
 
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
-    │   ├── change the network     PruneChannels
+    │   ├── change the network     PruneChannels, Decompose
     │   ├── change the weights     Prune
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
@@ -13,7 +13,8 @@
 A step that changes the weights is carried out *while* the training step right after it trains: its
 schedule runs. Several may stand before the same training step. Without one right after it, ``prune``
 is applied at once (one-shot, to the schedule's final sparsity). The zeros a step made every later
-step keeps; nobody has to ask for it. ``prune_channels`` comes before them, and is done at once.
+step keeps; nobody has to ask for it. ``prune_channels`` and ``decompose`` come before them, and are
+done at once.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -26,6 +27,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from featherweight.techniques.decompose import (
+    Decompose,
+    FixedRank,
+    RankByBudget,
+    RankByEnergy,
+    RankByParameters,
+)
 from featherweight.techniques.finetune import (
     Augmentation,
     ConstantRate,
@@ -65,9 +73,11 @@ __all__ = [
     "CosineRate",
     "CustomSchedule",
     "DataSplit",
+    "Decompose",
     "Distill",
     "EarlyStopping",
     "Finetune",
+    "FixedRank",
     "KeepMacs",
     "KeepParameters",
     "LayerSelection",
@@ -79,6 +89,9 @@ __all__ = [
     "PruneOverride",
     "PruningSchedule",
     "Quantize",
+    "RankByBudget",
+    "RankByEnergy",
+    "RankByParameters",
     "RemoveRatio",
     "SchedulePoint",
     "Sensitivity",
@@ -93,7 +106,7 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Finetune | Distill | Quantize,
+    Prune | PruneChannels | Decompose | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
 
@@ -129,14 +142,17 @@ class CompressionSpec(Part):
             raise ValueError("a quantize step needs the output tflite: keras files keep float weights")
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
-        _check_channels_first(kinds)
+        _check_network_first(kinds)
         return self
 
 
-def _check_channels_first(kinds: Iterable[str]) -> None:
-    """Zeros at chosen places do not survive layers being cut."""
+_CHANGE_THE_NETWORK = ("prune_channels", "decompose")
+
+
+def _check_network_first(kinds: Iterable[str]) -> None:
+    """Zeros at chosen places do not survive layers being cut or replaced."""
     pruned = False
     for kind in kinds:
-        if kind == "prune_channels" and pruned:
-            raise ValueError("prune_channels after prune would undo it: put prune_channels first")
+        if kind in _CHANGE_THE_NETWORK and pruned:
+            raise ValueError(f"{kind} after prune would undo it: put {kind} first")
         pruned = pruned or kind == "prune"

@@ -16,6 +16,7 @@ from featherweight.problem import FieldError
 from featherweight.resources import Technique
 from featherweight.spec import (
     CompressionSpec,
+    Decompose,
     Distill,
     Finetune,
     OutputFormat,
@@ -49,7 +50,9 @@ class Row:
 
     technique: str
     framework: str
-    parameters: type[Prune] | type[PruneChannels] | type[Finetune] | type[Distill] | type[Quantize]
+    parameters: (
+        type[Prune] | type[PruneChannels] | type[Decompose] | type[Finetune] | type[Distill] | type[Quantize]
+    )
     handler: str
     outputs: tuple[OutputFormat, ...]
     needs_data: Literal["never", "always", "depends"]
@@ -89,6 +92,20 @@ ROWS: tuple[Row, ...] = (
         summary=(
             "Removes whole channels, a share of each layer's or as many as a target of parameters or MACs "
             "takes. What is left is a smaller dense network; training after it makes up for the loss."
+        ),
+    ),
+    Row(
+        technique="decompose",
+        framework="tensorflow",
+        parameters=Decompose,
+        handler="tasks.compression.backends.tensorflow.decompose:decompose",
+        check="tasks.compression.backends.tensorflow.decompose:check",
+        outputs=("tflite", "keras"),
+        needs_data="never",
+        title="Low-rank decomposition",
+        summary=(
+            "Replaces dense layers and convolutions by two or three thinner ones, of a rank given, or found "
+            "by the energy it keeps or the parameters it leaves. Training after it makes up for the loss."
         ),
     ),
     Row(

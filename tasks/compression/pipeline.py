@@ -34,7 +34,9 @@ from tasks.compression.workspace import StepRecord, Workspace, chain
 __all__ = ["run"]
 
 _FRAMEWORK = "tensorflow"
-_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3, "prune_channels": 1.0}
+_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3} | dict.fromkeys(
+    ("prune_channels", "decompose"), 1.0
+)
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}
 
 

@@ -41,6 +41,14 @@ SENTENCES: dict[str, str] = {
     "target_not_reached": (
         "{reached:.1%} of the {measure} are left, not the {asked:.1%} asked for: no further channel may go."
     ),
+    "not_decomposed": "The layer was selected for decomposition and left as it is: {why}.",
+    "rank_not_low_enough": (
+        "{reached:.1%} of the parameters are left, not the {asked:.1%} asked for: there is no lower rank."
+    ),
+    "zeros_lost": "The layer came with {share:.1%} zeros in its weights; the layers in its place have none.",
+    "kernel_penalty_dropped": (
+        "The layer's {name} was for its kernel as a whole; the layers in its place have none."
+    ),
     "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
     "schedule_ends_late": (
         "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "

@@ -93,17 +93,35 @@ def _layers(found: Findings) -> list[LayerReport]:
     notes: dict[str, LayerNote] = {}
     for record in found.records:
         notes |= record.layers
+    origins = _origins(found.records)
     earlier = {layer.name: layer for layer in found.before}
-    return [
-        LayerReport(
-            name=layer.name,
-            kind=layer.kind,
-            parameters=layer.parameters,
-            parameters_before=earlier[layer.name].parameters if layer.name in earlier else None,
-            sparsity_before=earlier[layer.name].sparsity if layer.name in earlier else 0.0,
-            sparsity_after=layer.sparsity,
-            target_sparsity=notes.get(layer.name, LayerNote()).target_sparsity,
-            skipped=notes.get(layer.name, LayerNote()).skipped,
+    layers = []
+    for layer in found.after:
+        note = notes.get(layer.name, LayerNote())
+        itself = earlier.get(layer.name)
+        source = earlier.get(origins.get(layer.name, layer.name))
+        layers.append(
+            LayerReport(
+                name=layer.name,
+                kind=layer.kind,
+                parameters=layer.parameters,
+                parameters_before=None if itself is None else itself.parameters,
+                sparsity_before=0.0 if source is None else source.sparsity,
+                sparsity_after=layer.sparsity,
+                target_sparsity=note.target_sparsity,
+                skipped=note.skipped,
+                made_from=origins.get(layer.name),
+            )
         )
-        for layer in found.after
-    ]
+    return layers
+
+
+def _origins(records: Sequence[StepRecord]) -> dict[str, str]:
+    """The layer of the original that each layer which a step made goes back to."""
+    origins: dict[str, str] = {}
+    for record in records:
+        known = dict(origins)
+        for name, note in record.layers.items():
+            if note.made_from is not None:
+                origins[name] = known.get(note.made_from, note.made_from)
+    return origins

@@ -27,12 +27,14 @@ _KEY_LENGTH = 32
 
 
 class LayerNote(BaseModel):
-    """What a step meant to do to a layer: its target sparsity, or why it was left alone."""
+    """What a step meant to do to a layer: its target sparsity, or why it was left alone; and of a layer the
+    step made, which layer it was made from."""
 
     model_config = ConfigDict(frozen=True)
 
     target_sparsity: float | None = None
     skipped: str | None = None
+    made_from: str | None = None
 
 
 class StepRecord(BaseModel):

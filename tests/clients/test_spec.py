@@ -165,10 +165,34 @@ def test_quantize_comes_last_and_makes_tflite(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("between", [[], [FINETUNE]])
-def test_channels_cannot_be_removed_after_weights_were_pruned(between: list[dict[str, str]]) -> None:
-    channels = {"technique": "prune_channels"}
-    assert _faults({"steps": [PRUNE, *between, channels]}) == [("", "value_error")]
-    assert CompressionSpec.model_validate({"steps": [channels, *between, PRUNE]})
+@pytest.mark.parametrize("technique", ["prune_channels", "decompose"])
+def test_network_cannot_be_changed_after_weights_were_pruned(
+    technique: str, between: list[dict[str, str]]
+) -> None:
+    change = {"technique": technique}
+    assert _faults({"steps": [PRUNE, *between, change]}) == [("", "value_error")]
+    assert CompressionSpec.model_validate({"steps": [change, *between, PRUNE]})
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer"),
+    [
+        ({"rank": {"type": "energy", "keep": 0.0}}, "rank/keep"),
+        ({"rank": {"type": "parameters", "keep": 1.1}}, "rank/keep"),
+        ({"rank": {"type": "parameters"}}, "rank/keep"),
+        ({"rank": {"type": "fixed", "rank": 0}}, "rank/rank"),
+        ({"rank": {"type": "fixed", "rank": 2.5}}, "rank/rank"),
+        ({"rank": {"type": "fixed", "keep": 0.5}}, "rank"),
+        ({"rank": {"type": "vbmf"}}, "rank"),
+        ({"rank": 8}, "rank"),
+        ({"round_to": 0}, "round_to"),
+        ({"on_unsupported": "ignore"}, "on_unsupported"),
+    ],
+)
+def test_fault_of_a_rank_is_refused_at_its_place(step: dict[str, Any], pointer: str) -> None:
+    faults = _faults(_with_step(technique="decompose", **step))
+    assert faults
+    assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_unknown_framework_is_refused_at_each_step() -> None:
         ([{"technique": "quantize", "scheme": "full_int8"}], ["/steps/0"]),
         ([PRUNE, TRAIN], ["/steps/1"]),
         ([{"technique": "prune_channels"}], []),
+        ([{"technique": "decompose"}], []),
         ([{"technique": "prune_channels", "importance": "taylor"}], ["/steps/0"]),
     ],
 )
@@ -47,6 +48,6 @@ def test_steps_that_need_data_are_named(steps: list[dict[str, object]], pointers
 
 def test_techniques_carry_their_schema() -> None:
     shown = {item.technique: item for item in techniques()}
-    assert set(shown) == {"prune", "prune_channels", "finetune", "distill", "quantize"}
+    assert set(shown) == {"prune", "prune_channels", "decompose", "finetune", "distill", "quantize"}
     assert shown["prune"].frameworks == ["tensorflow"]
     assert "schedule" in shown["prune"].model_dump(by_alias=True)["schema"]["properties"]

@@ -91,7 +91,7 @@ def _layers(layers: list[LayerReport]) -> str:
             f"{layer.sparsity_before:.1%}",
             f"{layer.sparsity_after:.1%}",
             f"{layer.target_sparsity:.1%}" if layer.target_sparsity is not None else None,
-            layer.skipped or "",
+            layer.skipped or (f"from {layer.made_from}" if layer.made_from else ""),
         ]
         for layer in layers
     ]

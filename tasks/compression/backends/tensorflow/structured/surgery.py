@@ -19,7 +19,7 @@ from tasks.compression.backends.tensorflow.structured.groups import Alive, Bound
 from tasks.compression.backends.tensorflow.structured.rules import Path
 from tasks.compression.errors import CompressionError
 
-__all__ = ["recompile", "remove"]
+__all__ = ["forget_shapes", "recompile", "refusing", "remove"]
 
 
 def remove(graph: Dependencies, alive: Alive) -> Any:
@@ -29,10 +29,10 @@ def remove(graph: Dependencies, alive: Alive) -> Any:
     unsupported_model for models that cannot be rebuilt from their config.
     """
     bound = {id(layer.layer): layer for layer in graph.layers}
-    with _refusing():
+    with refusing():
         config = graph.model.get_config()
     _shrink(graph.model, config, bound, alive)
-    with _refusing():
+    with refusing():
         pruned = _rebuild(graph.model, config, bound)
     for old, new in _pairs(graph.model, pruned):
         _copy_weights(old, new, bound[id(old)], alive)
@@ -58,7 +58,7 @@ def recompile(old: Any, new: Any) -> bool:
 def _shrink(model: Any, config: dict[str, Any], bound: Mapping[int, Bound], alive: Alive) -> None:
     """Write the new sizes into the config of a model, nested models included."""
     for layer, entry in zip(sublayers(model), config["layers"], strict=True):
-        _forget_shapes(entry)
+        forget_shapes(entry)
         if is_network(layer):
             _shrink(layer, entry["config"], bound, alive)
         elif (found := bound.get(id(layer))) is not None:
@@ -68,17 +68,17 @@ def _shrink(model: Any, config: dict[str, Any], bound: Mapping[int, Bound], aliv
                 entry["config"].pop("batch_input_shape", None)  # The input layer says it.
 
 
-def _forget_shapes(config: Any) -> None:
+def forget_shapes(config: Any) -> None:
     """Keras would build layers with the shapes recorded here before it sees their inputs."""
     if isinstance(config, dict):
         if "class_name" in config:
             config.pop("build_config", None)
             config.pop("compile_config", None)
         for value in config.values():
-            _forget_shapes(value)
+            forget_shapes(value)
     elif isinstance(config, list | tuple):
         for value in config:
-            _forget_shapes(value)
+            forget_shapes(value)
 
 
 def _write(config: Any, path: Path, value: int) -> None:
@@ -100,8 +100,8 @@ def _rebuild(model: Any, config: dict[str, Any], bound: Mapping[int, Bound]) -> 
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """Keras's errors, which run over many lines, as one of ours."""
+def refusing() -> Iterator[None]:
+    """CompressionError unsupported_model for what Keras raises, over many lines, in rebuilding a model."""
     try:
         yield
     except (TypeError, ValueError, KeyError, NotImplementedError) as error:
