@@ -281,10 +281,13 @@ def report(job_id: str) -> Response:
 @bp.get("/<job_id>/artifacts")
 @operation(
     summary="The files a job made",
-    answers={200: Shape(Page[Artifact], "All of them; none before the job has succeeded.")},
+    answers={200: Shape(Page[Artifact], "All of them; none before the job has ended.")},
     problems=["not_found"],
 )
 def artifacts(job_id: str) -> Response:
+    """A job that succeeded has its outputs, report.json and spec.json. One that failed may have kept
+    something all the same, which its error names: checkpoint.keras, the model as it was at the end of the
+    last epoch before a training diverged. Most have kept nothing."""
     record = services().jobs.get(project(), job_id)
     return json_answer(Page[Artifact](data=record.artifacts, has_more=False))
 

@@ -104,8 +104,8 @@ class Outcome:
         return cls(JobState.SUCCEEDED, "succeeded", verdict=verdict, artifacts=tuple(artifacts))
 
     @classmethod
-    def failed(cls, error: Problem) -> Outcome:
-        return cls(JobState.FAILED, error.code, error=error)
+    def failed(cls, error: Problem, artifacts: Sequence[Artifact] = ()) -> Outcome:
+        return cls(JobState.FAILED, error.code, artifacts=tuple(artifacts), error=error)
 
     @classmethod
     def cancelled(cls) -> Outcome:

@@ -1,7 +1,8 @@
 """What runs in the process of a job: read the task, do it, write the result.
 
     <scratch>/task.json     {"job_id", "target", "spec", "model", "dataset", "threads"}; paths are relative
-              work/         the working folder; finished steps are kept there for the next attempt
+              work/         the working folder; finished steps and the checkpoint of a training are kept
+                            there for the next attempt
               work/out/     the outputs
               result.json   a `Result`
 
@@ -23,34 +24,48 @@ from pydantic import BaseModel, Field, StringConstraints
 from featherweight.events import Event
 from featherweight.problem import Problem, problem
 from featherweight.report import Verdict
+from tasks.compression.stopping import Stopped
 from tasks.targets import resolve
+from tasks.termination import Termination, end_by_sigterm
 
-__all__ = ["Made", "Result", "main"]
+__all__ = ["Failed", "Made", "Result", "main"]
 
 OutputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+OutputNames = Annotated[list[OutputName], Field(max_length=32)]
 
 
 class Made(BaseModel):
     """The outputs, by their names in ``work/out``."""
 
     verdict: Verdict | None = None
-    artifacts: Annotated[list[OutputName], Field(max_length=32)]
+    artifacts: OutputNames
+
+
+class Failed(BaseModel):
+    """Why there is no result, and the names in ``work/out`` of what is worth having all the same."""
+
+    problem: Problem
+    artifacts: OutputNames = []
 
 
 class Result(BaseModel):
     """How it went: one of the two."""
 
     ok: Made | None = None
-    problem: Problem | None = None
+    failed: Failed | None = None
 
 
 def main(scratch: Path, events_fd: int) -> int:
     """Exit code: 0 when there is a result, which may be a problem."""
     try:
         result = _run(scratch, json.loads((scratch / "task.json").read_text()), events_fd)
+    except Stopped:
+        end_by_sigterm()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
         traceback.print_exc()
-        result = Result(problem=_problem(error))
+        result = Result(failed=Failed(problem=_problem(error), artifacts=_kept(error)))
     part = scratch / "result.json.part"
     part.write_text(result.model_dump_json())
     part.replace(scratch / "result.json")
@@ -67,6 +82,7 @@ def _run(scratch: Path, task: Mapping[str, Any], events_fd: int) -> Result:
         emit=_emitter(events_fd),
         threads=task["threads"],
         job_id=task["job_id"],
+        stop=Termination(),
     )
     names = [path.name for path in outcome.artifacts]
     return Result(ok=Made(verdict=outcome.report.verdict, artifacts=names))
@@ -82,6 +98,11 @@ def _emitter(fd: int) -> Callable[[Event], None]:
                 line = line[os.write(fd, line) :]
 
     return emit
+
+
+def _kept(error: BaseException) -> list[str]:
+    """The domain's errors bring the files that a job made before it failed."""
+    return [path.name for path in getattr(error, "artifacts", ())]
 
 
 def _problem(error: BaseException) -> Problem:

@@ -40,7 +40,7 @@ from tasks.queue import Queue
 from tasks.records import Claim, DatasetRecord, ModelRecord, Outcome
 from tasks.recordstore import RecordStore
 from tasks.relay import Relay
-from tasks.runner import Made, Result
+from tasks.runner import Failed, Made, Result
 from tasks.sandbox.children import Exit, RunnerLost, Runners
 from tasks.sandbox.collect import OutputRefused, open_output, read_output
 from tasks.sandbox.exits import explain
@@ -153,11 +153,27 @@ class Supervisor:
         relay = Relay(claim, self._store, lease, log, hidden)
         end = self._run_child(claim, scratch, relay, log, lease)
         result = self._result(scratch, end, log, hidden)
+        if isinstance(result, Failed) and not result.artifacts:
+            return Outcome.failed(result.problem)
         if not self._patiently(lambda: self._store.finalizing(claim), lease):
             raise Interrupted(Reason.LOST)
-        names = sorted(set(result.artifacts))
-        artifacts = [self._store_output(claim, scratch, lease, name) for name in names]
+        if isinstance(result, Failed):
+            return self._store_kept(claim, scratch, lease, result)
+        artifacts = [
+            self._store_output(claim, scratch, lease, name) for name in sorted(set(result.artifacts))
+        ]
         return Outcome.succeeded(artifacts, result.verdict)
+
+    def _store_kept(self, claim: Claim, scratch: Scratch, lease: Lease, failed: Failed) -> Outcome:
+        """A file that cannot be kept does not hide why the job failed."""
+        error, artifacts = failed.problem, []
+        for name in sorted(set(failed.artifacts)):
+            try:
+                artifacts.append(self._store_output(claim, scratch, lease, name))
+            except Refused as refused:
+                detail = f"{error.detail}; {name} could not be kept: {refused.problem.detail}"
+                error = error.model_copy(update={"detail": detail})
+        return Outcome.failed(error, artifacts)
 
     def _fetch(self, claim: Claim, scratch: Scratch, lease: Lease) -> dict[str, Any]:
         """Download the inputs; the task for the runner."""
@@ -212,8 +228,8 @@ class Supervisor:
         finally:
             child.close()
 
-    def _result(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> Made:
-        """What the runner says it made; Refused with its problem, or with one for how it died."""
+    def _result(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> Made | Failed:
+        """What the runner says; Refused, with a problem for how it died, where it has nothing to say."""
         crashed = explain(end, log.tail, memory_bytes=self._settings.runner_memory_bytes)
         if end.code != 0:
             raise Refused(crashed)
@@ -224,8 +240,10 @@ class Supervisor:
             raise Refused(crashed) from error
         if result.ok is not None:
             return result.ok
-        told = result.problem
-        raise Refused(_shown(told, hidden) if told is not None and told.code in CODES else crashed)
+        failed = result.failed
+        if failed is None or failed.problem.code not in CODES:
+            raise Refused(crashed)
+        return Failed(problem=_shown(failed.problem, hidden), artifacts=failed.artifacts)
 
     def _store_output(self, claim: Claim, scratch: Scratch, lease: Lease, name: str) -> Artifact:
         suffix = Path(name).suffix

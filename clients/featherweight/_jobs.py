@@ -106,14 +106,16 @@ class Jobs:
         """Bring the artifacts (all, or those called `names`) into `directory`; their paths.
 
         Streamed, checked against their sha256, and moved to their name only when right; nothing is
-        ever written outside the folder. `on_progress(received, total)` is called with bytes. Raises
-        Conflict (``job_not_done``), the JobError of a job that did not succeed, ChecksumMismatch,
-        StorageError, and KeyError for an unknown name.
+        ever written outside the folder. `on_progress(received, total)` is called with bytes. A job
+        that failed may have kept a file too (``checkpoint.keras`` of a training that diverged).
+        Raises Conflict (``job_not_done``), the JobError of a job that did not succeed and kept
+        nothing, ChecksumMismatch, StorageError, and KeyError for an unknown name.
         """
         job = self.get(id)
         if not job.done:
             raise api_error(problem("job_not_done", f"job {id} is {job.state}"), status=409)
-        if error := job_error(job):
+        error = job_error(job)
+        if error is not None and not job.artifacts:
             raise error
         artifacts = job.artifacts
         if names is not None:

@@ -198,21 +198,27 @@ class JobError(FeatherweightError):
         return self.job.error
 
     def __str__(self) -> str:
-        if self.problem is None:
-            return f"job {self.job.id} ended {self.job.state}"
-        lines = [f"job {self.job.id} {self.job.state}: {self.problem.detail} ({self.problem.code})"]
-        if self.problem.stage:
-            lines.append(f"  stage: {self.problem.stage}")
-        if self.problem.layer:
-            lines.append(f"  layer: {self.problem.layer}")
-        lines += [f"  {fault.pointer or '/'}: {fault.detail}" for fault in self.problem.errors]
-        if self.problem.hint:
-            lines.append(f"  hint: {self.problem.hint}")
+        lines = self._reason(self.problem)
+        if self.job.artifacts:
+            lines.append(f"  kept: {', '.join(artifact.name for artifact in self.job.artifacts)}")
         return "\n".join(lines)
+
+    def _reason(self, problem: Problem | None) -> list[str]:
+        if problem is None:
+            return [f"job {self.job.id} ended {self.job.state}"]
+        lines = [f"job {self.job.id} {self.job.state}: {problem.detail} ({problem.code})"]
+        if problem.stage:
+            lines.append(f"  stage: {problem.stage}")
+        if problem.layer:
+            lines.append(f"  layer: {problem.layer}")
+        lines += [f"  {fault.pointer or '/'}: {fault.detail}" for fault in problem.errors]
+        if problem.hint:
+            lines.append(f"  hint: {problem.hint}")
+        return lines
 
 
 class JobFailed(JobError):
-    """The job failed."""
+    """The job failed. ``job.artifacts`` are what it kept all the same."""
 
 
 class JobCancelled(JobError):

@@ -130,7 +130,7 @@ class Attempt(_Answer):
 
 
 class Artifact(_Answer):
-    """A file a job made. `sha256` in lower-case hex, `bytes` the raw size."""
+    """A file a job made, or kept although it failed. `sha256` in lower-case hex, `bytes` the raw size."""
 
     name: str
     format: str
@@ -140,7 +140,11 @@ class Artifact(_Answer):
 
 
 class Job(_Answer):
-    """A job as the service shows it."""
+    """A job as the service shows it.
+
+    `artifacts` are there once it is done. A job that failed has those that `error` names, if any:
+    ``checkpoint.keras``, the model before a training diverged.
+    """
 
     id: str
     object: Literal["job"] = "job"

@@ -180,7 +180,7 @@ def _in_document(location: Sequence[str | int], body: Any) -> list[str | int]:
 
 
 def _is_tag(name: str | int, value: Mapping[str, Any]) -> bool:
-    return name in (value.get("technique"), value.get("type"))
+    return name in (value.get("technique"), value.get("type")) or str(name).startswith("<")
 
 
 def _pointer(path: Iterable[str | int]) -> str:

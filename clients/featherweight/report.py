@@ -23,6 +23,7 @@ __all__ = [
     "Latency",
     "LayerReport",
     "Measurement",
+    "OutputMeasure",
     "Report",
     "ReportWarning",
     "StepReport",
@@ -39,7 +40,13 @@ smaller             smaller, and the metric is not worse than the original's bey
 smaller_but_worse   smaller, and worse than the original beyond chance (intervals do not overlap)
 smaller_unverified  smaller, and there were no labels to measure the metric on
 not_smaller         no output is smaller than the original
+
+Of several outputs the worst counts: worse when one of them is, unverified when one has no labels.
 """
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class _Part(BaseModel):
@@ -57,7 +64,8 @@ class FileDigest(_Part):
 
 class Inference(_Part):
     """A value the caller left out: where it came from. `source` is spec, compiled_model,
-    last_layer_and_labels, data or default."""
+    last_layer_and_labels, data or default. Of a model with several outputs `field` begins with the output's
+    name and a slash."""
 
     field: str
     value: Any
@@ -79,7 +87,10 @@ class DataCounts(_Part):
 
 
 class EpochReport(_Part):
+    """`epoch` counts from 1, anew in each `round` of a training that runs several times; null otherwise."""
+
     epoch: int
+    round: int | None = None
     seconds: float
     metrics: dict[str, float]
     sparsity: float | None = None
@@ -87,7 +98,9 @@ class EpochReport(_Part):
 
 class StepReport(_Part):
     """One step of the spec. `key` names the step's result by what made it (step and input);
-    `reused` says that an earlier attempt had already made it."""
+    `reused` says that an earlier attempt had already made it. A training that went on from an earlier
+    attempt's checkpoint has ``resumed_from_epoch`` (epochs that had ended) and ``resumed_from_step`` in
+    `details`; `seconds` are those of the attempt that finished it, `epochs` all of the training's."""
 
     index: int
     technique: str
@@ -106,7 +119,8 @@ class LayerReport(_Part):
     the one that kept the name has the parameters of that layer before, the others null, so that they are
     counted once. `sparsity_before` is that layer's.
     `target_sparsity` is null where the layer was not selected for pruning or could not be pruned;
-    `skipped` then says why."""
+    `skipped` then says why. `distinct_values_before` and `_after`, counted where the spec has a cluster step,
+    are the most that one of the layer's kernels has, zero among them."""
 
     name: str
     kind: str
@@ -115,6 +129,8 @@ class LayerReport(_Part):
     sparsity_before: float
     sparsity_after: float
     target_sparsity: float | None = None
+    distinct_values_before: int | None = None
+    distinct_values_after: int | None = None
     skipped: str | None = None
     made_from: str | None = None
 
@@ -145,8 +161,19 @@ class Latency(_Part):
     runtime: str
 
 
+class OutputMeasure(_Part):
+    """What was measured of one output of several. `accuracy` says by its metric's name where it is the
+    agreement with the original, for want of labels."""
+
+    accuracy: Measurement | None = None
+    max_abs_difference: float | None = None
+    agreement: float | None = None
+
+
 class Variant(_Part):
-    """One file: its size, and what was measured running it."""
+    """One file: its size, and what was measured running it. Of a model with several outputs `by_output` has
+    every one by its name; `accuracy`, `max_abs_difference` and `agreement` are then those of the first that
+    has labels, or of the first."""
 
     name: str
     format: str
@@ -163,6 +190,7 @@ class Variant(_Part):
     max_abs_difference: float | None = None
     agreement: float | None = None
     compression_ratio: float | None = None
+    by_output: dict[str, OutputMeasure] | None = Field(default=None, exclude_if=_is_none)
 
 
 class ReportWarning(_Part):

@@ -3,7 +3,7 @@
     CompressionSpec
     ├── steps[]                    in the order they are applied, told apart by ``technique``
     │   ├── change the network     PruneChannels, Decompose
-    │   ├── change the weights     Prune
+    │   ├── change the weights     Prune, Cluster, QuantizeAware
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
     ├── outputs[]                  tflite | keras
@@ -11,10 +11,11 @@
     └── seed
 
 A step that changes the weights is carried out *while* the training step right after it trains: its
-schedule runs. Several may stand before the same training step. Without one right after it, ``prune``
-is applied at once (one-shot, to the schedule's final sparsity). The zeros a step made every later
-step keeps; nobody has to ask for it. ``prune_channels`` and ``decompose`` come before them, and are
-done at once.
+schedule runs. Several may stand before the same training step, which carries them out together. Without
+one right after it, ``prune`` is applied at once (one-shot, to the schedule's final sparsity), and
+``cluster`` too. The zeros a step made, and the few values, every later step keeps; nobody has to ask for
+it. ``prune_channels`` and ``decompose`` come before them; they are done at once, ``prune_channels`` with
+`iterations` in rounds with the training step right after it.
 
 Unknown keys are refused and every number has a bound, so that a misspelt key is an error at its
 place rather than a default silently used.
@@ -22,11 +23,12 @@ place rather than a default silently used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from featherweight.techniques.cluster import Cluster, ClusterOverride
 from featherweight.techniques.decompose import (
     Decompose,
     FixedRank,
@@ -53,6 +55,7 @@ from featherweight.techniques.prune_channels import (
     RemoveRatio,
 )
 from featherweight.techniques.quantize import Quantize, Sensitivity
+from featherweight.techniques.quantize_aware import QuantizeAware
 from featherweight.techniques.schedules import (
     ConstantSparsity,
     CustomSchedule,
@@ -67,6 +70,8 @@ __all__ = [
     "Augmentation",
     "Block",
     "ChannelOverride",
+    "Cluster",
+    "ClusterOverride",
     "CompressionSpec",
     "ConstantRate",
     "ConstantSparsity",
@@ -89,6 +94,7 @@ __all__ = [
     "PruneOverride",
     "PruningSchedule",
     "Quantize",
+    "QuantizeAware",
     "RankByBudget",
     "RankByEnergy",
     "RankByParameters",
@@ -106,7 +112,7 @@ SPEC_VERSION: Final = 1
 OutputFormat = Literal["tflite", "keras"]
 
 Step = Annotated[
-    Prune | PruneChannels | Decompose | Finetune | Distill | Quantize,
+    Prune | PruneChannels | Decompose | Cluster | QuantizeAware | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
 
@@ -143,6 +149,11 @@ class CompressionSpec(Part):
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
         _check_network_first(kinds)
+        _check_iterations(self.steps)
+        if "quantize_aware" in kinds:
+            _check_quantize_aware(kinds)
+            if "tflite" not in self.outputs:
+                raise ValueError("quantize_aware needs the output tflite: keras files keep float weights")
         return self
 
 
@@ -150,9 +161,32 @@ _CHANGE_THE_NETWORK = ("prune_channels", "decompose")
 
 
 def _check_network_first(kinds: Iterable[str]) -> None:
-    """Zeros at chosen places do not survive layers being cut or replaced."""
-    pruned = False
+    """Zeros at chosen places, and shared values, do not survive layers being cut or replaced."""
+    undone = None
     for kind in kinds:
-        if kind in _CHANGE_THE_NETWORK and pruned:
-            raise ValueError(f"{kind} after prune would undo it: put {kind} first")
-        pruned = pruned or kind == "prune"
+        if kind in _CHANGE_THE_NETWORK and undone is not None:
+            raise ValueError(f"{kind} after {undone} would undo it: put {kind} first")
+        undone = kind if undone is None and kind in ("prune", "cluster") else undone
+
+
+def _check_quantize_aware(kinds: Sequence[str]) -> None:
+    """The ranges it learns are those of the network as its training leaves it."""
+    place = kinds.index("quantize_aware")
+    if "quantize" in kinds or kinds.count("quantize_aware") > 1:
+        raise ValueError("quantize_aware already decides how the tflite output is quantised")
+    if kinds[place + 1 : place + 2] not in (["finetune"], ["distill"]):
+        raise ValueError("quantize_aware needs a finetune or distill step right after it, to carry it out")
+    if len(kinds) > place + 2:
+        raise ValueError(f"nothing can follow the training of quantize_aware, and {kinds[place + 2]} does")
+
+
+def _check_iterations(steps: Sequence[Step]) -> None:
+    """Between two cuts there is a training, and after the last."""
+    for index, step in enumerate(steps):
+        following = steps[index + 1] if index + 1 < len(steps) else None
+        waits = isinstance(step, PruneChannels) and step.iterations > 1
+        if waits and not isinstance(following, Finetune | Distill):
+            raise ValueError(
+                "prune_channels with iterations above 1 needs a finetune or distill step right after it, "
+                "which runs after each cut; put prune and cluster after that one, with their own training"
+            )

@@ -21,6 +21,7 @@ from featherweight.events import Event
 from featherweight.report import Report
 from featherweight.spec import CompressionSpec
 from tasks.compression.errors import CompressionError
+from tasks.compression.stopping import Never, Stop
 
 __all__ = ["CompressionError", "Outcome", "compress", "ignore"]
 
@@ -46,16 +47,27 @@ def compress(
     emit: Callable[[Event], None] = ignore,
     threads: int = 0,
     job_id: str | None = None,
+    stop: Stop | None = None,
 ) -> Outcome:
     """Do to `model` what `spec` says, measure the files that come out, and report.
 
     `dataset` is an ``.npz`` with ``x`` and ``y``, or ``x_train``, ``y_train`` and, if the caller has a
     test split, ``x_test`` and ``y_test``. Files go to `workdir`, which is made; run again in the same
-    `workdir`, steps already finished are not repeated. `threads` of 0 uses all cores.
+    `workdir`, steps already finished are not repeated, and a training goes on from its newest checkpoint.
+    `threads` of 0 uses all cores. `stop` is looked at where a moment saves much: see `Stop`.
 
-    Raises CompressionError for what the caller can mend, pydantic.ValidationError for a mapping that is
-    no spec.
+    Raises CompressionError for what the caller can mend, with the files of `artifacts` kept where a failed
+    step had something to give; pydantic.ValidationError for a mapping that is no spec.
     """
     from tasks.compression.pipeline import run
 
-    return run(model, spec, dataset=dataset, workdir=workdir, emit=emit, threads=threads, job_id=job_id)
+    return run(
+        model,
+        spec,
+        dataset=dataset,
+        workdir=workdir,
+        emit=emit,
+        threads=threads,
+        job_id=job_id,
+        stop=stop or Never(),
+    )

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from featherweight.problem import FieldError
 from featherweight.resources import Technique
 from featherweight.spec import (
+    Cluster,
     CompressionSpec,
     Decompose,
     Distill,
@@ -23,8 +24,10 @@ from featherweight.spec import (
     Prune,
     PruneChannels,
     Quantize,
+    QuantizeAware,
     Step,
 )
+from featherweight.techniques.parts import Part
 
 __all__ = [
     "BACKENDS",
@@ -50,9 +53,7 @@ class Row:
 
     technique: str
     framework: str
-    parameters: (
-        type[Prune] | type[PruneChannels] | type[Decompose] | type[Finetune] | type[Distill] | type[Quantize]
-    )
+    parameters: type[Part]
     handler: str
     outputs: tuple[OutputFormat, ...]
     needs_data: Literal["never", "always", "depends"]
@@ -109,6 +110,35 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
+        technique="cluster",
+        framework="tensorflow",
+        parameters=Cluster,
+        handler="tasks.compression.backends.tensorflow.cluster:cluster",
+        check="tasks.compression.backends.tensorflow.cluster:check",
+        outputs=("tflite", "keras"),
+        needs_data="never",
+        title="Weight clustering",
+        summary=(
+            "Gives the weights of each layer few distinct values, while the training step right after it "
+            "trains, or at once. Few values pay when the file is gzipped, most of all after pruning and with "
+            "full_int8 per tensor."
+        ),
+    ),
+    Row(
+        technique="quantize_aware",
+        framework="tensorflow",
+        parameters=QuantizeAware,
+        handler="tasks.compression.backends.tensorflow.quantize_aware:quantize_aware",
+        check="tasks.compression.backends.tensorflow.quantize_aware:check",
+        outputs=("tflite",),
+        needs_data="always",
+        title="Quantisation-aware training",
+        summary=(
+            "The training step right after it trains with weights and activations rounded as the integer "
+            "file will have them; zeros and shared values are kept."
+        ),
+    ),
+    Row(
         technique="finetune",
         framework="tensorflow",
         parameters=Finetune,
@@ -117,8 +147,8 @@ ROWS: tuple[Row, ...] = (
         needs_data="always",
         title="Fine-tuning",
         summary=(
-            "Trains on the data set, carrying out the prune steps right before it and keeping the zeros "
-            "that earlier steps made."
+            "Trains on the data set, carrying out the steps right before it and keeping the zeros "
+            "and the few values that earlier steps made."
         ),
     ),
     Row(
@@ -243,6 +273,8 @@ def _data_needed(step: Step) -> str | None:
         return "distill needs a data set to train on; with weight 1 it needs no labels"
     if isinstance(step, PruneChannels) and step.importance == "taylor":
         return "the importance taylor needs a data set to compute gradients on; l2 needs none"
+    if isinstance(step, QuantizeAware):
+        return "quantize_aware needs a data set to train on; quantize with dynamic_int8 needs none"
     if isinstance(step, Quantize):
         return _data_to_quantize(step)
     return None

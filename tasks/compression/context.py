@@ -8,9 +8,11 @@ from typing import Any
 
 from featherweight.report import ReportWarning
 from featherweight.spec import Step
+from tasks.compression.checkpoints import Checkpoints, NoCheckpoints
 from tasks.compression.data import Data
 from tasks.compression.progress import Progress
 from tasks.compression.remarks import remark
+from tasks.compression.stopping import Never, Stop
 from tasks.compression.workspace import StepRecord
 
 __all__ = ["Context"]
@@ -22,6 +24,7 @@ class Context:
 
     A handler writes what it did into `record` and says warnings through `warn`; `scratch` is a directory
     for its temporary files. `original` is a copy of the uploaded model, where the spec has a distill step.
+    A handler that takes long keeps how far it got in `checkpoints`, and looks whether it is to `stop`.
     """
 
     index: int
@@ -32,6 +35,8 @@ class Context:
     progress: Progress
     scratch: Path
     original: Any = None
+    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
+    stop: Stop = field(default_factory=Never)
     record: StepRecord = field(default_factory=StepRecord)
 
     def warn(self, code: str, *, layer: str | None = None, **values: object) -> None:

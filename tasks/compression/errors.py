@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 from featherweight.problem import CODES, FieldError, Problem, problem
 
-__all__ = ["CompressionError"]
+__all__ = ["CompressionError", "Kept"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A network, of the backend's kind, that is worth having although the step failed, and what it is."""
+
+    network: Any
+    what: str
 
 
 class CompressionError(Exception):
     """A model, a data set or a spec that cannot be compressed as asked.
 
     `code` is one of featherweight.problem.CODES. `pointer` is the RFC 6901 pointer of the value in the
-    spec that is to blame, `layer` the layer's name, `stage` where the job was; the pipeline fills in the
-    stage when the place that raised did not know it.
+    spec that is to blame, or below ``/dataset`` the name of the array; `layer` the layer's name, `stage`
+    where the job was; the pipeline fills in the stage when the place that raised did not know it.
+
+    `kept` is what a step that failed has to give all the same; the pipeline makes a file of it. `artifacts`
+    are such files, beside those of other outcomes in the working folder's ``out``.
     """
 
     def __init__(
@@ -34,6 +49,8 @@ class CompressionError(Exception):
         self.stage = stage
         self.layer = layer
         self.pointer = pointer
+        self.kept: Kept | None = None
+        self.artifacts: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["CompiledState", "LayerFacts", "ModelFacts", "Shape"]
+__all__ = ["CompiledState", "LayerFacts", "ModelFacts", "OutputFacts", "Shape"]
 
 Shape = tuple[int | None, ...]
 """The shape of one sample: no batch axis, None where any size goes."""
@@ -19,12 +19,14 @@ class CompiledState:
     metrics: tuple[str, ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()  # (part, why) of what could not be used
     has_optimizer_state: bool = False
+    loss_weight: float | None = None
 
 
 @dataclass(frozen=True)
 class LayerFacts:
     """A layer with weights. `sparsity` is the share of zeros in its prunable weights (kernels), or in all
-    its weights when it has none; `prunable` says which of the two."""
+    its weights when it has none; `prunable` says which of the two. `distinct_values` are the most that one of
+    its kernels has, where they were counted."""
 
     name: str
     kind: str
@@ -32,13 +34,41 @@ class LayerFacts:
     nonzero: int
     sparsity: float
     prunable: bool
+    distinct_values: int | None = None
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """What is known of one output of several: its activation, and what it was compiled with."""
+
+    name: str
+    activation: str | None
+    compiled: CompiledState
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """`output_activation` is the last layer's: softmax, sigmoid, linear, another's name, or None."""
+    """`output_activation` is the last layer's: softmax, sigmoid, linear, another's name, or None; of a model
+    with several outputs, the first one's. Those have an entry each in `each_output`."""
 
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
     output_activation: str | None
     compiled: CompiledState
+    input_names: tuple[str, ...] = ("input",)
+    output_names: tuple[str, ...] = ("output",)
+    each_output: tuple[OutputFacts, ...] = ()
+
+    def of_output(self, index: int) -> ModelFacts:
+        """As if the model had that output alone."""
+        if len(self.outputs) == 1:
+            return self
+        output = self.each_output[index]
+        return replace(
+            self,
+            outputs=(self.outputs[index],),
+            output_activation=output.activation,
+            compiled=output.compiled,
+            output_names=(output.name,),
+            each_output=(),
+        )

@@ -7,16 +7,19 @@ Outputs come back as floats, whatever the file's own types are.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["Program", "same_answers"]
+from tasks.compression.samples import Array, Samples, Tensors, gathered, joined, signature_names
+
+__all__ = ["Program", "encoded", "fed", "same_answers", "tensors_by_name"]
 
 BATCH = 256
 
-Array = npt.NDArray[Any]
+Details = dict[str, Any]
+"""What the interpreter says of a tensor: index, name, dtype, shape, quantization."""
 
 
 class Program:
@@ -31,12 +34,8 @@ class Program:
 
     @property
     def input_dtype(self) -> str:
-        return str(np.dtype(self._inputs[0]["dtype"]))
-
-    @property
-    def single(self) -> bool:
-        """One input and one output, so that `predict` has something to say."""
-        return len(self._inputs) == 1 and len(self._outputs) == 1
+        """Of the inputs; several types are joined by a plus."""
+        return "+".join(sorted({str(np.dtype(item["dtype"])) for item in self._inputs}))
 
     @property
     def open_batch(self) -> bool:
@@ -49,20 +48,23 @@ class Program:
         details = self._interpreter.get_tensor_details()
         return sum(np.dtype(item["dtype"]).kind == "f" and item["index"] not in outer for item in details)
 
-    def predict(self, x: Array) -> Array:
-        """The outputs for samples `x` (axis 0), as float32."""
+    def predict(self, x: Tensors) -> Tensors:
+        """The outputs for samples `x` (axis 0), as float32. Several inputs and outputs go by the names of the
+        file's signature: its order is not that of the model it came from."""
         if self._resize(min(BATCH, len(x))):
             outputs = self._predict_in_batches(x)
         else:
             outputs = [self._predict_batch(x[index : index + 1]) for index in range(len(x))]
         self._load()
-        return np.concatenate(outputs)
+        return joined(outputs)
 
-    def prepare(self, sample: Array | None = None) -> None:
+    def prepare(self, sample: Tensors | None = None) -> None:
         """Fill the inputs for `run`: with one sample (batch 1), or zeros."""
+        if sample is not None:
+            self._fill(sample)
+            return
         for item in self._inputs:
-            value = np.zeros(item["shape"], item["dtype"]) if sample is None else self._encode(sample)
-            self._interpreter.set_tensor(item["index"], value)
+            self._interpreter.set_tensor(item["index"], np.zeros(item["shape"], item["dtype"]))
 
     def run(self) -> None:
         """One inference on the inputs prepared."""
@@ -85,8 +87,10 @@ class Program:
 
     def _load(self) -> None:
         self._interpreter = self._made()
-        self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
-        self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+        self._inputs: list[Details] = self._interpreter.get_input_details()
+        self._outputs: list[Details] = self._interpreter.get_output_details()
+        self._inputs_by_name = tensors_by_name(self._interpreter, "inputs")
+        self._outputs_by_name = tensors_by_name(self._interpreter, "outputs")
 
     def _made(self) -> Any:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -106,7 +110,7 @@ class Program:
                 interpreter.allocate_tensors()
         return interpreter
 
-    def _predict_in_batches(self, x: Array) -> list[Array]:
+    def _predict_in_batches(self, x: Tensors) -> list[Tensors]:
         whole = len(x) // BATCH * BATCH if len(x) > BATCH else len(x)
         step = min(BATCH, len(x))
         outputs = [self._predict_batch(x[start : start + step]) for start in range(0, whole, step)]
@@ -117,39 +121,68 @@ class Program:
 
     def _resize(self, batch: int) -> bool:
         """Whether the file can run `batch` samples at once; if not, it is as it was loaded."""
-        item = self._inputs[0]
-        if int(item["shape_signature"][0]) != -1:
+        if any(list(item["shape_signature"][:1]) != [-1] for item in self._inputs):
             return False
+        shapes = [(item, [batch, *item["shape"][1:]]) for item in self._inputs]
         try:
-            self._interpreter.resize_tensor_input(item["index"], [batch, *item["shape"][1:]])
+            for item, shape in shapes:
+                self._interpreter.resize_tensor_input(item["index"], shape)
             self._interpreter.allocate_tensors()
-            self._interpreter.set_tensor(item["index"], np.zeros([batch, *item["shape"][1:]], item["dtype"]))
+            for item, shape in shapes:
+                self._interpreter.set_tensor(item["index"], np.zeros(shape, item["dtype"]))
             self._interpreter.invoke()
         except (RuntimeError, ValueError):
             self._load()
             return False
-        if int(self._interpreter.get_output_details()[0]["shape"][0]) != batch:
+        if any(list(item["shape"][:1]) != [batch] for item in self._interpreter.get_output_details()):
             self._load()
             return False
         return True
 
-    def _predict_batch(self, x: Array) -> Array:
+    def _predict_batch(self, x: Tensors) -> Tensors:
         # A recurrent layer's state stays in the interpreter; each call begins without one.
         self._interpreter.reset_all_variables()
-        self._interpreter.set_tensor(self._inputs[0]["index"], self._encode(x))
+        self._fill(x)
         self._interpreter.invoke()
-        output = self._outputs[0]
-        return _dequantized(self._interpreter.get_tensor(output["index"]), output["quantization"])
+        return gathered(self._outputs_by_name, [self._value(item) for item in self._outputs_by_name.values()])
 
-    def _encode(self, x: Array) -> Array:
-        item = self._inputs[0]
-        dtype = np.dtype(item["dtype"])
-        scale, zero = item["quantization"]
-        if dtype.kind in "iu" and scale:
-            limits = np.iinfo(dtype)
-            steps = np.round(x.astype(np.float32) / scale) + zero
-            return np.asarray(np.clip(steps, limits.min, limits.max), dtype=dtype)
-        return np.ascontiguousarray(x, dtype=dtype)
+    def _value(self, item: Details) -> Array:
+        return _dequantized(self._interpreter.get_tensor(item["index"]), item["quantization"])
+
+    def _fill(self, x: Tensors) -> None:
+        for item, values in fed(self._inputs_by_name, x):
+            self._interpreter.set_tensor(item["index"], encoded(values, item))
+
+
+def tensors_by_name(interpreter: Any, side: Literal["inputs", "outputs"]) -> dict[str, Details]:
+    """The inputs or outputs by their names in the file's signature, else by those of the tensors."""
+    details = interpreter.get_input_details() if side == "inputs" else interpreter.get_output_details()
+    signatures = list(interpreter.get_signature_list().values())
+    if not signatures or len(signatures[0][side]) < 2:
+        return {item["name"]: item for item in details}
+    runner = interpreter.get_signature_runner()
+    return dict(runner.get_input_details() if side == "inputs" else runner.get_output_details())
+
+
+def fed(inputs: Mapping[str, Details], x: Tensors) -> list[tuple[Details, Array]]:
+    """Every input with the array of `x` that goes into it. ValueError where they do not go together."""
+    if not isinstance(x, Samples):
+        return [(next(iter(inputs.values())), x)]
+    names = signature_names(x.names)
+    if set(names) != set(inputs):
+        raise ValueError(f"its inputs are {', '.join(inputs)}, not {', '.join(names)}")
+    return [(inputs[name], values) for name, values in zip(names, x.arrays, strict=True)]
+
+
+def encoded(x: Array, item: Details) -> Array:
+    """`x` as the tensor with the details `item` takes it, quantised where that one is."""
+    dtype: np.dtype[Any] = np.dtype(item["dtype"])
+    scale, zero = item["quantization"]
+    if dtype.kind in "iu" and scale:
+        limits = np.iinfo(dtype)
+        steps = np.round(x.astype(np.float32) / scale) + zero
+        return np.asarray(np.clip(steps, limits.min, limits.max), dtype=dtype)
+    return np.ascontiguousarray(x, dtype=dtype)
 
 
 def _dequantized(values: Array, quantization: tuple[float, int]) -> Array:
@@ -159,7 +192,7 @@ def _dequantized(values: Array, quantization: tuple[float, int]) -> Array:
     return values.astype(np.float32)
 
 
-def _noise(generator: np.random.Generator, item: dict[str, Any]) -> Array:
+def _noise(generator: np.random.Generator, item: Details) -> Array:
     dtype = np.dtype(item["dtype"])
     if dtype.kind == "f":
         return np.asarray(generator.random(item["shape"]), dtype=dtype)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,7 @@ from numpy.lib import format as npy
 
 from tasks.compression.errors import CompressionError
 
-__all__ = ["read_arrays"]
+__all__ = ["array_names", "read_arrays"]
 
 MAX_ARRAYS = 64
 MAX_DIMENSIONS = 8
@@ -45,9 +46,23 @@ def read_arrays(
     Raises CompressionError: bad_data for a damaged file or member, pickled_array, dtype_not_allowed,
     array_too_large where the arrays wanted come to more than `max_bytes` together.
     """
+    with _opened(path) as archive:
+        return _read_members(archive, wanted, max_bytes)
+
+
+def array_names(path: Path) -> list[str]:
+    """The names of all arrays of the file, of which none is read. CompressionError bad_data."""
+    with _opened(path) as archive:
+        return list(dict.fromkeys(info.filename.removesuffix(".npy") for info in archive.infolist()))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read_members(archive, wanted, max_bytes)
+            if len(archive.infolist()) > MAX_ARRAYS:
+                raise CompressionError("bad_data", f"the data set holds more than {MAX_ARRAYS} arrays")
+            yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         # zipfile raises RuntimeError for encrypted members, NotImplementedError for unknown compression.
         raise CompressionError(
@@ -60,8 +75,8 @@ def _read_members(
 ) -> dict[str, npt.NDArray[Any]]:
     members = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in wanted]
     names = [info.filename.removesuffix(".npy") for info in members]
-    if len(set(names)) != len(names) or len(archive.infolist()) > MAX_ARRAYS:
-        raise CompressionError("bad_data", "the data set holds an array twice, or too many arrays")
+    if len(set(names)) != len(names):
+        raise CompressionError("bad_data", "the data set holds an array twice")
     headers = {info.filename: _header(archive, info) for info in members}
     total = sum(header.bytes for header in headers.values())
     if total > max_bytes:

@@ -94,6 +94,7 @@ def decided(
             "neither the compiled model nor its last layer says whether its outputs are logits or values, "
             "and the data set has no labels",
             hint="name the loss: sparse_categorical_crossentropy, binary_crossentropy or mean_squared_error",
+            pointer="/loss",
         )
     return answers
 
@@ -106,7 +107,8 @@ def infer_objective(
 ) -> Objective:
     """Judge `labels` (axis 0 is the samples) against the model's output.
 
-    Raises CompressionError: shape_mismatch, label_out_of_range, loss_not_inferable.
+    Raises CompressionError: shape_mismatch, label_out_of_range, loss_not_inferable, which may point into
+    `step` (``/loss``).
     """
     loss, source = _named_loss(facts, step)
     output = facts.outputs[0]
@@ -138,6 +140,7 @@ def infer_objective(
 
 def _named_loss(facts: ModelFacts, step: Finetune | Distill | None) -> tuple[str | None, Source]:
     if step is not None and step.loss is not None:
+        assert isinstance(step.loss, str), "a step is narrowed to the output first"
         return step.loss, "spec"
     if facts.compiled.loss is not None:
         return facts.compiled.loss, "compiled_model"
@@ -244,6 +247,7 @@ def _check_loss(loss: str, task: Task, labels: npt.NDArray[Any], activation: str
             "loss_not_inferable",
             f"the loss {loss} does not go with this model's output and these labels ({task})",
             hint=f"name one of these in the finetune step: {', '.join(sorted(fitting))}",
+            pointer="/loss",
         )
 
 
@@ -251,12 +255,14 @@ def _metrics(
     facts: ModelFacts, step: Finetune | Distill | None, task: Task, loss: str
 ) -> tuple[tuple[str, ...], Source]:
     if step is not None and step.metrics is not None:
+        assert isinstance(step.metrics, tuple), "a step is narrowed to the output first"
         unfit = set(step.metrics) - _ALLOWED[task]
         if unfit:
             raise CompressionError(
                 "loss_not_inferable",
                 f"the metric {min(unfit)} does not go with this model's output and these labels ({task})",
                 hint=f"offered: {', '.join(sorted(_ALLOWED[task]))}",
+                pointer="/metrics",
             )
         return tuple(dict.fromkeys(step.metrics)), "spec"
     compiled = tuple(name for name in facts.compiled.metrics if name in _ALLOWED[task])

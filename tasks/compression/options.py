@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,20 +10,33 @@ import numpy.typing as npt
 
 from featherweight.spec import Distill, Finetune
 from tasks.compression.errors import CompressionError
-from tasks.compression.facts import ModelFacts
+from tasks.compression.facts import ModelFacts, Shape
 from tasks.compression.objective import Objective
+from tasks.compression.objectives import Aim, Objectives, each_output
 
-__all__ = ["check_options", "class_weights"]
+__all__ = ["check_options", "class_weights", "image_place"]
 
 _IMAGE_AXES = (2, 3)  # of a sample: (height, width) and (height, width, channels)
 
 
-def check_options(step: Finetune | Distill, objective: Objective, facts: ModelFacts, pointer: str) -> None:
+def check_options(step: Finetune | Distill, aim: Aim, facts: ModelFacts, pointer: str) -> None:
     """CompressionError invalid_request, its pointer below `pointer`, for an option that cannot be had."""
     if step.class_weights is not None:
-        _check_class_weights(step, objective, f"{pointer}/class_weights")
+        if isinstance(aim, Objectives):
+            raise _refused(
+                f"class_weights are for models of one output, and this has {len(aim.by_output)}",
+                "loss_weights weigh its outputs",
+                f"{pointer}/class_weights",
+            )
+        _check_class_weights(step, aim, f"{pointer}/class_weights")
     if step.augmentation is not None:
-        _check_augmentation(objective, facts, f"{pointer}/augmentation")
+        _check_augmentation(aim, facts, f"{pointer}/augmentation")
+
+
+def image_place(shapes: Sequence[Shape]) -> int | None:
+    """Which of the inputs, with samples of these `shapes`, is the only one with the axes of an image."""
+    places = [index for index, shape in enumerate(shapes) if len(shape) in _IMAGE_AXES]
+    return places[0] if len(places) == 1 else None
 
 
 def class_weights(
@@ -60,20 +74,31 @@ def _check_class_weights(step: Finetune | Distill, objective: Objective, pointer
             )
 
 
-def _check_augmentation(objective: Objective, facts: ModelFacts, pointer: str) -> None:
-    axes = len(facts.inputs[0])
-    if axes not in _IMAGE_AXES:
+def _check_augmentation(aim: Aim, facts: ModelFacts, pointer: str) -> None:
+    if image_place(facts.inputs) is None:
         raise _refused(
-            f"augmentation is for images, and the model takes samples of {axes} axes",
+            f"augmentation is for images, and {_axes(facts)}",
             "images have the axes height, width and, if there are any, channels",
             pointer,
         )
-    if len(facts.outputs[0]) > 1 and objective.labels_from != "inputs":
-        raise _refused(
-            "augmentation would move the images and not what the labels say of their places",
-            "leave it out where the model answers with an image",
-            pointer,
-        )
+    for output, (_, part, _) in zip(facts.outputs, each_output(aim), strict=True):
+        if len(output) > 1 and part.labels_from != "inputs":
+            raise _refused(
+                "augmentation would move the images and not what the labels say of their places",
+                "leave it out where the model answers with an image",
+                pointer,
+            )
+
+
+def _axes(facts: ModelFacts) -> str:
+    if len(facts.inputs) == 1:
+        return f"the model takes samples of {len(facts.inputs[0])} axes"
+    images = [
+        name for name, shape in zip(facts.input_names, facts.inputs, strict=True) if len(shape) in _IMAGE_AXES
+    ]
+    if images:
+        return f"the inputs {', '.join(images)} may all be: which one to change cannot be told"
+    return "none of the model's inputs is one"
 
 
 def _refused(detail: str, hint: Any, pointer: str) -> CompressionError:

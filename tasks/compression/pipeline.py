@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from featherweight.events import Event
 from featherweight.report import Report, StepReport
-from featherweight.spec import CompressionSpec, Distill, Prune, Step
+from featherweight.spec import Cluster, CompressionSpec, Distill, Prune, Step
 from tasks.compression import Outcome
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
@@ -26,6 +26,7 @@ from tasks.compression.remarks import remark
 from tasks.compression.report import Findings, build_report
 from tasks.compression.resolve import resolve_spec
 from tasks.compression.sizes import sha256
+from tasks.compression.stopping import Never, Stop
 from tasks.compression.tflite import strip
 from tasks.compression.verify import measure_original, measure_outputs
 from tasks.compression.waiting import waits
@@ -34,10 +35,18 @@ from tasks.compression.workspace import StepRecord, Workspace, chain
 __all__ = ["run"]
 
 _FRAMEWORK = "tensorflow"
-_WEIGHTS = {"finetune": 12.0, "distill": 16.0, "quantize": 2.0, "prune": 0.3} | dict.fromkeys(
-    ("prune_channels", "decompose"), 1.0
-)
+_WEIGHTS = {
+    "finetune": 12.0,
+    "distill": 16.0,
+    "quantize": 2.0,
+    "prune": 0.3,
+    "cluster": 0.3,
+    "quantize_aware": 0.1,
+    "prune_channels": 1.0,
+    "decompose": 1.0,
+}
 _FILES = {"tflite": "model.tflite", "keras": "model.keras"}
+_CHECKPOINT = "checkpoint.keras"
 
 
 @dataclass
@@ -49,6 +58,7 @@ class _Job:
     workspace: Workspace
     progress: Progress
     versions: Mapping[str, str]
+    stop: Stop = field(default_factory=Never)
     original: Any = None  # a copy of the network as it came, for distillation
     digests: dict[str, str] = field(default_factory=dict)
     steps: list[StepReport] = field(default_factory=list)
@@ -64,6 +74,7 @@ def run(
     emit: Callable[[Event], None],
     threads: int,
     job_id: str | None,
+    stop: Stop,
 ) -> Outcome:
     """See tasks.compression.compress."""
     began = time.monotonic()
@@ -71,7 +82,7 @@ def run(
     _refuse_unsupported(checked, dataset)
     progress = Progress(emit, _stages(checked))
     try:
-        report, files = _run(model, checked, dataset, workdir, progress, threads, job_id, began)
+        report, files = _run(model, checked, dataset, workdir, progress, threads, job_id, stop, began)
     except CompressionError as error:
         error.stage = error.stage or progress.stage
         raise
@@ -99,20 +110,22 @@ def _run(
     progress: Progress,
     threads: int,
     job_id: str | None,
+    stop: Stop,
     began: float,
 ) -> tuple[Report, tuple[Path, ...]]:
     progress.begin()
     backend = cast(Backend, import_module(BACKENDS[_FRAMEWORK]))
     backend.start(threads, spec.seed)
-    job = _Job(spec, backend, Workspace(workdir), progress, backend.versions())
+    job = _Job(spec, backend, Workspace(workdir), progress, backend.versions(), stop)
     loaded, data = _load(job, model, dataset)
-    before = backend.layers(loaded.network)
+    counted = any(isinstance(step, Cluster) for step in spec.steps)
+    before = backend.layers(loaded.network, distinct=counted)
 
     progress.begin()
     original = measure_original(backend, loaded, model, data, spec, job.workspace, progress.warn)
 
     network = _take_steps(job, loaded.network, data)
-    after = backend.layers(network)
+    after = backend.layers(network, distinct=counted)
     _remark_on_layers(job, before, after)
 
     progress.begin()
@@ -156,7 +169,6 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
             resolve(check)(loaded.network, step, f"/steps/{index}")
     data = None
     if dataset is not None:
-        _refuse_many_tensors(loaded)
         job.digests["dataset"] = sha256(dataset)
         data = prepare(
             dataset,
@@ -169,17 +181,6 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
     if any(isinstance(step, Distill) for step in job.spec.steps):
         job.original = job.backend.copy(loaded.network)
     return loaded, data
-
-
-def _refuse_many_tensors(loaded: LoadedModel) -> None:
-    facts = loaded.facts
-    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
-        raise CompressionError(
-            "unsupported_model",
-            f"the model has {len(facts.inputs)} inputs and {len(facts.outputs)} outputs; with a data set, "
-            "models of one input and one output can be compressed",
-            hint="leave the data set out for one-shot pruning, float16 and dynamic_int8",
-        )
 
 
 def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:
@@ -217,9 +218,15 @@ def _take_step(
         progress=job.progress,
         scratch=job.workspace.scratch,
         original=job.original,
+        checkpoints=job.workspace.checkpoints(key),
+        stop=job.stop,
     )
     before = job.backend.fingerprint(network)
-    network = resolve(row(step.technique, _FRAMEWORK).handler)(network, step, context)
+    try:
+        network = resolve(row(step.technique, _FRAMEWORK).handler)(network, step, context)
+    except CompressionError as error:
+        _deliver_kept(job, error)
+        raise
     record = context.record
     record.changed = job.backend.waits(network) or job.backend.fingerprint(network) != before
     if not record.changed:
@@ -227,7 +234,18 @@ def _take_step(
     record.seconds = round(job.progress.elapsed(), 4)
     made = network
     job.workspace.keep(key, record, lambda directory: job.backend.save(made, directory))
+    context.checkpoints.discard()
     return network, record
+
+
+def _deliver_kept(job: _Job, error: CompressionError) -> None:
+    """Make a file of what the failed step kept, and let the error name it."""
+    if error.kept is None:
+        return
+    path = job.workspace.out / _CHECKPOINT
+    job.backend.write(error.kept.network, "keras", path)
+    error.artifacts = (path,)
+    error.detail = f"{error.detail}; {path.name} is {error.kept.what}"
 
 
 def _keys(job: _Job) -> list[str]:
@@ -275,7 +293,8 @@ def _remark_on_layers(job: _Job, before: list[LayerFacts], after: list[LayerFact
 def _for_sparse_kernels(spec: CompressionSpec) -> bool:
     """Whether the zeros are where XNNPACK's float kernels make use of them."""
     patterns = {step.pattern.type for step in spec.steps if isinstance(step, Prune)}
-    return patterns == {"xnnpack_latency"} and spec.steps[-1].technique != "quantize"
+    integers = any(step.technique in ("quantize", "quantize_aware") for step in spec.steps)
+    return patterns == {"xnnpack_latency"} and not integers
 
 
 def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:

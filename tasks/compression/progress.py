@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent, WarningEvent
 from featherweight.report import ReportWarning
@@ -33,6 +34,8 @@ class Progress:
         self._index = -1
         self._began = self._last = clock()
         self._fraction = 0.0
+        self._done_before = 0
+        self._portion = (1, 1)
         self.warnings: list[ReportWarning] = []
 
     @property
@@ -44,20 +47,39 @@ class Progress:
         self._index += 1
         name = self._names[self._index]
         self._began = self._last = self._clock()
+        self._done_before = 0
         self._fraction = sum(self._shares[: self._index])
         self._emit(StageEvent(stage=name, index=self._index, total=len(self._names)))
         self._emit(ProgressEvent(stage=name, fraction=round(self._fraction, 4)))
+
+    def resume(self, step: int) -> None:
+        """`step` steps of the current stage were done before it began here."""
+        self._done_before = step
 
     def elapsed(self) -> float:
         """Seconds in the current stage."""
         return self._clock() - self._began
 
+    @contextmanager
+    def portion(self, number: int, count: int) -> Iterator[None]:
+        """In the block, what `advance` is told is of the part `number`, from 1, of `count` equal parts of the
+        stage."""
+        self._portion = (number, count)
+        try:
+            yield
+        finally:
+            self._portion = (1, 1)
+
     def advance(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
-        """`step` of `total` of the current stage is done. Too soon after the last report, says nothing."""
+        """`step` of `total` of the current stage, or of a portion of it, is done. Too soon after the last
+        report, says nothing."""
+        number, count = self._portion
+        step, total = step + (number - 1) * total, count * total
         now = self._clock()
         if now - self._last < MIN_INTERVAL_S and step < total:
             return
         self._last = now
+        here = step - self._done_before
         done = min(step / total, 1.0)
         before = sum(self._shares[: self._index])
         self._fraction = max(self._fraction, before + done * self._shares[self._index])
@@ -67,7 +89,7 @@ class Progress:
                 fraction=round(self._fraction, 4),
                 step=step,
                 total=total,
-                eta_s=round((now - self._began) * (total - step) / step, 1) if step else None,
+                eta_s=round((now - self._began) * (total - step) / here, 1) if here > 0 else None,
                 metrics=dict(metrics or {}),
             )
         )

@@ -23,20 +23,33 @@ SENTENCES: dict[str, str] = {
     "existing_zeros_kept": "The layer came with {share:.1%} zeros in its weights; fine-tuning kept them.",
     "baseline_not_convertible": "The original cannot be converted to .tflite as it is: {why}",
     # the data
-    "channel_axis_added": "A channel axis of size 1 was added to the samples: {before} became {after}.",
+    "channel_axis_added": "A channel axis of size 1 was added to the samples{of}: {before} became {after}.",
     "test_split_small": "The test split has {count} samples; the intervals are wide.",
     "calibration_small": "Only {count} samples were there to calibrate on; {wanted} or more are advised.",
     "no_labels": (
         "The data set has no labels: what outputs are measured by is {metric}, against the original's own "
         "answers on the test split, and says nothing of right or wrong."
     ),
-    "class_missing_in_training": "{count} of the model's {classes} classes have no training sample.",
+    "output_without_labels": (
+        "The data set has no labels for the output {output}: it is measured by {metric}, against the "
+        "original's own answers on the test split, which says nothing of right or wrong."
+    ),
+    "output_not_trained": (
+        "Step {index} trains without the output {output}, which has no labels and may drift: distill holds "
+        "it to the original's answers."
+    ),
+    "class_missing_in_training": "{count} of the model's {classes} classes have no training sample{of}.",
     "baseline_near_chance": (
-        "The original scores {value:.1%} on the test split, no better than always naming the commonest "
+        "The original scores {value:.1%} on the test split{of}, no better than always naming the commonest "
         "class: data and model may not belong together (scaling, label order)."
     ),
     # the steps
     "layer_skipped": "The layer was selected for pruning and left as it is: {why}.",
+    "layer_not_shared": "The layer was selected for clustering and left as it is: {why}.",
+    "nothing_shared": (
+        "The layer has {count} different weights{where}, no more than the {clusters} values they may take: "
+        "none had to be shared."
+    ),
     "channels_left_alone": "The layer was selected and lost no channel: {why}.",
     "target_not_reached": (
         "{reached:.1%} of the {measure} are left, not the {asked:.1%} asked for: no further channel may go."
@@ -49,6 +62,7 @@ SENTENCES: dict[str, str] = {
     "kernel_penalty_dropped": (
         "The layer's {name} was for its kernel as a whole; the layers in its place have none."
     ),
+    "macs_assumed": "The layer's MACs are counted {how}.",
     "sparsity_not_reached": "The layer reached {reached:.2%} sparsity of the {target:.2%} asked for{why}.",
     "schedule_ends_late": (
         "A schedule reaches {target:.2%} at step {end}, after the training's {steps} steps: its layers will "
@@ -56,7 +70,7 @@ SENTENCES: dict[str, str] = {
     ),
     "summaries_need_training": "No training step follows the step: there is nothing to summarise.",
     "override_unused": (
-        "Override {index} has no effect: the step prunes no layer that it matches and no earlier one does."
+        "Override {index} has no effect: the step changes no layer that it matches and no earlier one does."
     ),
     "nothing_changed": "Step {index} ({technique}) changed nothing in the model.",
     "fewer_steps_than_frequency": (
@@ -72,6 +86,7 @@ SENTENCES: dict[str, str] = {
     "rate_never_falls": "The learning rate would fall after {every} epochs, and the training has {epochs}.",
     "no_batch_norm": "freeze_batch_norm changed nothing: the model has no batch normalisation.",
     "augmentation_empty": "The augmentation says what may be changed for none of its parts: nothing was.",
+    "computed_in_float": "The layer was selected for quantisation and computes in float: {why}.",
     "left_float": "The layer was selected for quantisation and its weights stay float: {why}.",
     "untraced_weights": (
         "{count} operations with weights could not be traced back to a layer; they were quantised."
@@ -80,6 +95,10 @@ SENTENCES: dict[str, str] = {
     "drop_not_met": (
         "With {layers} layers left in float the {metric} on the validation split still drops by {drop:.4g}, "
         "more than {wanted:.4g}."
+    ),
+    "checkpoint_not_kept": (
+        "A checkpoint of the training could not be written ({why}): had the worker been lost, the step would "
+        "have begun anew."
     ),
     # the outputs
     "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",

@@ -109,6 +109,8 @@ def _layers(found: Findings) -> list[LayerReport]:
                 sparsity_before=0.0 if source is None else source.sparsity,
                 sparsity_after=layer.sparsity,
                 target_sparsity=note.target_sparsity,
+                distinct_values_before=None if itself is None else itself.distinct_values,
+                distinct_values_after=layer.distinct_values,
                 skipped=note.skipped,
                 made_from=origins.get(layer.name),
             )

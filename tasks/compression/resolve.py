@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from featherweight.spec import (
     AUTO,
     CompressionSpec,
     ConstantSparsity,
     CustomSchedule,
+    Distill,
     Prune,
     PruningSchedule,
     SchedulePoint,
@@ -16,9 +18,11 @@ from featherweight.spec import (
 )
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
+from tasks.compression.objective import Objective
+from tasks.compression.objectives import Aim
 from tasks.compression.waiting import TrainingStep, carrier
 
-__all__ = ["optimiser_steps", "resolve_schedule", "resolve_spec", "settled_step"]
+__all__ = ["optimiser_steps", "resolve_schedule", "resolve_spec", "resolved_aim", "settled_step"]
 
 MAX_FREQUENCY = 100
 UPDATES = 20
@@ -81,8 +85,21 @@ def _resolve_step(spec: CompressionSpec, index: int, data: Data | None) -> Step:
     if isinstance(step, TrainingStep) and data is not None:
         objective = data.objectives[index]
         seed = spec.seed if step.seed is None else step.seed
-        return step.model_copy(update={"loss": objective.loss, "metrics": objective.metrics, "seed": seed})
+        return step.model_copy(update={**resolved_aim(step, objective), "seed": seed})
     return step
+
+
+def resolved_aim(step: TrainingStep, aim: Aim) -> dict[str, Any]:
+    """The loss and the metrics of a step; by name, with the weights, for several outputs. Those that the
+    step does not train have none."""
+    if isinstance(aim, Objective):
+        return {"loss": aim.loss, "metrics": aim.metrics}
+    trained = aim.by_output if isinstance(step, Distill) else aim.labelled
+    return {
+        "loss": {name: part.loss for name, part in trained.items()},
+        "metrics": {name: part.metrics for name, part in trained.items()},
+        "loss_weights": {name: aim.weights[name] for name in trained},
+    }
 
 
 def _resolve_prune(spec: CompressionSpec, index: int, step: Prune, data: Data | None) -> Prune:

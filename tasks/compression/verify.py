@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featherweight.report import Latency, Measurement, ReportWarning, Variant, Verdict
-from featherweight.spec import CompressionSpec, LayerSelection, Quantize
+from featherweight.spec import CompressionSpec, LayerSelection, Quantize, QuantizeAware
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
-from tasks.compression.evaluate import Likeness, chance, compare, measure
-from tasks.compression.facts import LayerFacts, Shape
+from tasks.compression.evaluate import chance
+from tasks.compression.facts import LayerFacts, ModelFacts
 from tasks.compression.formats import model_format
 from tasks.compression.latency import interleaved
 from tasks.compression.litert import Program
+from tasks.compression.measures import compared, described, measured, outcomes
+from tasks.compression.objective import Objective
+from tasks.compression.objectives import each_output
 from tasks.compression.remarks import remark
+from tasks.compression.samples import Tensors, gathered
 from tasks.compression.sizes import gzip_size, sha256
 from tasks.compression.workspace import Workspace
 
@@ -30,7 +33,6 @@ __all__ = ["Measured", "Original", "measure_original", "measure_outputs"]
 RANDOM_SAMPLES = 8
 SLOWER = 1.1  # less than a tenth more is within what the measurement repeats to
 
-Array = npt.NDArray[Any]
 Warn = Callable[[ReportWarning], None]
 
 
@@ -39,13 +41,13 @@ class Original:
     """The uploaded file as measured. `gzip_bytes` is what outputs are compared with: the file's own gzipped
     size, or that of the model saved without the optimiser state the file holds.
 
-    `samples` are what outputs are compared on: the test split, or seeded noise where there is no data and
-    the model has one input and one output; None otherwise.
+    `samples` are what outputs are compared on: the test split, or seeded noise where there is no data;
+    None where several inputs have open axes, which noise may not fit.
     """
 
     variant: Variant
     gzip_bytes: int
-    samples: Array | None
+    samples: Tensors | None
     baseline: Variant | None
     program: bytes | None
 
@@ -69,14 +71,10 @@ def measure_original(
     warn: Warn,
 ) -> Original:
     layers = backend.layers(loaded.network)
-    samples = _samples(data, loaded.facts.inputs, loaded.facts.outputs, spec.seed)
-    accuracy = None
-    if data is not None and data.objective.labels_from != "original":
-        outputs = backend.predict(loaded.network, data.x[data.test])
-        accuracy = _measured(data, outputs, spec.seed)
-        _remark_on_chance(data, accuracy, warn)
+    samples = _samples(data, loaded.facts, spec.seed)
+    fields = {} if data is None else _of_original(backend, loaded, data, spec, warn)
     variant = _variant("original", model_format(path), path).model_copy(
-        update={"accuracy": accuracy, **_parameters(layers)}
+        update={**fields, **_parameters(layers)}
     )
     gzip_bytes = variant.gzip_bytes
     if loaded.facts.compiled.has_optimizer_state:
@@ -101,18 +99,18 @@ def measure_outputs(
 
     CompressionError verification_failed for an output that does not do what `network` does.
     """
-    reference = None if original.samples is None else backend.predict(network, original.samples)
     layers = backend.layers(network)
     programs = _programs(files, threads or os.cpu_count() or 1)
     _remark_on_programs(programs, spec, warn)
     variants = []
     for output, path in files.items():
         variant = _variant(path.name, output, path).model_copy(update=_parameters(layers))
-        if reference is not None and original.samples is not None:
+        if original.samples is not None:
+            reference = backend.expected(network, output, original.samples)
             answers = _answers(backend, output, path, programs, original.samples)
             variant = _judged(variant, reference, answers, data, spec)
         else:
-            warn(remark("not_verified", name=path.name, why="it has several inputs or outputs"))
+            warn(remark("not_verified", name=path.name, why="its inputs have open axes and there is no data"))
         variants.append(_described(variant, output, spec, programs, original))
     baseline = original.baseline
     if programs:
@@ -124,25 +122,42 @@ def measure_outputs(
     return Measured(variants, baseline, _verdict(variants, original))
 
 
-def _samples(
-    data: Data | None, inputs: tuple[Shape, ...], outputs: tuple[Shape, ...], seed: int
-) -> Array | None:
+def _samples(data: Data | None, facts: ModelFacts, seed: int) -> Tensors | None:
     if data is not None:
         return data.x[data.test]
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(facts.inputs) > 1 and any(None in shape for shape in facts.inputs):
         return None
-    shape = [size or 8 for size in inputs[0]]
-    return np.random.default_rng(seed).random((RANDOM_SAMPLES, *shape), dtype=np.float32)
+    generator = np.random.default_rng(seed)
+    shapes = ([size or 8 for size in shape] for shape in facts.inputs)
+    noise = [generator.random((RANDOM_SAMPLES, *shape), dtype=np.float32) for shape in shapes]
+    return gathered(facts.input_names, noise)
 
 
-def _measured(data: Data, outputs: Array, seed: int) -> Measurement:
-    return measure(data.objective, outputs, data.objective.labels[data.test], seed)
+def _of_original(
+    backend: Backend, loaded: LoadedModel, data: Data, spec: CompressionSpec, warn: Warn
+) -> dict[str, Any]:
+    """Its accuracy on the outputs that have labels: it agrees with itself."""
+    labelled = {name: part for name, part, _ in each_output(data.objective) if part.labels_from != "original"}
+    if not labelled:
+        return {}
+    outputs = backend.predict(loaded.network, data.x[data.test])
+    accuracies = {
+        name: accuracy for name, accuracy in _measured(data, outputs, spec.seed).items() if name in labelled
+    }
+    for name, accuracy in accuracies.items():
+        _remark_on_chance(name, labelled[name], data, accuracy, warn)
+    return described(data.objective, accuracies, {})
 
 
-def _remark_on_chance(data: Data, accuracy: Measurement, warn: Warn) -> None:
-    level = chance(data.objective, data.objective.labels[data.test])
+def _measured(data: Data, outputs: Tensors, seed: int) -> dict[str, Measurement]:
+    return measured(data.objective, outputs, data.objective.labels[data.test], seed)
+
+
+def _remark_on_chance(name: str, part: Objective, data: Data, accuracy: Measurement, warn: Warn) -> None:
+    level = chance(part, part.labels[data.test])
     if level is not None and accuracy.method == "wilson" and accuracy.low <= level:
-        warn(remark("baseline_near_chance", value=accuracy.value))
+        of = f" (output {name})" if name else ""
+        warn(remark("baseline_near_chance", of=of, value=accuracy.value))
 
 
 def _variant(name: str, kind: str, path: Path) -> Variant:
@@ -211,6 +226,8 @@ def _remark_on_programs(programs: Mapping[str, Program], spec: CompressionSpec, 
 def _wholly_int8(spec: CompressionSpec) -> bool:
     """Whether every layer of the ``.tflite`` output was to compute in int8."""
     return any(
+        isinstance(step, QuantizeAware) and step.layers == LayerSelection() for step in spec.steps
+    ) or any(
         isinstance(step, Quantize)
         and step.scheme == "full_int8"
         and step.layers == LayerSelection()
@@ -221,27 +238,27 @@ def _wholly_int8(spec: CompressionSpec) -> bool:
 
 def _scheme(spec: CompressionSpec) -> str:
     """Of the ``.tflite`` output."""
-    return next((step.scheme for step in spec.steps if isinstance(step, Quantize)), "float32")
+    schemes = {
+        step.technique: step.scheme if isinstance(step, Quantize) else step.technique
+        for step in spec.steps
+        if isinstance(step, Quantize | QuantizeAware)
+    }
+    return next(iter(schemes.values()), "float32")
 
 
 def _answers(
-    backend: Backend, output: str, path: Path, programs: Mapping[str, Program], samples: Array
-) -> Array:
+    backend: Backend, output: str, path: Path, programs: Mapping[str, Program], samples: Tensors
+) -> Tensors:
     return programs[path.name].predict(samples) if output == "tflite" else backend.predict_file(path, samples)
 
 
 def _judged(
-    variant: Variant, reference: Array, answers: Array, data: Data | None, spec: CompressionSpec
+    variant: Variant, reference: Tensors, answers: Tensors, data: Data | None, spec: CompressionSpec
 ) -> Variant:
-    likeness: Likeness = compare(variant.name, reference, answers, data.objective if data else None)
-    accuracy = None if data is None else _measured(data, answers, spec.seed)
-    return variant.model_copy(
-        update={
-            "max_abs_difference": likeness.max_abs_difference,
-            "agreement": likeness.agreement,
-            "accuracy": accuracy,
-        }
-    )
+    aim = None if data is None else data.objective
+    likenesses = compared(variant.name, reference, answers, aim)
+    accuracies = {} if data is None else _measured(data, answers, spec.seed)
+    return variant.model_copy(update=described(aim, accuracies, likenesses))
 
 
 def _described(
@@ -267,7 +284,7 @@ def _latencies(files: Mapping[str, Path], original: Original) -> dict[str, Laten
     if original.program is not None:
         timed["baseline"] = Program(original.program)
     for program in timed.values():
-        program.prepare(original.samples[:1] if original.samples is not None and program.single else None)
+        program.prepare(None if original.samples is None else original.samples[:1])
     return interleaved(timed)
 
 
@@ -300,8 +317,7 @@ def _verdict(variants: list[Variant], original: Original) -> Verdict:
     smallest = min(variants, key=lambda variant: variant.gzip_bytes)
     if smallest.gzip_bytes >= original.gzip_bytes:
         return "not_smaller"
-    before, after = original.variant.accuracy, smallest.accuracy
-    if before is None or after is None:
-        return "smaller_unverified"
-    worse = after.high < before.low if before.higher_is_better else after.low > before.high
-    return "smaller_but_worse" if worse else "smaller"
+    worse = outcomes(original.variant, smallest)
+    if any(worse):
+        return "smaller_but_worse"
+    return "smaller_unverified" if None in worse else "smaller"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featherweight.spec import Distill, Finetune, Prune, Step
+from featherweight.spec import Cluster, Distill, Finetune, Prune, PruneChannels, QuantizeAware, Step
 
 __all__ = ["TrainingStep", "WaitingStep", "can_wait", "carrier", "trains", "waits"]
 
 TrainingStep = Finetune | Distill
-WaitingStep = Prune
+WaitingStep = Prune | PruneChannels | Cluster | QuantizeAware
 
 
 def trains(step: Step | None) -> bool:
@@ -18,6 +18,8 @@ def trains(step: Step | None) -> bool:
 
 def can_wait(step: Step | None) -> bool:
     """Whether a training step after `step` carries it out, should there be one."""
+    if isinstance(step, PruneChannels):
+        return step.iterations > 1
     return isinstance(step, WaitingStep)
 
 

@@ -1,6 +1,7 @@
 """The job's directory: step results named by what made them, and the files delivered.
 
     <workdir>/steps/<key>/     a finished step's network, as its backend saves it, and step.json
+    <workdir>/checkpoints/<key>.npz   how far a step that trains has got
     <workdir>/out/             what is delivered
 
 A key is a hash of the step, its input's key, the toolchain's versions and the seed. A job tried again in
@@ -20,6 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from featherweight.report import EpochReport, ReportWarning
+from tasks.compression.checkpoints import CheckpointFile
 
 __all__ = ["LayerNote", "StepRecord", "Workspace", "chain"]
 
@@ -60,7 +62,8 @@ class Workspace:
         self.out = root / "out"
         self.scratch = root / "tmp"
         self._steps = root / "steps"
-        for directory in (self.out, self.scratch, self._steps):
+        self._checkpoints = root / "checkpoints"
+        for directory in (self.out, self.scratch, self._steps, self._checkpoints):
             directory.mkdir(parents=True, exist_ok=True)
 
     def find(self, key: str) -> tuple[Path, StepRecord] | None:
@@ -80,6 +83,10 @@ class Workspace:
         (making / "step.json").write_text(record.model_dump_json(), encoding="utf-8")
         shutil.rmtree(self._steps / key, ignore_errors=True)
         making.rename(self._steps / key)
+
+    def checkpoints(self, key: str) -> CheckpointFile:
+        """Those of the step that is making the result `key`."""
+        return CheckpointFile(self._checkpoints / f"{key}.npz", self.scratch)
 
     def write_json(self, name: str, value: Mapping[str, Any] | BaseModel) -> Path:
         """Write a delivered JSON file, whole or not at all."""

@@ -127,6 +127,53 @@ def test_failed_job_is_exit_code_1(run: Run, service: FakeService, done: str) ->
     assert "NaN in x (bad_data)" in err
 
 
+@pytest.fixture
+def diverged(service: FakeService) -> str:
+    why = problem("training_diverged", "the loss became NaN", hint="a lower rate").model_dump(mode="json")
+    id_ = str(service.add_job(state="failed", done=True, error=why)["id"])
+    service.add_artifacts(id_, checkpoint__keras=b"weights")
+    return id_
+
+
+def test_what_a_failed_job_kept_is_brought_where_a_folder_is_named(
+    run: Run, diverged: str, tmp_path: Path
+) -> None:
+    code, out, err = run("jobs", "wait", diverged, "-o", tmp_path / "out")
+    assert (code, out) == (1, f"{tmp_path}/out/checkpoint.keras\n")
+    assert (tmp_path / "out" / "checkpoint.keras").read_bytes() == b"weights"
+    assert "the loss became NaN (training_diverged)" in err
+
+
+def test_waiting_for_a_failed_job_says_how_to_get_what_it_kept(run: Run, diverged: str) -> None:
+    code, out, err = run("jobs", "wait", diverged)
+    assert (code, out) == (1, "")
+    assert f"featherweight download {diverged} -o" in err
+    assert "kept: checkpoint.keras" in err
+
+
+def test_what_a_failed_job_kept_is_no_success_of_its_download(
+    run: Run, diverged: str, tmp_path: Path
+) -> None:
+    code, out, err = run("download", diverged, "-o", tmp_path, "--json")
+    assert code == 1
+    assert json.loads(out)["files"] == [str(tmp_path / "checkpoint.keras")]
+    assert json.loads(err)["error"]["problem"]["code"] == "training_diverged"
+
+
+def test_report_of_a_failed_job_is_why_it_failed(run: Run, service: FakeService, diverged: str) -> None:
+    service.script("GET", f"/v1/jobs/{diverged}/report", problem_answer("not_found"))
+    code, _, err = run("report", diverged)
+    assert code == 1
+    assert "the loss became NaN (training_diverged)" in err
+
+
+def test_show_has_hint_and_files_of_a_failed_job(run: Run, diverged: str) -> None:
+    code, out, _ = run("jobs", "show", diverged)
+    assert code == 0
+    assert re.search(r"^hint +a lower rate$", out, re.M)
+    assert "checkpoint.keras" in out
+
+
 @pytest.mark.parametrize(("state", "code"), [("failed", 1), ("expired", 1), ("cancelled", 9), ("melted", 1)])
 def test_job_that_ended_otherwise_is_still_pure_json(
     run: Run, service: FakeService, done: str, state: str, code: int

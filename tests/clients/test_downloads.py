@@ -166,6 +166,17 @@ def test_job_that_is_not_done_is_a_conflict(service: FakeService, client: Client
     assert raised.value.code == "job_not_done"
 
 
+def test_job_that_failed_hands_over_what_it_kept(
+    service: FakeService, client: Client, tmp_path: Path
+) -> None:
+    id_ = str(service.add_job(state="failed", done=True)["id"])
+    service.add_artifacts(id_, checkpoint__keras=b"weights")
+    (path,) = client.jobs.download(id_, tmp_path)
+    assert (path.name, path.read_bytes()) == ("checkpoint.keras", b"weights")
+    with pytest.raises(errors.JobFailed, match=r"kept: checkpoint\.keras"):
+        client.jobs.wait(id_)
+
+
 def test_job_that_failed_has_nothing_to_download_and_says_so(
     service: FakeService, client: Client, tmp_path: Path
 ) -> None:

@@ -34,3 +34,19 @@ def test_mean_error_is_shown_as_a_number() -> None:
     text = report_text(Report.model_validate(report))
     assert "0.975" in text
     assert "mean_squared_error" in text
+
+
+def test_every_output_of_a_model_has_its_rows() -> None:
+    accuracy = REPORT["original"]["accuracy"]
+    error = {**accuracy, "metric": "mean_squared_error", "method": "bootstrap", "value": 0.25}
+    parts = {"size": {"accuracy": error}, "kind": {"accuracy": accuracy}, "unmeasured": {}}
+    report = {**REPORT, "original": {**REPORT["original"], "by_output": {"kind": parts["kind"]}}}
+    report["outputs"] = [{**REPORT["outputs"][0], "by_output": parts}]
+    lines = report_text(Report.model_validate(report)).splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("output  file"))
+    rows = [line.split()[:4] for line in lines[start + 1 : start + 4]]
+    assert rows == [
+        ["kind", "model.keras", "accuracy", "97.50%"],
+        ["kind", "model.tflite", "accuracy", "97.50%"],
+        ["size", "model.tflite", "mean_squared_error", "0.25"],
+    ]

@@ -16,6 +16,7 @@ from featherweight.spec import CompressionSpec, ConstantSparsity, Finetune, Poly
 
 PRUNE = {"technique": "prune"}
 FINETUNE = {"technique": "finetune"}
+CLUSTER = {"technique": "cluster"}
 QUANTIZE = {"technique": "quantize"}
 
 
@@ -170,8 +171,9 @@ def test_network_cannot_be_changed_after_weights_were_pruned(
     technique: str, between: list[dict[str, str]]
 ) -> None:
     change = {"technique": technique}
-    assert _faults({"steps": [PRUNE, *between, change]}) == [("", "value_error")]
-    assert CompressionSpec.model_validate({"steps": [change, *between, PRUNE]})
+    for step in (PRUNE, CLUSTER):
+        assert _faults({"steps": [step, *between, change]}) == [("", "value_error")]
+        assert CompressionSpec.model_validate({"steps": [change, *between, step, QUANTIZE]})
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,15 @@ def test_fault_of_a_rank_is_refused_at_its_place(step: dict[str, Any], pointer: 
     assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
 
 
+@pytest.mark.parametrize("between", [[], [PRUNE], [{"technique": "prune_channels"}], [QUANTIZE]])
+def test_cuts_in_rounds_need_a_training_right_after_them(between: list[dict[str, str]]) -> None:
+    rounds = {"technique": "prune_channels", "iterations": 2}
+    after = [] if between in ([], [QUANTIZE]) else [FINETUNE]
+    with pytest.raises(ValidationError, match="needs a finetune or distill step right after it"):
+        CompressionSpec.model_validate({"steps": [rounds, *between, *after]})
+    assert CompressionSpec.model_validate({"steps": [rounds, FINETUNE, *between]})
+
+
 @pytest.mark.parametrize(
     ("step", "pointer"),
     [
@@ -204,11 +215,32 @@ def test_fault_of_a_rank_is_refused_at_its_place(step: dict[str, Any], pointer: 
         ({"overrides": [{"layers": {}, "remove": -0.1}]}, "overrides/0/remove"),
         ({"round_to": 0}, "round_to"),
         ({"min_channels": 1.5}, "min_channels"),
-        ({"iterations": 2}, "iterations"),
+        ({"iterations": 0}, "iterations"),
+        ({"iterations": 21}, "iterations"),
+        ({"iterations": 1.5}, "iterations"),
     ],
 )
 def test_fault_of_a_channel_target_is_refused_at_its_place(step: dict[str, Any], pointer: str) -> None:
     faults = _faults(_with_step(technique="prune_channels", **step))
+    assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer"),
+    [
+        ({"clusters": 1}, "clusters"),
+        ({"clusters": 257}, "clusters"),
+        ({"clusters": 8.0}, "clusters"),
+        ({"begin": 1.0}, "begin"),
+        ({"begin": -0.1}, "begin"),
+        ({"initialization": "random"}, "initialization"),
+        ({"overrides": [{"layers": {}, "clusters": 0}]}, "overrides/0/clusters"),
+        ({"preserve_sparsity": True}, "preserve_sparsity"),
+    ],
+)
+def test_fault_of_a_cluster_step_is_refused_at_its_place(step: dict[str, Any], pointer: str) -> None:
+    faults = _faults(_with_step(technique="cluster", **step))
+    assert faults
     assert all(found.startswith(f"/steps/0/{pointer}") for found, _ in faults)
 
 
@@ -251,3 +283,32 @@ def test_whatever_comes_is_taken_or_its_faults_have_pointers(step: dict[str, Any
 
 def test_quantize_is_full_int8_unless_told_otherwise() -> None:
     assert Quantize(technique="quantize").scheme == "full_int8"
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "pointer", "code"),
+    [
+        ("loss", {"a": "hinge"}, "loss/a", "literal_error"),
+        ("loss", {}, "loss", "too_short"),
+        ("loss", ["mean_squared_error"], "loss", "literal_error"),
+        ("metrics", {"a": []}, "metrics/a", "too_short"),
+        ("metrics", {"a": "accuracy"}, "metrics/a", "tuple_type"),
+        ("loss_weights", {"a/b": -1}, "loss_weights/a~1b", "greater_than_equal"),
+        ("loss_weights", {"a": float("inf")}, "loss_weights/a", "finite_number"),
+    ],
+)
+def test_fault_in_a_mapping_by_output_is_said_once_at_its_place(
+    field: str, bad: Any, pointer: str, code: str
+) -> None:
+    assert _faults(_with_step(**FINETUNE, **{field: bad})) == [(f"/steps/0/{pointer}", code)]
+
+
+def test_mappings_by_output_come_back_as_they_went() -> None:
+    given = {"loss": {"a": "mean_squared_error"}, "metrics": {"a": ["accuracy"]}, "loss_weights": {"a": 2.0}}
+    spec = CompressionSpec.model_validate(_with_step(**FINETUNE, **given))
+    assert given.items() <= spec.model_dump(mode="json")["steps"][0].items()
+    assert CompressionSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_plain_steps_say_nothing_of_loss_weights() -> None:
+    assert "loss_weights" not in CompressionSpec.model_validate(_with_step(**FINETUNE)).model_dump_json()

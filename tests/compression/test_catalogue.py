@@ -48,6 +48,15 @@ def test_steps_that_need_data_are_named(steps: list[dict[str, object]], pointers
 
 def test_techniques_carry_their_schema() -> None:
     shown = {item.technique: item for item in techniques()}
-    assert set(shown) == {"prune", "prune_channels", "decompose", "finetune", "distill", "quantize"}
+    assert set(shown) == {
+        "prune",
+        "prune_channels",
+        "decompose",
+        "cluster",
+        "quantize_aware",
+        "finetune",
+        "distill",
+        "quantize",
+    }
     assert shown["prune"].frameworks == ["tensorflow"]
     assert "schedule" in shown["prune"].model_dump(by_alias=True)["schema"]["properties"]

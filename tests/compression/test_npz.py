@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.compression import CompressionError
-from tasks.compression.npz import read_arrays
+from tasks.compression.npz import MAX_ARRAYS, array_names, read_arrays
 
 KEYS = frozenset({"x", "y"})
 
@@ -86,3 +86,19 @@ def test_array_given_twice_is_refused(tmp_path: Path) -> None:
         archive.writestr("x.npy", header_of("(1,)") + b"\0" * 4)
         archive.writestr("x", header_of("(1,)") + b"\0" * 4)
     assert refused(path) == "bad_data"
+
+
+def test_names_are_told_without_reading(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x_train/image.npy", b"no array")
+        archive.writestr("y.npy", b"")
+    assert array_names(path) == ["x_train/image", "y"]
+    path.write_bytes(b"PK")
+    with pytest.raises(CompressionError, match="bad_data"):
+        array_names(path)
+
+
+def test_too_many_arrays_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **{f"a{index}": np.zeros(1) for index in range(MAX_ARRAYS + 1)})
+    assert refused(tmp_path / "d.npz") == "bad_data"

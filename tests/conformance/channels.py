@@ -172,3 +172,100 @@ class ChannelsConformance:
     def test_criterion_without_its_layers_leaves_all_alone(self, run: Run) -> None:
         report, _ = run(channels(importance="batch_norm_scale"), data=False)
         assert set(report.steps[0].details["left_alone"]) == set(BEFORE)
+
+    def test_rounds_of_cut_and_training_come_to_the_target(self, run: Run) -> None:
+        report, out = run(
+            channels(iterations=3, target={"type": "macs", "keep": 0.4}, importance="taylor"),
+            {
+                "technique": "finetune",
+                "epochs": 2,
+                "batch_size": 64,
+                "learning_rate_schedule": {"type": "cosine"},
+                "keep_best": True,
+            },
+        )
+        waiting, training = report.steps
+        assert waiting.details["asked"] == pytest.approx([0.4 ** (1 / 3), 0.4 ** (2 / 3), 0.4], abs=1e-5)
+        assert waiting.details["left_alone"] == {"logits": "they are an output of the model"}
+        assert waiting.epochs == []
+        found = training.details["prune_channels"]
+        macs = [part["macs"] for part in found["rounds"]]
+        assert found["met"]
+        assert found["macs_before"] > macs[0] > macs[1] > macs[2] == found["macs_after"]
+        for part in found["rounds"]:
+            assert part["met"]
+            assert part["macs"] <= part["asked"] * found["macs_before"] + 1
+        assert self.widths(out) == found["rounds"][-1]["channels"]
+        assert {name: change["before"] for name, change in found["channels"].items()} == BEFORE
+        assert {name: change["after"] for name, change in found["channels"].items()} == self.widths(out)
+        assert report.outputs[0].parameters == found["rounds"][-1]["parameters"]
+        assert [(epoch.round, epoch.epoch) for epoch in training.epochs] == [
+            (round, epoch) for round in (1, 2, 3) for epoch in (1, 2)
+        ]
+        rates = [epoch.metrics["learning_rate"] for epoch in training.epochs]
+        assert rates[:2] == rates[2:4] == rates[4:]
+        assert rates[0] > 10 * rates[1]
+        taken = [part["optimiser_steps"] for part in found["rounds"]]
+        assert training.details["optimiser_steps"] == sum(taken) == 3 * taken[0]
+        assert all(part["best_epoch"] in (1, 2) for part in found["rounds"])
+        assert "best_epoch" not in training.details
+        losses = [epoch.metrics["loss"] for epoch in training.epochs]
+        assert losses[3] < losses[0]  # a round goes on with what the one before has learnt
+        accuracy = report.outputs[0].accuracy
+        assert accuracy is not None
+        assert accuracy.low > 4 * CHANCE
+        assert not {"nothing_changed", "target_not_reached"} & set(codes(report))
+
+    def test_shares_of_layers_rise_from_round_to_round(self, run: Run) -> None:
+        step = channels(
+            iterations=2,
+            target={"type": "ratio", "remove": 0.75},
+            overrides=[{"layers": {"include": ["mixed"]}, "remove": 0.5}],
+        )
+        report, out = run(step, {"technique": "distill", "epochs": 1, "batch_size": 64})
+        told = report.steps[1].details["prune_channels"]
+        assert [part["asked"] for part in told["rounds"]] == [0.5, 0.75]
+        assert [(part["channels"]["conv"], part["channels"]["mixed"]) for part in told["rounds"]] == [
+            (4, 9),  # of 12 not 8.49: no more than the share is removed
+            (2, 6),
+        ]
+        assert self.widths(out) == {"conv": 2, "mixed": 6, "logits": 10}
+
+    def test_rounds_go_together_with_pruning_and_integers_after_them(self, run: Run) -> None:
+        train = {"technique": "finetune", "epochs": 1, "batch_size": 64}
+        report, out = run(
+            channels(iterations=2),
+            train,
+            {"technique": "prune", "schedule": {"type": "constant_sparsity", "target_sparsity": 0.5}},
+            train,
+            {"technique": "quantize", "scheme": "full_int8"},
+        )
+        kernels = self.kernels(out / "model.keras")
+        assert kernels["mixed"].shape[-2:] == (4, 6)
+        assert np.count_nonzero(kernels["mixed"]) == kernels["mixed"].size // 2
+        assert [epoch.round for epoch in report.steps[3].epochs] == [None]
+
+    def test_job_tried_again_cuts_and_trains_once_more(self, run: Run) -> None:
+        first, _ = run(channels(iterations=2), {"technique": "finetune", "epochs": 1, "batch_size": 64})
+        train = {"technique": "finetune", "epochs": 1, "batch_size": 128}
+        second, out = run(channels(iterations=2), train)
+        third, _ = run(channels(iterations=2), train)
+        assert [step.reused for step in second.steps] == [True, False]
+        assert second.steps[0].details == first.steps[0].details
+        assert self.widths(out) == {"conv": 4, "mixed": 6, "logits": 10}
+        assert [step.reused for step in third.steps] == [True, True]
+        assert third.steps[1].details == second.steps[1].details
+        assert third.steps[1].epochs == second.steps[1].epochs
+
+    def test_rounds_that_cannot_remove_anything_are_a_training(self, run: Run) -> None:
+        step = channels(iterations=3, layers={"include": ["logits"]})
+        report, out = run(step, {"technique": "finetune", "epochs": 1, "batch_size": 64})
+        assert "nothing_changed" in codes(report)
+        assert len(report.steps[1].epochs) == 1
+        assert self.widths(out) == BEFORE
+
+    def test_rounds_short_of_their_target_say_so_once(self, run: Run) -> None:
+        step = channels(iterations=2, target={"type": "parameters", "keep": 0.001}, min_channels=4)
+        report, _ = run(step, {"technique": "finetune", "epochs": 1, "batch_size": 64})
+        assert codes(report).count("target_not_reached") == 1
+        assert not report.steps[1].details["prune_channels"]["met"]

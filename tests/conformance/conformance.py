@@ -61,7 +61,18 @@ class Conformance:
         assert self.framework in BACKENDS
         assert {row.technique for row in ROWS if row.framework == self.framework} == self.techniques
 
-    techniques = frozenset({"prune", "prune_channels", "decompose", "finetune", "distill", "quantize"})
+    techniques = frozenset(
+        {
+            "prune",
+            "prune_channels",
+            "decompose",
+            "cluster",
+            "quantize_aware",
+            "finetune",
+            "distill",
+            "quantize",
+        }
+    )
 
     @pytest.mark.parametrize("sparsity", [0.3, 0.8, 0.95])
     @pytest.mark.parametrize("trained", [False, True], ids=["one_shot", "finetuned"])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -72,12 +76,17 @@ def test_no_runner_outlives_its_killed_worker(stack: LocalStack, in_training: Jo
 
 
 def test_a_worker_told_to_stop_gives_its_job_back_at_once(stack: LocalStack, in_training: JobHandle) -> None:
+    with in_training.events() as events:
+        next(event for event in events if event.type == "progress" and event.step)  # what may be kept
     stopped = stack.workers.pop()
     stopped.stop(timeout_s=15)
     assert in_training.refresh().state == "queued"
     stack.start_worker()
     job = in_training.wait(timeout=240).job
     assert job.state == "succeeded"
+    trained = next(step for step in in_training.report().steps if step.technique == "finetune")
+    assert trained.details["resumed_from_step"] > 0
+    assert [epoch.epoch for epoch in trained.epochs] == list(range(1, 31))
 
 
 def test_a_job_outlives_a_crash_of_redis(stack: LocalStack, in_training: JobHandle) -> None:
@@ -107,6 +116,28 @@ def test_cancel_ends_a_running_job_and_the_worker_goes_on(
         in_training.wait(timeout=15)
     assert in_training.cancel().state == "cancelled"
     assert client.compress(digits.model, QUICK).wait(timeout=60).state == "succeeded"
+
+
+def test_a_training_that_diverges_hands_over_its_last_good_model(client: Client, tmp_path: Path) -> None:
+    model = tmp_path / "sum.keras"
+    layers = "[keras.layers.Input((4,)), keras.layers.Dense(40), keras.layers.Dense(1)]"
+    seeded = "import sys, tf_keras as keras; keras.utils.set_random_seed(0)"
+    code = f"{seeded}; keras.Sequential({layers}).save(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, model], check=True, capture_output=True)
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    np.savez(tmp_path / "sums.npz", x=x, y=x.sum(axis=1))
+    rising = {"type": "constant", "warmup_steps": 1000}
+    step = {"technique": "finetune", "epochs": 40, "batch_size": 16, "optimizer": "sgd"}
+    spec = {"steps": [{**step, "learning_rate": 10.0, "learning_rate_schedule": rising}]}
+    job = client.compress(model, spec, dataset=tmp_path / "sums.npz")
+    with pytest.raises(JobFailed, match=r"checkpoint\.keras is the model") as failed:
+        job.wait(timeout=240)
+    assert failed.value.problem is not None
+    assert failed.value.problem.code == "training_diverged"
+    (path,) = job.download(tmp_path / "out")
+    assert path.name == "checkpoint.keras"
+    # Worth going on with: the service takes it as a model again.
+    assert client.compress(path, QUICK).wait(timeout=60).state == "succeeded"
 
 
 def test_a_job_over_its_time_is_stopped(client: Client, digits: Digits) -> None:

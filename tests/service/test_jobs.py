@@ -388,6 +388,22 @@ def test_a_failed_job_says_why_and_has_no_report(caller: Caller, parts: Services
     assert_problem(caller.get(f"/v1/jobs/{job_id}/artifacts/model.tflite"), "not_found")
 
 
+def test_a_failed_job_hands_out_what_it_kept(caller: Caller, parts: Services) -> None:
+    job_id = caller.job()
+    claim = claimed(parts, job_id)
+    parts.jobs.finalizing(claim)
+    size, digest = parts.storage.put_stream(
+        iter([b"weights"]), keys.artifact_key(PROJECT, job_id, 1, "checkpoint.keras"), max_bytes=100
+    )
+    kept = Artifact(name="checkpoint.keras", format="keras", bytes=size, sha256=digest)
+    parts.jobs.commit(claim, Outcome.failed(problem("training_diverged", "NaN"), [kept]))
+    listed = caller.get(f"/v1/jobs/{job_id}/artifacts").json["data"]
+    assert [item["name"] for item in listed] == ["checkpoint.keras"]
+    handed = caller.get(f"/v1/jobs/{job_id}/artifacts/checkpoint.keras?redirect=false")
+    assert (handed.status_code, handed.data) == (200, b"weights")
+    assert_problem(caller.get(f"/v1/jobs/{job_id}/report"), "not_found")
+
+
 def test_a_file_that_storage_lost_is_gone(caller: Caller, parts: Services) -> None:
     job_id = caller.job()
     succeed(parts, job_id)

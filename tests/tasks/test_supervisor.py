@@ -277,6 +277,45 @@ def test_finished_steps_are_still_there_in_the_next_attempt(bench: Bench) -> Non
     assert not (bench.settings.scratch_dir / job.id).exists()
 
 
+def test_runner_told_to_stop_has_a_moment_to_keep_what_it_has_done(bench: Bench) -> None:
+    job = bench.submit()
+    first = bench.supervisor("asks_for_a_moment")
+    thread = threading.Thread(target=first.run, args=(job.id,))
+    thread.start()
+    said = lambda word: word in str(bench.store.events(PROJECT, job.id))  # noqa: E731
+    eventually(lambda: said("first"))
+    first.stop()
+    thread.join(10)
+    released = bench.store.get(PROJECT, job.id)
+    assert (released.state, released.attempts[0].ended_because) == ("queued", "worker_stopped")
+    bench.supervisor("asks_for_a_moment").run(job.id)
+    assert bench.store.get(PROJECT, job.id).state == "succeeded"
+    assert said("marked")
+
+
+def test_failed_job_has_the_files_it_kept(bench: Bench) -> None:
+    job = bench.run("fails_with_a_file")
+    assert (job.state, job.error and job.error.code) == ("failed", "training_diverged")
+    (kept,) = job.artifacts
+    assert (kept.name, kept.bytes) == ("checkpoint.keras", len(MODEL))
+    assert kept.sha256 == hashlib.sha256(MODEL).hexdigest()
+    assert bench.keys(job) == {"result.json", "a1/checkpoint.keras", "a1/log.txt"}
+    states = [event["state"] for _, event in bench.store.events(PROJECT, job.id) if event["type"] == "state"]
+    assert states == ["queued", "running", "finalizing", "failed"]
+    result = bench.storage.get_json(keys.result_key(PROJECT, job.id))
+    assert [artifact["name"] for artifact in result["artifacts"]] == ["checkpoint.keras"]
+
+
+def test_failure_with_a_file_that_is_missing_is_told_all_the_same(bench: Bench) -> None:
+    job = bench.submit(data=b"missing")
+    bench.supervisor("fails_with_a_file").run(job.id)
+    ended = bench.store.get(PROJECT, job.id)
+    assert (ended.state, ended.artifacts) == ("failed", [])
+    assert ended.error is not None
+    assert ended.error.code == "training_diverged"
+    assert "checkpoint.keras could not be kept" in ended.error.detail
+
+
 def test_runner_sees_no_secret_and_nothing_but_its_own_descriptors(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from featherweight.cli.output import Output, columns
 from featherweight.cli.progress import NoProgress
 from featherweight.cli.report_text import report_text
 from featherweight.client import Client
-from featherweight.errors import JobError
+from featherweight.errors import FeatherweightError, JobError, NotFound, job_error
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent, StateEvent, WarningEvent
 from featherweight.eventstream import UnknownEvent
 from featherweight.handle import JobHandle
@@ -87,8 +87,8 @@ def _wait(context: Context, job: JobHandle) -> int:
         return INTERRUPTED
     except JobError as error:
         context.progress.clear()
-        if output.as_json:
-            output.result({"job": error.job, "files": []}, "")
+        kept = _kept(context, job)
+        output.result({"job": error.job, "files": kept}, "\n".join(kept))
         raise
     finally:
         context.progress.clear()
@@ -99,6 +99,21 @@ def _wait(context: Context, job: JobHandle) -> int:
         "\n".join([text, *(f"\n{path}" for path in files[:1]), *map(str, files[1:])]),
     )
     return OK
+
+
+def _kept(context: Context, job: JobHandle) -> list[str]:
+    """The paths of what a job that failed has kept, where a folder was named to bring it to."""
+    directory = context.args.output_dir
+    if not job.job.artifacts:
+        return []
+    if not directory:
+        context.output.advice(f"what it kept:  featherweight download {job.id} -o DIRECTORY")
+        return []
+    try:
+        return [str(path) for path in _fetched(context, job, directory)]
+    except (FeatherweightError, OSError) as error:
+        context.output.note(f"what it kept could not be downloaded: {error}")
+        return []
 
 
 def _say_interrupted(context: Context, job: JobHandle) -> None:
@@ -160,6 +175,8 @@ def _job_text(job: Job) -> str:
     lines = [f"{name:<12} {value}" for name, value in facts if value is not None]
     if job.error:
         lines.append(f"{'error':<12} {job.error.detail} ({job.error.code})")
+        if job.error.hint:
+            lines.append(f"{'hint':<12} {job.error.hint}")
     return "\n".join(lines)
 
 
@@ -216,6 +233,8 @@ def download(context: Context) -> int:
     files = _fetched(context, job, args.output_dir, args.names or None)
     paths = [str(path) for path in files]
     context.output.result({"job_id": job.id, "files": paths}, "\n".join(paths))
+    if (error := job_error(job.job)) is not None:
+        raise error  # a script must not take what a failed job kept for its result
     return OK
 
 
@@ -224,9 +243,20 @@ def report(context: Context) -> int:
     if Path(name).is_file():
         shown = Report.model_validate_json(Path(name).read_bytes())
     else:
-        shown = context.client.jobs.report(name)
+        shown = _report_of(context, name)
     context.output.result(shown, report_text(shown))
     return OK
+
+
+def _report_of(context: Context, job_id: str) -> Report:
+    """JobError for a job that failed, which says more than that there is no report."""
+    try:
+        return context.client.jobs.report(job_id)
+    except NotFound:
+        job = context.client.jobs.get(job_id)
+        if (error := job_error(job)) is not None:
+            raise error from None
+        raise
 
 
 def list_files(context: Context) -> int:

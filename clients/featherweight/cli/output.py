@@ -35,6 +35,11 @@ class Output:
         self._err.write(clean(text) + "\n")
         self._err.flush()
 
+    def advice(self, text: str) -> None:
+        """For people alone."""
+        if not self.as_json:
+            self.note(text)
+
     def error(self, error: Exception) -> None:
         """On standard error; one line of JSON with `as_json`."""
         if self.as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from featherweight.cli.output import columns
 from featherweight.report import LayerReport, Measurement, Report, Variant
@@ -17,6 +17,8 @@ def report_text(report: Report) -> str:
 def _sections(report: Report) -> Iterator[str]:
     yield f"verdict: {report.verdict.replace('_', ' ')}   ({report.seconds:.1f} s, seed {report.seed})"
     yield _files(report)
+    if any(variant.by_output for variant in report.outputs):
+        yield _by_output(report)
     if report.layers:
         yield _layers(report.layers)
     if report.data:
@@ -42,6 +44,21 @@ def _files(report: Report) -> str:
     files += [("output", variant) for variant in report.outputs]
     head = ["", "file", "bytes", "gzip", "smaller", _metric(files), "95 % interval", "p50 ms", "p95 ms"]
     return columns(head, [_file_row(role, variant) for role, variant in files], right=[2, 3, 4, 5, 7, 8])
+
+
+def _by_output(report: Report) -> str:
+    """A row for every output of the model and file."""
+    rows = [
+        [name, variant.name, part.accuracy.metric, _value(part.accuracy), _interval(part.accuracy)]
+        for variant in [report.original, *report.outputs]
+        for name, part in (variant.by_output or {}).items()
+        if part.accuracy is not None
+    ]
+    return columns(["output", "file", "metric", "", "95 % interval"], sorted(rows, key=_first), right=[3])
+
+
+def _first(row: Sequence[str | None]) -> str:
+    return row[0] or ""
 
 
 def _metric(files: list[tuple[str, Variant]]) -> str:

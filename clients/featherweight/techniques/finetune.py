@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from featherweight.techniques.parts import LayerPattern, Part
+from featherweight.techniques.parts import LayerPattern, OutputName, Part
 
 __all__ = [
     "Augmentation",
@@ -19,10 +20,30 @@ __all__ = [
     "StepRate",
 ]
 
+Loss = Literal[
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "binary_crossentropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+]
+Metrics = Annotated[
+    tuple[Literal["accuracy", "binary_accuracy", "mean_squared_error", "mean_absolute_error"], ...],
+    Field(min_length=1, max_length=8),
+]
+
+# A value for all outputs or one by each one's name: told apart by what it is, so that a fault is said once.
+_Mapping = Field(min_length=1, max_length=64)
+_One, _ByOutput = Tag("<one>"), Tag("<by output>")
+_one_or_by_output = Discriminator(lambda value: "<by output>" if isinstance(value, Mapping) else "<one>")
 _WarmUp = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 _Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
 _ClassWeight = Annotated[float, Field(gt=0, le=1e6)]
 _Factor = Annotated[float, Field(ge=0, le=1)]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class ConstantRate(Part):
@@ -80,22 +101,21 @@ class _Training(Part):
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     learning_rate_schedule: LearningRateSchedule = ConstantRate()
     loss: (
-        Literal[
-            "sparse_categorical_crossentropy",
-            "categorical_crossentropy",
-            "binary_crossentropy",
-            "mean_squared_error",
-            "mean_absolute_error",
+        Annotated[
+            Annotated[Loss, _One] | Annotated[dict[OutputName, Loss], _Mapping, _ByOutput], _one_or_by_output
         ]
         | None
     ) = None
     metrics: (
         Annotated[
-            tuple[Literal["accuracy", "binary_accuracy", "mean_squared_error", "mean_absolute_error"], ...],
-            Field(min_length=1, max_length=8),
+            Annotated[Metrics, _One] | Annotated[dict[OutputName, Metrics], _Mapping, _ByOutput],
+            _one_or_by_output,
         ]
         | None
     ) = None
+    loss_weights: Annotated[dict[OutputName, Annotated[float, Field(ge=0, le=1e6)]], _Mapping] | None = Field(
+        default=None, exclude_if=_is_none
+    )
     validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.1
     early_stopping: EarlyStopping | None = None
     keep_best: bool = False
@@ -120,7 +140,9 @@ class Finetune(_Training):
     """Trains the model on the training split, carrying out the steps right before it.
 
     Left out, `loss` and `metrics` are taken from the compiled model, else inferred from the last
-    layer and the labels; the report says which. `learning_rate` is the optimiser's step size, the
+    layer and the labels; the report says which. For a model with several outputs they may be given by
+    the output's name, and `loss_weights` weigh the losses against each other, 1 for those not named;
+    an output without labels is trained by none. `learning_rate` is the optimiser's step size, the
     highest that the schedule reaches. `validation_split` is the share of the training samples held
     out for validation. `keep_best` ends with the weights of the epoch that was best on it, among
     those in which the schedules of pruning had reached their final sparsity: best in the loss, or in
@@ -139,7 +161,8 @@ class Distill(_Training):
     The loss is `weight` times the divergence from the teacher at `temperature` plus the rest times
     that of the labels; with `weight` 1 the data set needs no labels, and outputs are then measured by
     their agreement with the original. Values (a regression) are matched in mean squared error, without
-    temperature. Class weights count for both parts of the loss. `features` are layers whose
+    temperature. Class weights count for both parts of the loss. Of several outputs each has its own
+    divergence; those without labels are trained by it alone. `features` are layers whose
     outputs are to match the teacher's of the same name, in mean squared error times `feature_weight`.
     """
 

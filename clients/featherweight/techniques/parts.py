@@ -13,6 +13,7 @@ __all__ = [
     "LayerPattern",
     "LayerSelection",
     "OnUnsupported",
+    "OutputName",
     "Part",
     "Share",
     "Sparsity",
@@ -27,6 +28,7 @@ Share = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
 StepNumber = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Frequency = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+OutputName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 LayerPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

@@ -6,14 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy.typing as npt
-
 from featherweight.report import ReportWarning
 from tasks.compression.facts import LayerFacts, ModelFacts
+from tasks.compression.samples import Tensors
 
 __all__ = ["Backend", "LoadedModel"]
-
-Array = npt.NDArray[Any]
 
 
 class LoadedModel(Protocol):
@@ -39,14 +36,19 @@ class Backend(Protocol):
 
         CompressionError bad_model, unsupported_model."""
 
-    def predict(self, network: Any, x: Array) -> Array:
+    def predict(self, network: Any, x: Tensors) -> Tensors:
         """Outputs for samples, as float32."""
+
+    def expected(self, network: Any, output: str, x: Tensors) -> Tensors:
+        """What an output of that format should answer to the samples `x` of the test split: what the network
+        does, rounded where it learned to be."""
 
     def copy(self, network: Any) -> Any:
         """One whose weights no step that changes `network` touches."""
 
-    def layers(self, network: Any) -> list[LayerFacts]:
-        """Every layer with weights, in the order of the model."""
+    def layers(self, network: Any, *, distinct: bool = False) -> list[LayerFacts]:
+        """Every layer with weights, in the order of the model; their distinct values are counted on demand,
+        since that takes longer than all the rest."""
 
     def fingerprint(self, network: Any) -> str:
         """Equal only for networks that would be delivered as the same files."""
@@ -68,5 +70,5 @@ class Backend(Protocol):
     def extras(self, network: Any) -> Mapping[str, bytes]:
         """Files to be delivered beside the outputs, by name."""
 
-    def predict_file(self, path: Path, x: Array) -> Array:
+    def predict_file(self, path: Path, x: Tensors) -> Tensors:
         """Outputs of a written file of the framework's own format, loaded afresh."""

@@ -14,13 +14,14 @@ from ai_edge_litert.interpreter import Interpreter
 from tasks.compression.backends.tensorflow._framework import keras, lite
 from tasks.compression.backends.tensorflow.structured import (
     PruningRequest,
+    Rounds,
     Target,
+    carry_out,
     count,
     dependencies,
+    joined,
     prune,
-    prune_in_rounds,
     remove,
-    rounds,
 )
 from tasks.compression.errors import CompressionError
 from tests.compression.structured.masked import as_list
@@ -223,13 +224,15 @@ def test_removing_nothing_gives_the_same_model() -> None:
 
 
 def test_rounds_end_at_the_target() -> None:
-    target = Target("macs", 0.75)
+    def amounts(count: int, pace: Any = "geometric") -> list[float]:
+        rounds = Rounds.of(ready(resnet), PruningRequest(Target("macs", 0.75)), count, pace)
+        return [round(rounds.target(number).amount, 6) for number in range(1, count + 1)]
 
-    assert [round(one.amount, 6) for one in rounds(target, 2)] == [0.5, 0.75]
-    assert [one.amount for one in rounds(target, 3, pace="linear")] == [0.25, 0.5, 0.75]
-    assert rounds(target, 1) == [target]
+    assert amounts(2) == [0.5, 0.75]
+    assert amounts(3, "linear") == [0.25, 0.5, 0.75]
+    assert amounts(1) == [0.75]
     with pytest.raises(ValueError, match="at least one"):
-        rounds(target, 0)
+        amounts(0)
 
 
 @pytest.mark.parametrize("ranking", ["local", "global"])
@@ -237,32 +240,42 @@ def test_rounds_end_at_the_target() -> None:
 def test_rounds_meet_the_target_of_the_original(ranking: Any, measure: Any) -> None:
     request = PruningRequest(Target(measure, 0.5), ranking=ranking, shares={"s0b0_a": 0.25})
     model = ready(resnet)
-    sizes = []
-
-    def between(network: Any, number: int) -> Any:
-        sizes.append((number, network.count_params()))
-        return network
-
     once = prune(model, request).report
-    slowly = prune_in_rounds(model, request, count=3, between=between)
 
-    assert [number for number, _ in sizes] == [1, 2]
-    assert model.count_params() > sizes[0][1] > sizes[1][1] > slowly.model.count_params()
-    report = slowly.report
+    reports, sizes, current = [], [model.count_params()], model
+    rounds = Rounds.of(model, request, 3)
+    for number in (1, 2, 3):
+        made = rounds.plan(current, number)
+        current = carry_out(made).model
+        reports.append(made.report)
+        sizes.append(current.count_params())
+
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 4
+    report = joined(reports)
     assert report.target == request.target
     assert report.reached == pytest.approx(once.reached, abs=0.06)
     assert (report.parameters_before, report.macs_before) == (once.parameters_before, once.macs_before)
-    assert report.parameters_after == slowly.model.count_params()
-    assert slowly.model.get_layer("s0b0_a").filters == 6
+    assert report.parameters_after == current.count_params()
+    assert current.get_layer("s0b0_a").filters == 6
 
 
-def test_rounds_prune_what_fine_tuning_returned() -> None:
-    model = randomised(vgg())
+def test_rounds_rank_what_training_returned_anew() -> None:
+    """Of the channels left by the first round, the one that was strongest is weak by the second."""
+    image = keras.Input((4,))
+    x = layers.Dense(8, name="wide")(image)
+    model = randomised(keras.Model(image, layers.Dense(2, name="head")(x)))
+    rounds = Rounds.of(model, PruningRequest(Target("channels", 0.5), criterion="l2"), 2, "linear")
+    smaller = carry_out(rounds.plan(model, 1)).model
+    kernel, bias = smaller.get_layer("wide").get_weights()
+    strongest = int(np.linalg.norm(kernel, axis=0).argmax())
+    kernel[:, strongest] *= 1e-6
+    smaller.get_layer("wide").set_weights([kernel, bias])
+    head, offset = smaller.get_layer("head").get_weights()
+    head[strongest] *= 1e-6
+    smaller.get_layer("head").set_weights([head, offset])
 
-    def between(network: Any, number: int) -> Any:
-        network.get_layer("fc2").bias.assign([7] * 6)
-        return network
+    kept = rounds.plan(smaller, 2).kept_channels("wide")
 
-    pruned = prune_in_rounds(model, HALF, count=2, between=between).model
-
-    np.testing.assert_array_equal(pruned.get_layer("fc2").bias, [7] * 6)
+    assert len(kept) == 4
+    assert strongest not in kept

@@ -9,12 +9,21 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
+    "LayerPattern",
+    "ModelTransformer",
+    "NBitRegistry",
+    "NBitScheme",
+    "NBitTransforms",
     "Pruning",
+    "QuantizeLayer",
+    "QuantizeWrapper",
     "configure_threads",
     "keras",
     "lite",
     "load_lazy_parts",
+    "quantization",
     "quantize_calibrated",
+    "quantizers",
     "sparsity",
     "strip_pruning",
     "tf",
@@ -34,6 +43,22 @@ with warnings.catch_warnings():
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
     from tensorflow.lite.python.convert import mlir_quantize
+    from tensorflow_model_optimization.python.core.quantization.keras import (
+        quantize_layer,
+        quantize_wrapper,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras import (
+        quantizers as _quantizers,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.experimental.default_n_bit import (
+        default_n_bit_quantize_registry,
+        default_n_bit_quantize_scheme,
+        default_n_bit_transforms,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.graph_transformations import (
+        model_transformer,
+        transforms,
+    )
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -46,6 +71,15 @@ sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
 Pruning: Any = pruning_impl.Pruning
 lite: Any = tf.lite
+quantization: Any = tfmot.quantization.keras
+quantizers: Any = _quantizers
+QuantizeLayer: Any = quantize_layer.QuantizeLayer
+QuantizeWrapper: Any = quantize_wrapper.QuantizeWrapperV2
+NBitRegistry: Any = default_n_bit_quantize_registry
+NBitTransforms: Any = default_n_bit_transforms
+ModelTransformer: Any = model_transformer.ModelTransformer
+LayerPattern: Any = transforms.LayerPattern
+NBitScheme: Any = default_n_bit_quantize_scheme.DefaultNBitQuantizeScheme
 quantize_calibrated: Any = mlir_quantize
 
 _LAZY = (

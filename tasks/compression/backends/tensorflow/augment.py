@@ -8,8 +8,10 @@ from typing import Any
 
 from featherweight.spec import Augmentation
 from tasks.compression.backends.tensorflow._framework import tf
+from tasks.compression.options import image_place
+from tasks.compression.samples import Samples, Tensors
 
-__all__ = ["augmenter"]
+__all__ = ["augmenter", "image_augmenter"]
 
 
 def augmenter(augmentation: Augmentation, seed: int) -> Callable[[Any, Any], Any]:
@@ -32,6 +34,21 @@ def augmenter(augmentation: Augmentation, seed: int) -> Callable[[Any, Any], Any
         return _warped(images, augmentation, 2.0 * draws[1:] - 1.0) if warps else images
 
     return augment
+
+
+def image_augmenter(augmentation: Augmentation, seed: int, x: Tensors) -> Callable[[Any, Any], Any]:
+    """The same for batches of samples like `x`, of whose inputs only the one that is an image changes."""
+    augment = augmenter(augmentation, seed)
+    if not isinstance(x, Samples):
+        return augment
+    place = image_place([array.shape[1:] for array in x.arrays])
+
+    def augment_one(inputs: Any, number: Any) -> Any:
+        return tuple(
+            augment(values, number) if index == place else values for index, values in enumerate(inputs)
+        )
+
+    return augment_one
 
 
 def _warped(images: Any, augmentation: Augmentation, draws: Any) -> Any:

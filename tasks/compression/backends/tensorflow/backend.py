@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from tasks.compression.backends.tensorflow import convert as _convert
@@ -16,13 +14,16 @@ from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
 from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
+from tasks.compression.backends.tensorflow.rows import distinct_values
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
+from tasks.compression.samples import Tensors, read_tensors, write_tensors
 from tasks.compression.waiting import WaitingStep
 
 __all__ = [
     "copy",
+    "expected",
     "extras",
     "fingerprint",
     "float_program",
@@ -38,9 +39,9 @@ __all__ = [
     "write",
 ]
 
-Array = npt.NDArray[Any]
 
 _TENSORBOARD = "tensorboard.tar.gz"
+_SIMULATED = "simulated.npz"
 _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 _DISTRIBUTIONS = (
@@ -63,16 +64,24 @@ def versions() -> dict[str, str]:
     return library_versions(*_DISTRIBUTIONS)
 
 
-def predict(network: Network, x: Array) -> Array:
+def predict(network: Network, x: Tensors) -> Tensors:
     return _predict.predict(network.model, x)
+
+
+def expected(network: Network, output: str, x: Tensors) -> Tensors:
+    return predict(network, x) if output != "tflite" or network.simulated is None else network.simulated
 
 
 def copy(network: Network) -> Network:
     return replace(network, model=_layers.copied(network.model))
 
 
-def layers(network: Network) -> list[LayerFacts]:
-    return _layers.describe(network.model)
+def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
+    described = _layers.describe(network.model)
+    if not distinct:
+        return described
+    counts = {place.path: distinct_values(place.layer) for place in _layers.placed_layers(network.model)}
+    return [replace(facts, distinct_values=counts[facts.name] or None) for facts in described]
 
 
 def fingerprint(network: Network) -> str:
@@ -91,11 +100,14 @@ def save(network: Network, directory: Path) -> None:
     _convert.write_keras(network.model, directory / "model.keras")
     if network.tflite is not None:
         (directory / "model.tflite").write_bytes(network.tflite)
+    if network.simulated is not None:
+        write_tensors(directory / _SIMULATED, network.simulated)
     for name, content in extras(network).items():
         (directory / name).write_bytes(content)
     state = {
         "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
         "pruned": dict(network.pruned),
+        "shared": {path: asdict(sharing) for path, sharing in network.shared.items()},
         "sparse_kernels": network.sparse_kernels,
         "keras3": network.keras3,
     }
@@ -105,14 +117,17 @@ def save(network: Network, directory: Path) -> None:
 def restore(directory: Path) -> Network:
     state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
     tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
+    simulated = directory / _SIMULATED
     return Network(
         model=read_model(directory / "model.keras"),
         pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
+        shared={path: Sharing(**sharing) for path, sharing in state["shared"].items()},
         sparse_kernels=state["sparse_kernels"],
         keras3=state["keras3"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
+        simulated=read_tensors(simulated) if simulated.exists() else None,
     )
 
 
@@ -133,5 +148,5 @@ def extras(network: Network) -> dict[str, bytes]:
     return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
-def predict_file(path: Path, x: Array) -> Array:
+def predict_file(path: Path, x: Tensors) -> Tensors:
     return _predict.predict(read_delivered(path), x)

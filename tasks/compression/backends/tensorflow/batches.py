@@ -14,8 +14,8 @@ __all__ = ["training_batches"]
 
 
 def training_batches(
-    x: npt.NDArray[Any],
-    targets: tuple[npt.NDArray[Any], ...],
+    x: Any,
+    targets: tuple[Any, ...],
     indices: npt.NDArray[Any],
     *,
     batch_size: int,
@@ -23,31 +23,38 @@ def training_batches(
     seed: int,
     augment: Callable[[Any, Any], Any] | None = None,
     reconstruct: bool = False,
+    start: tuple[int, int] = (0, 0),
 ) -> Any:
     """A tf.data pipeline of ``ceil(len(indices) / batch_size) * epochs`` batches of float32 (or integer,
     for integer inputs) samples and, of each array in `targets`, what belongs to them; the last batch of
-    an epoch may be smaller.
+    an epoch may be smaller. `x` and each of `targets` is an array or a tuple of arrays.
 
     `augment` changes the samples of a batch, given its number. With `reconstruct` the samples, as they
-    are then, take the place of the first target.
+    are then, take the place of the first target. With `start` the epochs and the batches of the next one
+    that were handed out before are left out, and the others are what they would have been.
 
     Whole batches are gathered by index: a tensor for each sample, as shuffle() and batch() handle them,
     costs more than a small network's training step.
     """
     count = len(indices)
     steps = math.ceil(count / batch_size)
-    samples, members = tf.constant(x), tf.constant(indices)
-    tables = [tf.constant(target) for target in targets]
+    first_epoch, first_step = start
+    samples, members = tf.nest.map_structure(tf.constant, x), tf.constant(indices)
+    tables = tf.nest.map_structure(tf.constant, targets)
 
     def epoch_batches(epoch: Any) -> Any:
         order = tf.random.experimental.stateless_shuffle(members, seed=tf.stack([seed, epoch]))
-        return tf.data.Dataset.range(steps).map(lambda step: part(order, step))
+        begin = tf.where(tf.equal(epoch, first_epoch), tf.constant(first_step, tf.int64), 0)
+        return tf.data.Dataset.range(begin, steps).map(lambda step: part(order, step))
 
     def part(order: Any, step: Any) -> Any:
         return order[step * batch_size : tf.minimum((step + 1) * batch_size, count)]
 
     def gather(chosen: Any) -> tuple[Any, ...]:
-        return tf.gather(samples, chosen), *(tf.gather(table, chosen) for table in tables)
+        def rows(table: Any) -> Any:
+            return tf.gather(table, chosen)
+
+        return tf.nest.map_structure(rows, samples), *tf.nest.map_structure(rows, tables)
 
     def gather_changed(number: Any, chosen: Any) -> tuple[Any, ...]:
         inputs, *gathered = gather(chosen)
@@ -56,8 +63,8 @@ def training_batches(
             gathered[0] = tf.cast(inputs, gathered[0].dtype)
         return inputs, *gathered
 
-    batches = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches)
     if augment is None:
         return batches.map(gather, num_parallel_calls=2, deterministic=True).prefetch(4)
-    numbered = batches.enumerate()
+    numbered = batches.enumerate(start=first_epoch * steps + first_step)
     return numbered.map(gather_changed, num_parallel_calls=2, deterministic=True).prefetch(4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from tasks.compression.context import Context
 from tasks.compression.data import Data
 from tasks.compression.divergence import divergence
 from tasks.compression.litert import Program
+from tasks.compression.objectives import each_output
 from tasks.compression.split import draw
 
 __all__ = ["COMPARED", "best", "calibration_subsets"]
@@ -43,15 +44,25 @@ def best(makers: Sequence[Make], source: Source, context: Context) -> Make:
     data = context.training_data
     samples = data.x[draw(data.validation, COMPARED, context.seed)]
     reference = predict(source.model, samples)
-    scores = []
+    scores: dict[str, list[float]] = {name: [] for name, _, _ in each_output(data.objective)}
     for index, make in enumerate(makers):
         outputs = Program(make(source.unselected)).predict(samples)
-        scores.append(divergence(data.objective, reference, outputs))
+        for name, part, (theirs, ours) in each_output(data.objective, reference, outputs):
+            scores[name].append(divergence(part, theirs, ours))
         context.progress.advance(index + 1, len(makers) + 1)
-    chosen = int(np.argmin(scores))
+    chosen = int(np.argmin(_relative(scores)))
+    told = {name: [float(f"{score:.6g}") for score in values] for name, values in scores.items()}
     context.record.details["calibration"] |= {
         "chosen": chosen,
-        "divergence": [float(f"{score:.6g}") for score in scores],
+        "divergence": told.get("", told),
         "compared_on": len(samples),
     }
     return makers[chosen]
+
+
+def _relative(scores: Mapping[str, Sequence[float]]) -> npt.NDArray[np.float64]:
+    """The candidates' divergences, averaged over the outputs: each is measured in units of its own, so each
+    counts by its share of the candidates' sum."""
+    shares = np.array(list(scores.values()), dtype=np.float64)
+    sums = shares.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(shares, sums, out=np.zeros_like(shares), where=sums > 0).mean(axis=0))

@@ -6,20 +6,17 @@ quantised, as often as wanted, with any of its operations left in float.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-
-import numpy.typing as npt
 
 from featherweight.spec import Quantize
 from tasks.compression.backends.tensorflow._framework import lite, quantize_calibrated, tf
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.errors import CompressionError
+from tasks.compression.samples import Samples, Tensors, arrays_of, signature_names
 from tasks.compression.tflite import operations
 
 __all__ = ["calibrated", "convert_int16", "convert_weights", "integers"]
-
-Samples = npt.NDArray[Any]
 
 # Run and compared with the float network, each. The converter takes others that end LiteRT's process.
 _INT16_KERNELS = frozenset(
@@ -75,14 +72,14 @@ def convert_weights(model: Any, scheme: str) -> bytes:
     return content
 
 
-def convert_int16(model: Any, samples: Samples) -> bytes:
+def convert_int16(model: Any, samples: Tensors) -> bytes:
     """int16x8, all layers: activations int16, weights int8, inputs and outputs float.
 
     CompressionError conversion_failed, also for a file with operations not known to run.
     """
 
     def configure(converter: Any) -> None:
-        _calibrate(converter, samples, model.inputs[0].dtype.as_numpy_dtype)
+        _calibrate(converter, samples, [tensor.dtype.as_numpy_dtype for tensor in model.inputs])
         converter.target_spec.supported_ops = [
             lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
@@ -98,11 +95,11 @@ def convert_int16(model: Any, samples: Samples) -> bytes:
     return content
 
 
-def calibrated(model: Any, samples: Samples, *, per_tensor: bool) -> bytes:
+def calibrated(model: Any, samples: Tensors, *, per_tensor: bool) -> bytes:
     """The model as a float file that holds the range every tensor had over `samples`."""
 
     def configure(converter: Any) -> None:
-        _calibrate(converter, samples, model.inputs[0].dtype.as_numpy_dtype)
+        _calibrate(converter, samples, [tensor.dtype.as_numpy_dtype for tensor in model.inputs])
         converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter._experimental_disable_per_channel = per_tensor
         converter._experimental_disable_per_channel_quantization_for_dense_layers = per_tensor
@@ -137,10 +134,18 @@ def integers(content: bytes, step: Quantize, float_outputs: Iterable[str]) -> by
     return bytes(quantized)
 
 
-def _calibrate(converter: Any, samples: Samples, dtype: Any) -> None:
-    def each() -> Iterator[list[Any]]:
+def _calibrate(converter: Any, samples: Tensors, dtypes: Sequence[Any]) -> None:
+    """`dtypes` are those of the model's inputs, in their order. Several go by the signature's names: the
+    converter has an order of its own."""
+    columns = [
+        array.astype(dtype, copy=False) for array, dtype in zip(arrays_of(samples), dtypes, strict=True)
+    ]
+    names = signature_names(samples.names) if isinstance(samples, Samples) else ()
+
+    def each() -> Iterator[Any]:
         for index in range(len(samples)):
-            yield [samples[index : index + 1].astype(dtype, copy=False)]
+            sample = [column[index : index + 1] for column in columns]
+            yield dict(zip(names, sample, strict=True)) if names else sample
 
     converter.optimizations = [lite.Optimize.DEFAULT]
     converter.representative_dataset = each

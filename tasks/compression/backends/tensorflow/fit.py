@@ -10,23 +10,28 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featherweight.report import EpochReport
 from featherweight.spec import Distill, Finetune, StepRate
 from tasks.compression.backends.tensorflow._framework import keras
-from tasks.compression.backends.tensorflow.augment import augmenter
+from tasks.compression.backends.tensorflow.augment import image_augmenter
 from tasks.compression.backends.tensorflow.batches import training_batches
+from tasks.compression.backends.tensorflow.checkpoints import Checkpointing, State
+from tasks.compression.backends.tensorflow.joint import JointLoss, flat_model, loss_of, metrics_of
 from tasks.compression.backends.tensorflow.predict import predict
+from tasks.compression.backends.tensorflow.randomness import own_generators
 from tasks.compression.backends.tensorflow.rates import Rate, learning_rate, rate_at
 from tasks.compression.backends.tensorflow.teaching import Teaching
 from tasks.compression.backends.tensorflow.training import prepare_training
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
+from tasks.compression.errors import CompressionError, Kept
 from tasks.compression.evaluate import metric_values
 from tasks.compression.objective import Objective
+from tasks.compression.objectives import Objectives, each_output, main_metric, main_output
 from tasks.compression.options import class_weights
+from tasks.compression.resolve import resolved_aim
+from tasks.compression.samples import Array, Tensors, structure
 
 __all__ = ["fit", "group_size", "loss_of"]
 
@@ -34,7 +39,6 @@ __all__ = ["fit", "group_size", "loss_of"]
 GROUP_FROM_STEPS = 400
 MAX_GROUP = 32
 
-Array = npt.NDArray[Any]
 Step = Finetune | Distill
 
 
@@ -50,15 +54,21 @@ def fit(
     parts: Sequence[TrainingPart],
     teaching: Teaching | None = None,
     extra: Sequence[Any] = (),
+    others: Sequence[Any] = (),
 ) -> int:
     """Train `model`, wrapped for what it is to learn, and return the optimiser steps that were taken.
 
     `parts` take part in every step; epochs that end before all of them are settled are neither kept as the
-    best nor counted by early stopping. With `teaching` the labels are not the only
-    aim, or none at all. `extra` are more Keras callbacks.
+    best nor counted by early stopping. With `teaching` the labels are not the only aim, or none at all.
+    `extra` are more Keras callbacks; those with `state` and `resume` are asked for what they remember.
+    `others` are variables that training changes beside those of `model` and the optimiser.
+
+    The training goes on from the newest of `context.checkpoints`, and ends with the weights it would have
+    had without the interruption.
 
     CompressionError training_diverged when the loss is no longer finite; the model then has the weights of
-    the last epoch in which it was.
+    the last epoch in which it was, and the error's `kept` is that model if such an epoch has ended.
+    Stopped, with a checkpoint kept, where `context.stop` asks for it.
     """
     data, objective = context.training_data, context.training_data.objectives[context.index]
     per_epoch = math.ceil(len(data.train) / step.batch_size)
@@ -70,46 +80,62 @@ def fit(
     trainee = model
     if teaching is not None:
         trainee = teaching.student(model, loss, weighted=step.class_weights is not None)
-    batches = training_batches(
-        data.x,
-        _targets(step, context, answers if teaching is not None and teaching.once else None),
-        data.train,
-        batch_size=step.batch_size,
-        epochs=step.epochs,
-        seed=seed,
-        augment=None if step.augmentation is None else augmenter(step.augmentation, seed),
-        reconstruct=objective.labels_from == "inputs",
-    )
+    elif isinstance(objective, Objectives) or isinstance(model.output, Mapping):
+        trainee = flat_model(model, [name for name, _, _ in each_output(objective)])
     # Only passed where it is more than 1: Keras traces a loop for it all the same.
     grouping = {"steps_per_execution": group} if group > 1 else {}
-    with warnings.catch_warnings(), _frozen_norms(model, step, context):
+    with (
+        warnings.catch_warnings(),
+        _frozen_norms(model, step, context),
+        own_generators(trainee, seed) as generators,
+        context.stop.held(),
+    ):
         warnings.simplefilter("ignore")
         keras.utils.set_random_seed(seed)
-        metrics = [_metric(name, objective) for name in objective.metrics]
-        trainee.compile(_optimizer(step, rate), loss, metrics, **grouping)
+        aims = loss.compiled() if isinstance(loss, JointLoss) else {"loss": loss}
+        trainee.compile(_optimizer(step, rate), metrics=metrics_of(objective), **aims, **grouping)
         first = data.train[:1]
-        prepare_training(trainee, data.x[first], objective.labels[first], parts)
+        prepare_training(trainee, structure(data.x[first]), structure(objective.labels[first]), parts)
         watch = _Watch(
             step, context, rate, per_epoch, parts, _validation_loss(loss, teaching, answers, context)
         )
-        callbacks = [*(callback for part in parts for callback in part.callbacks), watch, *extra]
         watch.begin(trainee)
         _remark_on(step, watch, context)
+        memories = [watch, *(callback for callback in extra if hasattr(callback, "resume"))]
+        checkpointing = Checkpointing(
+            context, trainee, step.epochs, per_epoch, others=[*generators, *others], memories=memories
+        )
+        start = checkpointing.resume()
+        batches = training_batches(
+            structure(data.x),
+            _targets(step, context, answers if teaching is not None and teaching.once else None),
+            data.train,
+            batch_size=step.batch_size,
+            epochs=step.epochs,
+            seed=seed,
+            augment=None if step.augmentation is None else image_augmenter(step.augmentation, seed, data.x),
+            reconstruct=isinstance(objective, Objective) and objective.labels_from == "inputs",
+            start=start,
+        )
+        ours = [callback for part in parts for callback in part.callbacks]
+        callbacks = [*ours, watch, *extra, checkpointing]
         try:
             trainee.fit(
                 batches, epochs=step.epochs, steps_per_epoch=per_epoch, verbose=0, callbacks=callbacks
             )
             watch.check_finite(trainee)  # the very last step may have done it
-        except CompressionError:
+        except CompressionError as error:
             watch.restore_good(trainee)
+            error.kept = watch.kept(model)
             raise
     watch.restore_best(trainee)
     taken = watch.epochs * per_epoch
-    context.record.details.update(optimiser_steps=taken, steps_per_execution=group, loss=objective.loss)
+    told = resolved_aim(step, objective)["loss"]
+    context.record.details.update(optimiser_steps=taken, steps_per_execution=group, loss=told)
     return taken
 
 
-def _answers(teaching: Teaching | None, step: Step, context: Context) -> Array | None:
+def _answers(teaching: Teaching | None, step: Step, context: Context) -> Tensors | None:
     """The teacher's, of the samples for which they are needed and never change."""
     if teaching is None:
         return None
@@ -119,12 +145,12 @@ def _answers(teaching: Teaching | None, step: Step, context: Context) -> Array |
     return teaching.answers(data.x, indices) if len(indices) else None
 
 
-def _targets(step: Step, context: Context, answers: Array | None) -> tuple[Array, ...]:
+def _targets(step: Step, context: Context, answers: Tensors | None) -> tuple[Any, ...]:
     objective = context.training_data.objectives[context.index]
-    targets = [objective.labels]
+    targets = [structure(objective.labels)]
     if answers is not None:
-        targets.append(answers)
-    if step.class_weights is not None:
+        targets.append(structure(answers))
+    if step.class_weights is not None and isinstance(objective, Objective):
         labels = objective.labels.astype(np.int64)
         places = labels[..., 0] if objective.task == "binary" else labels
         targets.append(class_weights(step, objective, context.training_data.train)[places])
@@ -132,9 +158,9 @@ def _targets(step: Step, context: Context, answers: Array | None) -> tuple[Array
 
 
 def _validation_loss(
-    loss: Any, teaching: Teaching | None, answers: Array | None, context: Context
-) -> Callable[[Array, Array], float]:
-    def value(labels: Array, outputs: Array) -> float:
+    loss: Any, teaching: Teaching | None, answers: Tensors | None, context: Context
+) -> Callable[[Tensors, Tensors], float]:
+    def value(labels: Tensors, outputs: Tensors) -> float:
         if teaching is None or answers is None:
             return float(loss(labels, outputs))
         return float(teaching.loss(loss, labels, answers[context.training_data.validation], outputs))
@@ -164,6 +190,9 @@ def _is_norm(layer: Any) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
+_REMEMBERED = ("epochs", "_good_epoch", "_best_value", "_best_epoch", "_reference", "_waited")
+
+
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Says how far training is, measures the validation split at the end of each epoch, stops a training
     that is no use any more, and remembers the weights worth coming back to."""
@@ -175,7 +204,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         rate: float | Rate,
         per_epoch: int,
         parts: Sequence[TrainingPart],
-        loss: Callable[[Array, Array], float],
+        loss: Callable[[Tensors, Tensors], float],
     ) -> None:
         super().__init__()
         self._step = step
@@ -188,6 +217,8 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._context = context
         self._began = time.perf_counter()
         self._good: list[Array] = []
+        self._good_epoch = 0
+        self._spent_s = 0.0  # by earlier attempts, in the epoch that they broke off
         self._best: list[Array] | None = None
         self._best_value = self._reference = math.inf
         self._best_epoch = 0
@@ -203,7 +234,8 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         return sum(epoch * self._per_epoch >= self._settled for epoch in every)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() - self._spent_s
+        self._spent_s = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         metrics = _numbers(logs)
@@ -228,8 +260,9 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._context.progress.log(f"epoch {epoch + 1} of {self._step.epochs}: {text}")
         weights = self.model.get_weights()
         if _finite(weights):
-            self._good = weights
+            self._good, self._good_epoch = weights, self.epochs
             self._judge(metrics, weights)
+        self._began = time.perf_counter()
 
     def check_finite(self, model: Any) -> None:
         if not _finite(model.get_weights()):
@@ -237,6 +270,34 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def restore_good(self, model: Any) -> None:
         model.set_weights(self._good)
+
+    def kept(self, model: Any) -> Kept | None:
+        """After `restore_good`; None where no epoch had ended with finite weights."""
+        if not self._good_epoch:
+            return None
+        return Kept(model, f"the model as it was at the end of epoch {self._good_epoch}")
+
+    def state(self) -> State:
+        """What is remembered from epoch to epoch, the reported ones among it."""
+        told = {name: getattr(self, name) for name in _REMEMBERED}
+        told |= {
+            "reports": [report.model_dump() for report in self._context.record.epochs],
+            "stopped_after": self._context.record.details.get("stopped_after_epoch"),
+            "spent_s": time.perf_counter() - self._began,
+            "good": len(self._good),
+        }
+        return State(told, [*self._good, *(self._best or [])])
+
+    def resume(self, state: State) -> None:
+        told, arrays = state.told, list(state.arrays)
+        for name in _REMEMBERED:
+            setattr(self, name, told[name])
+        self._good, best = arrays[: told["good"]], arrays[told["good"] :]
+        self._best = best or None
+        self._spent_s = told["spent_s"]
+        self._context.record.epochs[:] = [EpochReport.model_validate(report) for report in told["reports"]]
+        if told["stopped_after"] is not None:
+            self._context.record.details.update(stopped_after_epoch=told["stopped_after"])
 
     def restore_best(self, model: Any) -> None:
         """Masks are weights too: what comes back was pruned as the epoch's own masks say."""
@@ -268,9 +329,9 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         stopping = self._step.early_stopping
         if stopping is None or stopping.monitor == "val_loss":
             return metrics.get("val_loss")
-        name = self._objective.metrics[0]
-        value = metrics.get(f"val_{self._objective.called(name)}")
-        return -value if value is not None and name.endswith("accuracy") else value
+        value = metrics.get(f"val_{main_metric(self._objective)}")
+        higher_is_better = main_output(self._objective).metrics[0].endswith("accuracy")
+        return -value if value is not None and higher_is_better else value
 
     def _validation(self) -> dict[str, float]:
         """Computed operation by operation: tracing an evaluation function takes longer for most sizes."""
@@ -280,9 +341,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         labels = self._objective.labels[data.validation]
         outputs = predict(self.model, data.x[data.validation])
         values = {"val_loss": self._loss(labels, outputs)}
-        for name in self._objective.metrics:
-            value = float(metric_values(name, self._objective, outputs, labels).mean())
-            values[f"val_{self._objective.called(name)}"] = value
+        for output, part, (given, truth) in each_output(self._objective, outputs, labels):
+            prefix = f"val_{output}_" if output else "val_"
+            for name in part.metrics:
+                value = float(metric_values(name, part, given, truth).mean())
+                values[f"{prefix}{part.called(name)}"] = value
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _sparsity(self) -> float | None:
@@ -291,9 +354,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _diverged(self, epoch: int, done: int) -> CompressionError:
         rate = rate_at(self._rate, max(0, done - 1))
+        none = "" if self._good_epoch else "; no epoch had ended before: there is no checkpoint to keep"
         return CompressionError(
             "training_diverged",
-            f"the loss became NaN or infinite in epoch {epoch}, by step {done}, at learning rate {rate:g}",
+            f"the loss became NaN or infinite in epoch {epoch}, by step {done}, at learning rate {rate:g}"
+            f"{none}",
             hint=f"try a learning rate of {self._step.learning_rate / 10:g}, or gradient_clip_norm, "
             "and check the scale of the samples",
         )
@@ -338,26 +403,3 @@ def _optimizer(step: Step, rate: float | Rate) -> Any:
         "sgd_momentum": lambda: legacy.SGD(rate, momentum=0.9, **clip),
     }
     return makers[step.optimizer]()
-
-
-def loss_of(objective: Objective) -> Any:
-    """The Keras loss of an objective, the mean over the samples."""
-    losses = keras.losses
-    if objective.loss == "mean_squared_error":
-        return losses.MeanSquaredError()
-    if objective.loss == "mean_absolute_error":
-        return losses.MeanAbsoluteError()
-    if objective.loss == "binary_crossentropy":
-        return losses.BinaryCrossentropy(from_logits=objective.from_logits)
-    return losses.SparseCategoricalCrossentropy(from_logits=objective.from_logits)
-
-
-def _metric(name: str, objective: Objective) -> Any:
-    metrics, called = keras.metrics, objective.called(name)
-    if name == "mean_squared_error":
-        return metrics.MeanSquaredError(name=called)
-    if name == "mean_absolute_error":
-        return metrics.MeanAbsoluteError(name=called)
-    if objective.task == "classification":
-        return metrics.SparseCategoricalAccuracy(name=called)
-    return metrics.BinaryAccuracy(name=called, threshold=0.0 if objective.from_logits else 0.5)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from featherweight.report import Measurement
 from featherweight.spec import Quantize, Sensitivity
 from tasks.compression.backends.tensorflow.calibration import COMPARED
 from tasks.compression.backends.tensorflow.predict import predict
@@ -14,8 +13,10 @@ from tasks.compression.backends.tensorflow.sensitivity import SAMPLES, LayerErro
 from tasks.compression.backends.tensorflow.source import Make, Source, quantized_layers
 from tasks.compression.context import Context
 from tasks.compression.data import Data
-from tasks.compression.evaluate import measure
 from tasks.compression.litert import Program
+from tasks.compression.measures import Measures, measured
+from tasks.compression.objectives import each_output
+from tasks.compression.samples import Tensors
 from tasks.compression.split import draw
 
 __all__ = ["leave_float"]
@@ -29,18 +30,18 @@ def leave_float(
     data = context.training_data
     chosen = draw(data.validation, COMPARED, context.seed)
     errors = layer_errors(source.program, content, source.traced, data.x[draw(chosen, SAMPLES, context.seed)])
-    floor = _metric(data, chosen, predict(source.model, data.x[chosen]))
-    tried = [(floor - _metric_of(content, data, chosen), content, source.unselected)]
+    floor = _metrics(data, chosen, predict(source.model, data.x[chosen]))
+    tried = [(*_drop(floor, content, data, chosen), content, source.unselected)]
     candidates = quantized_layers(source, step, source.unselected)
     harmful = [entry for entry in errors if entry.layer in candidates and entry.added > 0]
     for entry in harmful[: wanted.max_float_layers]:
-        kept = tried[-1][2] | {entry.layer}
+        kept = tried[-1][3] | {entry.layer}
         if tried[-1][0] <= wanted.max_drop or not quantized_layers(source, step, kept):
             break
         made = make(kept)
-        tried.append((floor - _metric_of(made, data, chosen), made, kept))
-    drop, content, kept = min(tried, key=lambda item: (max(item[0], wanted.max_drop), len(item[2])))
-    _tell(errors, tried[0][0], drop, kept - source.unselected, wanted, context)
+        tried.append((*_drop(floor, made, data, chosen), made, kept))
+    drop, metric, content, kept = min(tried, key=lambda item: (max(item[0], wanted.max_drop), len(item[3])))
+    _tell(errors, tried[0][0], drop, metric, kept - source.unselected, wanted, context)
     return content, kept
 
 
@@ -48,6 +49,7 @@ def _tell(
     errors: list[LayerError],
     first: float,
     drop: float,
+    metric: str,
     kept: frozenset[str],
     wanted: Sensitivity,
     context: Context,
@@ -61,15 +63,22 @@ def _tell(
         ],
     }
     if drop > wanted.max_drop:
-        metric = context.training_data.objective.metrics[0]
         context.warn("drop_not_met", layers=len(kept), metric=metric, drop=drop, wanted=wanted.max_drop)
 
 
-def _metric_of(content: bytes, data: Data, chosen: npt.NDArray[np.int64]) -> float:
-    return _metric(data, chosen, Program(content).predict(data.x[chosen]))
+def _drop(floor: Measures, content: bytes, data: Data, chosen: npt.NDArray[np.int64]) -> tuple[float, str]:
+    """How far the metric drops, and what it is called; of several outputs, the one that drops most."""
+    values = _metrics(data, chosen, Program(content).predict(data.x[chosen]))
+    drops = {name: _good(floor[name]) - _good(item) for name, item in values.items()}
+    worst = max(drops, key=lambda name: drops[name])
+    metric = {name: part.metrics[0] for name, part, _ in each_output(data.objective)}[worst]
+    return drops[worst], f"{metric} of the output {worst}" if worst else metric
 
 
-def _metric(data: Data, chosen: npt.NDArray[np.int64], outputs: npt.NDArray[Any]) -> float:
-    """The objective's first metric, turned so that more is better."""
-    measured = measure(data.objective, outputs, data.objective.labels[chosen], seed=0)
-    return measured.value if measured.higher_is_better else -measured.value
+def _metrics(data: Data, chosen: npt.NDArray[np.int64], outputs: Tensors) -> Measures:
+    return measured(data.objective, outputs, data.objective.labels[chosen], seed=0)
+
+
+def _good(item: Measurement) -> float:
+    """Turned so that more is better."""
+    return item.value if item.higher_is_better else -item.value

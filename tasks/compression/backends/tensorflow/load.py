@@ -11,10 +11,11 @@ from typing import Any
 from featherweight.report import ReportWarning
 from tasks.compression.backends.tensorflow._framework import keras, without_autograph
 from tasks.compression.backends.tensorflow.bridge.files import read_keras3, read_with_keras3
+from tasks.compression.backends.tensorflow.compiled import compiled_outputs
 from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
 from tasks.compression.backends.tensorflow.network import Loaded, Network
 from tasks.compression.errors import CompressionError
-from tasks.compression.facts import ModelFacts, Shape
+from tasks.compression.facts import CompiledState, ModelFacts, OutputFacts, Shape
 from tasks.compression.formats import model_format
 from tasks.compression.remarks import remark
 
@@ -42,11 +43,29 @@ def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Lo
         warn(remark("rebuilt_from_keras3", version=file.keras, difference=difference))
     else:
         model = _build(path, kind, file, scratch)
-    compiled = file.compiled()
-    for part, why in compiled.ignored:
+    facts = _facts(model, file)
+    for part, why in facts.compiled.ignored:
         warn(remark("compiled_state_ignored", part=part, why=why))
-    facts = ModelFacts(_shapes(model.inputs), _shapes(model.outputs), _output_activation(model), compiled)
     return Loaded(Network(model, keras3=keras3), facts)
+
+
+def _facts(model: Any, file: KerasFile) -> ModelFacts:
+    activations = [_activation(tensor) for tensor in model.outputs]
+    names = tuple(model.output_names)
+    compiled = file.compiled()
+    each: tuple[OutputFacts, ...] = ()
+    if len(names) > 1:
+        each = tuple(map(OutputFacts, names, activations, compiled_outputs(file, names)))
+        compiled = CompiledState(ignored=_ignored(each), has_optimizer_state=file.has_optimizer_state)
+    return ModelFacts(
+        _shapes(model.inputs),
+        _shapes(model.outputs),
+        activations[0],
+        compiled,
+        tuple(model.input_names),
+        names,
+        each,
+    )
 
 
 @without_autograph  # type: ignore[untyped-decorator]
@@ -120,11 +139,20 @@ def _shapes(tensors: Any) -> tuple[Shape, ...]:
     return tuple(tuple(tensor.shape.as_list()[1:]) for tensor in tensors)
 
 
-def _output_activation(model: Any) -> str | None:
-    """The activation of the layer that makes the first output; linear for a layer that has none."""
-    layer = model.outputs[0]._keras_history.layer
-    while isinstance(layer, keras.Model):
-        layer = layer.outputs[0]._keras_history.layer
+def _ignored(outputs: tuple[OutputFacts, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"{part} of the output {output.name}", why)
+        for output in outputs
+        for part, why in output.compiled.ignored
+    )
+
+
+def _activation(tensor: Any) -> str | None:
+    """The activation of the layer that makes the output; linear for a layer that has none."""
+    history = tensor._keras_history
+    while isinstance(history.layer, keras.Model):
+        history = history.layer.outputs[history.tensor_index]._keras_history
+    layer = history.layer
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     activation = getattr(layer, "activation", None)

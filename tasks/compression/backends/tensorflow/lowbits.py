@@ -14,11 +14,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy.typing as npt
-
 from featherweight.spec import Quantize
 from tasks.compression.errors import CompressionError
-from tasks.compression.litert import Program
+from tasks.compression.litert import Program, fed, tensors_by_name
+from tasks.compression.samples import Samples, Tensors, signature_names
 from tasks.compression.tflite import Operation
 
 __all__ = ["obstacle", "quantize_weights", "weight_bits"]
@@ -80,7 +79,7 @@ def quantize_weights(
     content: bytes,
     step: Quantize,
     chosen: Sequence[Operation],
-    samples: npt.NDArray[Any] | None,
+    samples: Tensors | None,
 ) -> bytes:
     """The float file `content` with the weights of the `chosen` operations quantised; all have passed
     `obstacle`. `samples` are what ``gptq`` is calibrated on. CompressionError conversion_failed."""
@@ -138,14 +137,18 @@ def _add(quantizer: Any, operation: Operation, step: Quantize) -> None:
     )
 
 
-def _ranges(quantizer: Any, content: bytes, samples: npt.NDArray[Any] | None) -> Any:
+def _ranges(quantizer: Any, content: bytes, samples: Tensors | None) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     if samples is None:
         raise ValueError("there are no samples to calibrate on")
     interpreter = Interpreter(model_content=content)
     key, signature = next(iter(interpreter.get_signature_list().items()))
-    name = signature["inputs"][0]
-    dtype = interpreter.get_input_details()[0]["dtype"]
-    batches = [{name: samples[i : i + 1].astype(dtype, copy=False)} for i in range(len(samples))]
+    names = signature_names(samples.names) if isinstance(samples, Samples) else signature["inputs"]
+    inputs = fed(tensors_by_name(interpreter, "inputs"), samples)
+    columns = [values.astype(item["dtype"], copy=False) for item, values in inputs]
+    batches = [
+        {name: column[index : index + 1] for name, column in zip(names, columns, strict=True)}
+        for index in range(len(samples))
+    ]
     return quantizer.calibrate({key: batches}, num_threads=1)

@@ -29,6 +29,7 @@ __all__ = [
     "Assignment",
     "MaskPlan",
     "assignments",
+    "holds_zeros",
     "is_global",
     "mask_plan",
     "note_outcome",
@@ -101,6 +102,11 @@ def assignments(network: Network, seed: int) -> list[Assignment]:
         along = schedules(network, pending)
         found += [_alone(place, pending.step, along[place.path], zeros, seed) for place in places]
     return found
+
+
+def holds_zeros(network: Network) -> set[str]:
+    """The layers whose zeros are not weights like any other, since pruning made them."""
+    return {*network.pruned, *_zeros_to_keep(network.model)}
 
 
 def is_global(step: Prune) -> bool:

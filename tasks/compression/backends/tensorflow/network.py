@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from tasks.compression.facts import ModelFacts
+from tasks.compression.samples import Tensors
 from tasks.compression.waiting import WaitingStep
 
-__all__ = ["Loaded", "Network", "Pending"]
+__all__ = ["Loaded", "Network", "Pending", "Sharing"]
 
 
 StepT = TypeVar("StepT", bound=WaitingStep)
@@ -25,12 +26,23 @@ class Pending(Generic[Kept]):
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """At most how many values the weights of a layer's kernels, or of each of its channels, take."""
+
+    clusters: int
+    per_channel: bool
+
+
+@dataclass(frozen=True)
 class Network:
     """A Keras model on its way through the steps.
 
     `pending` are the steps not carried out yet; `pruned` the layers earlier steps made zeros in,
-    with the sparsity they were meant to have; `tflite` the converted file, once a quantize step made it;
+    with the sparsity they were meant to have; `shared` those whose weights they made share values;
+    `tflite` the converted file, once a quantize step made it;
     `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
+    `simulated` is what `tflite` should answer to the test split, where quantisation-aware training made it:
+    the outputs of the network it was converted from, weights and activations rounded;
     `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels;
     `keras3` that it came as a Keras 3 model, and is delivered as one.
     """
@@ -38,9 +50,11 @@ class Network:
     model: Any
     pending: tuple[Pending[WaitingStep], ...] = ()
     pruned: Mapping[str, float] = field(default_factory=dict)
+    shared: Mapping[str, Sharing] = field(default_factory=dict)
     tflite: bytes | None = None
     tensorboard: bytes | None = None
     sparse_kernels: bool = False
+    simulated: Tensors | None = None
     keras3: bool = False
 
     def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:

@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from featherweight.spec import Prune, XnnpackLatency
-from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.layers import zero_share
-from tasks.compression.backends.tensorflow.masks import assignments, is_global
+from tasks.compression.backends.tensorflow.at_once import carry_out
+from tasks.compression.backends.tensorflow.masks import is_global
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.backends.tensorflow.prunable import (
     check_xnnpack,
@@ -49,9 +48,7 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
         network = replace(network, pending=(*network.pending, pending), sparse_kernels=sparse)
     if waits(step, context.following):
         return network
-    if any(item.step.summaries for item in network.waiting(Prune)):
-        context.warn("summaries_need_training")
-    return _at_once(network, context)
+    return carry_out(network, context)
 
 
 def _refuse_layers(model: Any, step: Prune, pointer: str) -> None:
@@ -64,18 +61,6 @@ def _refuse_layers(model: Any, step: Prune, pointer: str) -> None:
                 layer=place.path,
                 pointer=f"{pointer}/layers",
             )
-
-
-def _at_once(network: Network, context: Context) -> Network:
-    pruned = dict(network.pruned)
-    for item in assignments(network, context.seed):
-        masks = item.rule.masks(tf.constant(item.target, tf.float32))
-        for weight, stays in zip(item.rule.weights, masks, strict=True):
-            weight.assign(tf.where(stays, weight, tf.zeros_like(weight)))
-        for path, weights in item.layers.items():
-            context.record.layers[path] = LayerNote(target_sparsity=zero_share(weights))
-        pruned |= dict.fromkeys(item.paths, item.target)
-    return replace(network, pending=(), pruned=pruned)
 
 
 def _note(network: Network, pending: Pending[Prune], context: Context) -> None:

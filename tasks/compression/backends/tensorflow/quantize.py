@@ -6,9 +6,6 @@ import re
 from collections.abc import Set
 from dataclasses import replace
 from functools import partial
-from typing import Any
-
-import numpy.typing as npt
 
 from featherweight.spec import Quantize
 from tasks.compression.backends.tensorflow.calibration import best, calibration_subsets
@@ -25,11 +22,10 @@ from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.source import Make, Source, obstacles, read_source
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
+from tasks.compression.samples import Tensors
 from tasks.compression.tflite import operations, weight_types
 
 __all__ = ["check", "quantize"]
-
-Array = npt.NDArray[Any]
 
 # Their loops crash the converter's calibrator; an LSTM has a fused kernel of its own.
 _LOOPS = ("GRU", "RNN", "SimpleRNN")
@@ -88,12 +84,12 @@ def _makers(source: Source, step: Quantize, context: Context) -> list[Make]:
     return [partial(_by_weights, source, step, subsets[0])]
 
 
-def _by_int16(source: Source, samples: Array, _kept: frozenset[str]) -> bytes:
+def _by_int16(source: Source, samples: Tensors, _kept: frozenset[str]) -> bytes:
     return convert_int16(source.model, samples)
 
 
 def _by_integers(
-    source: Source, step: Quantize, samples: Array, calibration: dict[str, bytes], kept: frozenset[str]
+    source: Source, step: Quantize, samples: Tensors, calibration: dict[str, bytes], kept: frozenset[str]
 ) -> bytes:
     """`calibration` remembers the calibrated file, which does not depend on the layers kept."""
     if "file" not in calibration:
@@ -103,7 +99,7 @@ def _by_integers(
     return integers(calibration["file"], step, names)
 
 
-def _by_weights(source: Source, step: Quantize, samples: Array | None, kept: frozenset[str]) -> bytes:
+def _by_weights(source: Source, step: Quantize, samples: Tensors | None, kept: frozenset[str]) -> bytes:
     if step.scheme in ("float16", "dynamic_int8") and not kept:
         return convert_weights(source.model, step.scheme)
     chosen = [

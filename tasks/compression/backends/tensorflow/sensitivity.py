@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow.tracing import Traced
+from tasks.compression.litert import encoded, fed, tensors_by_name
+from tasks.compression.samples import Array, Tensors
 
 __all__ = ["SAMPLES", "LayerError", "layer_errors"]
 
 SAMPLES = 32
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class _Sums:
 
 
 def layer_errors(
-    reference: bytes, quantized: bytes, traced: Sequence[Traced], samples: Array
+    reference: bytes, quantized: bytes, traced: Sequence[Traced], samples: Tensors
 ) -> list[LayerError]:
     """An entry for each traced layer with weights, the most harmful first, of the two files' inner tensors
     for `samples`, of which SAMPLES are enough. Layers whose output is not in both files are left out."""
@@ -111,19 +110,16 @@ class _Inside:
                 experimental_preserve_all_tensors=True,
             )
             self._interpreter.allocate_tensors()
+        self._inputs = tensors_by_name(self._interpreter, "inputs")
         self.places: dict[str, Any] = {
             item["name"]: item for item in self._interpreter.get_tensor_details() if item["name"]
         }
 
-    def run(self, sample: Array) -> None:
-        item = self._interpreter.get_input_details()[0]
-        scale, zero = item["quantization"]
-        if np.dtype(item["dtype"]).kind in "iu" and scale:
-            limits = np.iinfo(item["dtype"])
-            sample = np.clip(np.round(sample / scale) + zero, limits.min, limits.max)
+    def run(self, sample: Tensors) -> None:
         # A recurrent layer's state stays in the interpreter; each sample begins without one.
         self._interpreter.reset_all_variables()
-        self._interpreter.set_tensor(item["index"], sample.astype(item["dtype"]))
+        for item, values in fed(self._inputs, sample):
+            self._interpreter.set_tensor(item["index"], encoded(values, item))
         self._interpreter.invoke()
 
     def value(self, name: str) -> Array:

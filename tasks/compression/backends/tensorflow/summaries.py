@@ -12,7 +12,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tasks.compression.backends.tensorflow._framework import keras, tf
+from tasks.compression.backends.tensorflow.checkpoints import State
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 
 __all__ = ["Summaries"]
@@ -27,7 +30,7 @@ class Summaries(keras.callbacks.Callback):  # type: ignore[misc]
         self._parts = parts
         self._folder = tempfile.TemporaryDirectory(dir=scratch)
         self._writer = tf.summary.create_file_writer(self._folder.name)
-        self._epochs = 0
+        self._begun = self._epochs = 0
 
     def __enter__(self) -> Summaries:
         return self
@@ -37,6 +40,9 @@ class Summaries(keras.callbacks.Callback):  # type: ignore[misc]
         self._folder.cleanup()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        if epoch < self._begun:
+            return  # an earlier attempt has written it
+        self._begun = epoch + 1
         values = {name: value for part in self._parts for name, value in part.summary().items()}
         self._write(values, int(self.model.optimizer.iterations.numpy()))
 
@@ -47,17 +53,32 @@ class Summaries(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         self.on_epoch_begin(self._epochs)
 
+    def state(self) -> State:
+        """What has been written so far."""
+        self._writer.flush()
+        written = [np.fromfile(path, np.uint8) for path in self._files()]
+        return State({"begun": self._begun, "epochs": self._epochs}, written)
+
+    def resume(self, state: State) -> None:
+        self._begun, self._epochs = state.told["begun"], state.told["epochs"]
+        for number, content in enumerate(state.arrays):
+            # Sorted before the new writer's own file, whose name has the time where this has a nought.
+            content.tofile(Path(self._folder.name) / f"events.out.tfevents.0.{number:04}")
+
     def archive(self) -> bytes:
         """The event files as ``tar.gz``, under names that tell nothing of this machine."""
         self._writer.flush()
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w:gz") as archive:
-            for number, path in enumerate(sorted(Path(self._folder.name).iterdir())):
+            for number, path in enumerate(self._files()):
                 entry = tarfile.TarInfo(f"pruning/events.out.tfevents.{number}")
                 entry.size = path.stat().st_size
                 with path.open("rb") as file:
                     archive.addfile(entry, file)
         return content.getvalue()
+
+    def _files(self) -> list[Path]:
+        return sorted(Path(self._folder.name).iterdir())
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         # tf.summary.scalar is a part of TensorBoard; writing its events is not.

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featherweight.spec import Distill
 from tasks.compression.backends.tensorflow._framework import keras, tf
+from tasks.compression.backends.tensorflow.joint import in_order, rename_outputs
 from tasks.compression.backends.tensorflow.predict import predict
 from tasks.compression.errors import CompressionError
 from tasks.compression.objective import Objective
+from tasks.compression.objectives import Aim, Objectives, each_output
+from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 
 __all__ = ["Student", "Teaching", "check_features", "divergence"]
 
-Array = npt.NDArray[Any]
-
-_WRAPPED = ("", "prune_low_magnitude_")  # how TFMOT's wrapper names a layer
+_WRAPPED = ("", "prune_low_magnitude_", "quant_")  # how TFMOT's wrappers name a layer
 _LEAST = 1e-7  # below it a probability is taken for it, as Keras' losses do
 
 
@@ -59,7 +59,7 @@ class Teaching:
     """`teacher` is a Keras model that nothing trains; `features` the paths of the layers to match."""
 
     step: Distill
-    objective: Objective
+    objective: Aim
     teacher: Any
     features: tuple[str, ...]
 
@@ -68,15 +68,19 @@ class Teaching:
         """Whether what the teacher says of a sample is the same each time, and can be asked for once."""
         return self.step.augmentation is None and not self.features
 
-    def answers(self, x: Array, indices: Array) -> Array:
+    def answers(self, x: Tensors, indices: Array) -> Tensors:
         """The teacher's outputs for the samples `indices` of `x`; rows of zeros for the others."""
-        given = predict(self.teacher, x[indices])
-        answers = np.zeros((len(x), *given.shape[1:]), np.float32)
-        answers[indices] = given
-        return answers
+        given = arrays_of(predict(self.teacher, x[indices]))
+        answers = [np.zeros((len(x), *output.shape[1:]), np.float32) for output in given]
+        for whole, part in zip(answers, given, strict=True):
+            whole[indices] = part
+        return gathered([name for name, _, _ in each_output(self.objective)], answers)
 
     def loss(self, label_loss: Any, labels: Any, answers: Any, outputs: Any, weights: Any = None) -> Any:
-        """The mean over samples; `weights` are those of the samples."""
+        """The mean over samples; `weights` are those of the samples. Of several outputs the weighted sum,
+        where those without labels have the divergence alone."""
+        if isinstance(self.objective, Objectives):
+            return self._joint_loss(self.objective, label_loss, labels, answers, outputs)
         apart = divergence(self.objective, self.step.temperature, answers, outputs)
         towards = tf.reduce_mean(apart if weights is None else apart * weights)
         if self.step.weight == 1:
@@ -84,11 +88,24 @@ class Teaching:
         told = label_loss(labels, outputs, sample_weight=weights)
         return self.step.weight * towards + (1.0 - self.step.weight) * told
 
+    def _joint_loss(self, aim: Objectives, label_loss: Any, labels: Any, answers: Any, outputs: Any) -> Any:
+        told = label_loss.each(labels, outputs) if self.step.weight < 1 else {}
+        total = 0.0
+        pairs = zip(aim.by_output.items(), in_order(answers), in_order(outputs), strict=True)
+        for (name, part), theirs, ours in pairs:
+            value = tf.reduce_mean(divergence(part, self.step.temperature, theirs, ours))
+            if name in told:
+                value = self.step.weight * value + (1.0 - self.step.weight) * told[name]
+            total += aim.weights[name] * value
+        return total
+
     def student(self, model: Any, label_loss: Any, *, weighted: bool) -> Student:
         """A model to train in the place of `model`, with the same layers."""
         taught = _tapped(model, self.features, "student")
         shown = _tapped(self.teacher, self.features, "teacher")
-        return Student(model, _Lesson(self, taught, shown, label_loss, weighted))
+        student = Student(model, _Lesson(self, taught, shown, label_loss, weighted))
+        rename_outputs(student, [name for name, _, _ in each_output(self.objective)])
+        return student
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,24 +137,27 @@ class Student(keras.Model):  # type: ignore[misc]
         lesson, teaching = self._lesson, self._lesson.teaching
         x, labels, *rest = batch
         weights = rest.pop() if lesson.weighted else None
-        shown = [rest.pop()] if rest else _answered(lesson.shown, x, training=False)
+        count = len(self.outputs)
+        shown = tf.nest.flatten(rest) if rest else _answered(lesson.shown, x, training=False)
         with tf.GradientTape() as tape:
-            outputs, *features = _answered(lesson.taught, x, training=True)
-            loss = teaching.loss(lesson.label_loss, labels, shown[0], outputs, weights)
-            for ours, theirs in zip(features, shown[1:], strict=True):
+            answered = _answered(lesson.taught, x, training=True)
+            outputs = answered[0] if count == 1 else answered[:count]
+            answers = shown[0] if count == 1 else shown[:count]
+            loss = teaching.loss(lesson.label_loss, labels, answers, outputs, weights)
+            for ours, theirs in zip(answered[count:], shown[count:], strict=True):
                 loss += teaching.step.feature_weight * tf.reduce_mean(tf.square(ours - theirs))
             if self.losses:
                 loss += tf.add_n(self.losses)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-        self._mean_loss.update_state(loss, sample_weight=tf.shape(x)[0])
+        self._mean_loss.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
         self.compiled_metrics.update_state(labels, outputs)
         return dict(self.get_metrics_result())
 
 
 def _tapped(model: Any, features: Sequence[str], role: str) -> Any:
-    """A model that answers with the output, then the outputs of the layers `features`."""
+    """A model that answers with its outputs, then those of the layers `features`."""
     layers = {layer.name: layer for layer in model.layers}
-    tensors = [model.outputs[0]]
+    tensors = list(model.outputs)
     for name in features:
         layer = next((layers[prefix + name] for prefix in _WRAPPED if prefix + name in layers), None)
         if layer is None:
@@ -159,8 +179,9 @@ def _answered(tapped: Any, x: Any, *, training: bool) -> list[Any]:
 
 def check_features(teacher: Any, model: Any, features: Sequence[str], pointer: str) -> None:
     """CompressionError layer_not_supported where an earlier step changed a feature's shape."""
+    count = len(model.outputs)
     ours, theirs = _tapped(model, features, "student").outputs, _tapped(teacher, features, "teacher").outputs
-    for name, left, right in zip(features, ours[1:], theirs[1:], strict=True):
+    for name, left, right in zip(features, ours[count:], theirs[count:], strict=True):
         if left.shape.as_list() != right.shape.as_list():
             raise _unmatched(name, "an earlier step changed the shape of its output", pointer)
 

@@ -10,31 +10,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy.typing as npt
-
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 
 __all__ = ["prepare_training"]
 
-Array = npt.NDArray[Any]
 
-
-def prepare_training(model: Any, x: Array, y: Array, parts: Sequence[TrainingPart] = ()) -> None:
-    """Give a compiled `model` its training function; `x` and `y` are a sample or two to shape it by. `parts`
-    have a word after every optimiser step, in their order."""
+def prepare_training(model: Any, x: Any, y: Any, parts: Sequence[TrainingPart] = ()) -> None:
+    """Give a compiled `model` its training function; `x` and `y`, arrays or tuples of them, are a sample or
+    two to shape it by. `parts` have a word after every optimiser step, in their order."""
     _make_variables(model, x, y)
     model.train_function = tf.function(_steps(model, parts), autograph=False)
 
 
-def _make_variables(model: Any, x: Array, y: Array) -> None:
+def _make_variables(model: Any, x: Any, y: Any) -> None:
     """All that the first training step would make: the optimiser's slots, and the metrics of the loss."""
     optimizer = model.optimizer
     if hasattr(optimizer, "_create_all_weights"):  # Keras' legacy optimisers
         optimizer._create_all_weights(model.trainable_variables)
     else:
         optimizer.build(model.trainable_variables)
-    labels, outputs = tf.constant(y), model(x, training=False)
+    labels, outputs = tf.nest.map_structure(tf.constant, y), model(x, training=False)
     model.compiled_loss(labels, outputs, regularization_losses=model.losses)
     model.compiled_metrics.update_state(labels, outputs)
     model.reset_metrics()

@@ -22,12 +22,12 @@ from tasks.compression.backends.tensorflow.structured.macs import LayerCost, Mod
 from tasks.compression.backends.tensorflow.structured.pruning import (
     Plan,
     Pruned,
+    Rounds,
     carry_out,
     consider,
+    joined,
     plan,
     prune,
-    prune_in_rounds,
-    rounds,
 )
 from tasks.compression.backends.tensorflow.structured.request import (
     LayerChange,
@@ -52,6 +52,7 @@ __all__ = [
     "PruningReport",
     "PruningRequest",
     "Remark",
+    "Rounds",
     "Target",
     "Untouched",
     "carry_out",
@@ -59,9 +60,8 @@ __all__ = [
     "count",
     "dependencies",
     "importance",
+    "joined",
     "plan",
     "prune",
-    "prune_in_rounds",
     "remove",
-    "rounds",
 ]

@@ -19,10 +19,15 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """An edge of the graph: `number` tells tensors apart."""
+    """An edge of the graph: `number` tells tensors apart.
+
+    `as_built` says that the sizes in `shape` are those a nested model was built with: it is called on others,
+    and Keras cannot tell what becomes of them.
+    """
 
     number: int
     shape: Shape
+    as_built: bool = False
 
     @property
     def width(self) -> int:
@@ -93,9 +98,9 @@ class _Tracer:
         self._names: dict[int, str] = {}
         self._tensors = 0
 
-    def tensor(self, shape: Shape) -> Tensor:
+    def tensor(self, shape: Shape, *, as_built: bool = False) -> Tensor:
         self._tensors += 1
-        return Tensor(self._tensors - 1, shape)
+        return Tensor(self._tensors - 1, shape, as_built)
 
     def walk(
         self, model: Any, inputs: Sequence[Tensor], prefix: str, *, outermost: bool = False
@@ -117,7 +122,9 @@ class _Tracer:
         name = self._name(node.layer, prefix)
         if is_network(node.layer):
             return self.walk(node.layer, inputs, f"{name}/")
-        outputs = [self.tensor(shape) for shape in _output_shapes(node, inputs)]
+        shapes, computed = _output_shapes(node, inputs)
+        doubtful = not computed or any(tensor.as_built for tensor in inputs)
+        outputs = [self.tensor(shape, as_built=doubtful and len(shape) > 2) for shape in shapes]
         keywords = dict(node.call_kwargs)
         self.calls.append(
             Call(node.layer, name, tuple(inputs), tuple(outputs), tuple(node.call_args), keywords)
@@ -151,18 +158,21 @@ def _given(node: Any) -> list[Any]:
     return list(node.keras_inputs)
 
 
-def _output_shapes(node: Any, inputs: Sequence[Tensor]) -> list[Shape]:
+def _output_shapes(node: Any, inputs: Sequence[Tensor]) -> tuple[list[Shape], bool]:
+    """And whether they follow from those of `inputs`: if not they are those of the built model."""
     recorded = [_shape(symbolic) for symbolic in _flat(node.outputs)]
     shapes = [tensor.shape for tensor in inputs]
     if shapes == [_shape(symbolic) for symbolic in node.keras_inputs]:
-        return recorded
+        return recorded, True
     # A nested model, called on another size than it was built with.
     try:
         computed = node.layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes)
     except (NotImplementedError, TypeError, ValueError):
-        return recorded
+        return recorded, False
     listed = computed if isinstance(computed, list) else [computed]
-    return [tuple(shape) for shape in listed] if len(listed) == len(recorded) else recorded
+    if len(listed) != len(recorded):
+        return recorded, False
+    return [tuple(shape) for shape in listed], True
 
 
 def _shape(symbolic: Any) -> Shape:

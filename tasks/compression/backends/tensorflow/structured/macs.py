@@ -3,19 +3,26 @@
 The convention of the pruning literature: a MAC is one product added to a sum in a convolution, a dense
 or recurrent layer, an einsum or an attention, for one sample. Biases, normalisation, activations,
 pooling and element-wise operations are not counted. A transposed convolution uses each element of its
-kernel once for every *input* position. A size the model leaves open (None) counts as 1 and is reported.
+kernel once for every *input* position. A size the model leaves open (None) counts as 1, and one that Keras
+cannot compute as what a nested model was built with; both are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-from tasks.compression.backends.tensorflow.structured.graph import Call, Shape, Tensor, kind, trace
+from tasks.compression.backends.tensorflow.structured.graph import Call, Graph, Shape, Tensor, kind, trace
 
-__all__ = ["LayerCost", "ModelCost", "Usage", "count", "uses"]
+__all__ = ["LayerCost", "ModelCost", "Usage", "assumptions", "count", "uses"]
+
+
+_OPEN = "with the sizes that the model leaves open as 1"
+_AS_BUILT = (
+    "with the sizes its nested model was built with, open ones as 1: Keras cannot compute those it is given"
+)
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,12 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """`layers` are those with parameters or MACs; `assumed` those whose open sizes were counted as 1."""
+    """`layers` are those with parameters or MACs; `assumed` as `assumptions`."""
 
     parameters: int
     macs: int
     layers: tuple[LayerCost, ...]
-    assumed: tuple[str, ...] = ()
+    assumed: Mapping[str, str] = field(default_factory=dict)
 
 
 def count(model: Any) -> ModelCost:
@@ -50,16 +57,27 @@ def count(model: Any) -> ModelCost:
     A shared layer's parameters count once, its MACs at every call. CompressionError unsupported_model as
     `graph.trace`.
     """
+    graph = trace(model)
     calls: dict[int, list[Call]] = {}
-    for call in trace(model).calls:
+    for call in graph.calls:
         calls.setdefault(id(call.layer), []).append(call)
     layers = [_layer_cost(group) for group in calls.values()]
     return ModelCost(
         parameters=sum(layer.parameters for layer in layers),
         macs=sum(layer.macs for layer in layers),
         layers=tuple(layer for layer in layers if layer.parameters or layer.macs),
-        assumed=tuple(dict.fromkeys(call.name for group in calls.values() for call in group if _open(call))),
+        assumed=assumptions(graph),
     )
+
+
+def assumptions(graph: Graph) -> dict[str, str]:
+    """The layers whose MACs are counted for sizes that are not known, each with what was taken for them."""
+    found: dict[str, str] = {}
+    for call in graph.calls:
+        why = _assumed(call)
+        if why is not None:
+            found.setdefault(call.name, why)
+    return found
 
 
 def uses(call: Call) -> Usage:
@@ -80,10 +98,15 @@ def _layer_cost(calls: list[Call]) -> LayerCost:
     return LayerCost(calls[0].name, kind(layer), parameters, macs)
 
 
-def _open(call: Call) -> bool:
-    usage = uses(call)
-    counted = bool(usage.kernels or usage.fixed)
-    return counted and any(None in tensor.shape[1:] for tensor in (*call.inputs, *call.outputs))
+def _assumed(call: Call) -> str | None:
+    usage, tensors = uses(call), (*call.inputs, *call.outputs)
+    if not usage.kernels and not usage.fixed:
+        return None
+    if any(tensor.as_built for tensor in tensors):
+        return _AS_BUILT
+    if any(None in tensor.shape[1:] for tensor in tensors):
+        return _OPEN
+    return None
 
 
 def _size(sizes: Iterable[int | None]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from tasks.compression.backends.tensorflow.structured.groups import (
     layer_parameters,
 )
 from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, importance
+from tasks.compression.backends.tensorflow.structured.macs import assumptions
 from tasks.compression.backends.tensorflow.structured.request import (
     LayerChange,
     PruningReport,
@@ -28,10 +29,7 @@ from tasks.compression.backends.tensorflow.structured.select import Choice, Refe
 from tasks.compression.backends.tensorflow.structured.surgery import recompile, remove
 from tasks.compression.errors import CompressionError
 
-__all__ = ["Between", "Plan", "Pruned", "carry_out", "consider", "plan", "prune", "prune_in_rounds", "rounds"]
-
-Between = Callable[[Any, int], Any]
-"""Fine-tunes: takes the model and the number of the round that made it, from 1; returns the model."""
+__all__ = ["Plan", "Pruned", "Rounds", "carry_out", "consider", "joined", "plan", "prune"]
 
 
 @dataclass(frozen=True)
@@ -97,56 +95,53 @@ def prune(
     return carry_out(plan(model, request, batches=batches, loss=loss))
 
 
-def rounds(target: Target, count: int, *, pace: Literal["geometric", "linear"] = "geometric") -> list[Target]:
-    """Targets of `count` rounds that end at `target`.
+@dataclass(frozen=True)
+class Rounds:
+    """Structured pruning in `count` rounds, with training between them: of each model, as it comes back from
+    the training after the round before, `plan` chooses anew what goes.
 
-    With ``geometric`` every round leaves the same share of what it found, with ``linear`` every round removes
-    the same share of the original. ValueError for fewer than one round.
+    The rounds' targets end at that of `request` and are relative to the network before the first round.
+    With the pace ``geometric`` every round leaves the same share of what it found, with ``linear`` every
+    round removes the same share of the original; shares of single layers likewise.
     """
-    if count < 1:
-        raise ValueError("there must be at least one round")
 
-    def amount(done: float) -> float:
-        return target.amount * done if pace == "linear" else 1 - (1 - target.amount) ** done
+    request: PruningRequest
+    count: int
+    pace: Literal["geometric", "linear"]
+    before: Reference
 
-    return [*(replace(target, amount=amount(number / count)) for number in range(1, count)), target]
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        request: PruningRequest,
+        count: int,
+        pace: Literal["geometric", "linear"] = "geometric",
+    ) -> Rounds:
+        """`model` is as it is before the first. ValueError for fewer than one round; CompressionError
+        unsupported_model."""
+        if count < 1:
+            raise ValueError("there must be at least one round")
+        return cls(request, count, pace, reference(dependencies(model)))
 
+    def target(self, number: int) -> Target:
+        """Of the round `number`, from 1."""
+        return replace(self.request.target, amount=self._amount(self.request.target.amount, number))
 
-def prune_in_rounds(
-    model: Any,
-    request: PruningRequest,
-    *,
-    count: int,
-    between: Between,
-    pace: Literal["geometric", "linear"] = "geometric",
-    batches: Batches | None = None,
-    loss: Loss | None = None,
-) -> Pruned:
-    """Remove channels in `count` rounds, ranking anew in each, with `between` called after all but the last.
+    def plan(
+        self, model: Any, number: int, *, batches: Batches | None = None, loss: Loss | None = None
+    ) -> Plan:
+        """What the round `number` removes from `model`, be it nothing; errors as `plan`. The report's shares
+        are of the network before the first round, and what it calls before is before this one."""
+        shares = {pattern: self._amount(share, number) for pattern, share in self.request.shares.items()}
+        request = replace(self.request, target=self.target(number), shares=shares)
+        return _plan(dependencies(model), request, self.before, batches, loss)
 
-    `batches` is iterated once a round. The report compares the end with the original. Errors as `prune`.
-    """
-    first = dependencies(model)
-    before = reference(first)
-    targets = rounds(request.target, count, pace=pace)
-    reports: list[PruningReport] = []
-    for number, target in enumerate(targets, start=1):
-        shares = {
-            pattern: rounds(Target("channels", share), count, pace=pace)[number - 1].amount
-            for pattern, share in request.shares.items()
-        }
-        graph = first if number == 1 else dependencies(model)
-        step = replace(request, target=target, shares=shares)
-        made = _plan(graph, step, before, batches, loss)
-        reports.append(made.report)
-        if not made.alive.all():
-            model = carry_out(made).model
-        if number < count:
-            model = between(model, number)
-    report = _joined(reports)
-    if report.parameters_after == report.parameters_before:
-        raise _nothing_to_do(report)
-    return Pruned(model, report)
+    def _amount(self, whole: float, number: int) -> float:
+        if number == self.count:
+            return whole
+        done = number / self.count
+        return whole * done if self.pace == "linear" else 1 - (1 - whole) ** done
 
 
 def _plan(
@@ -193,6 +188,7 @@ def _report(graph: Dependencies, choice: Choice, target: Target) -> PruningRepor
         layers=tuple(_change(layer, everything, alive) for layer in graph.layers if layer.parameters),
         untouched=choice.untouched,
         remarks=choice.remarks,
+        assumed=assumptions(graph.graph),
     )
 
 
@@ -210,8 +206,8 @@ def _change(layer: Bound, everything: Alive, alive: Alive) -> LayerChange:
     )
 
 
-def _joined(reports: list[PruningReport]) -> PruningReport:
-    """The last round's report, with the first round's network as what was before."""
+def joined(reports: Sequence[PruningReport]) -> PruningReport:
+    """Of rounds in their order: the last one's report, with the first one's network as what was before."""
     first, last = reports[0], reports[-1]
     earlier = {layer.name: layer for layer in first.layers}
     layers = tuple(

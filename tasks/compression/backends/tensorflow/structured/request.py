@@ -115,7 +115,8 @@ class Remark:
 @dataclass(frozen=True)
 class PruningReport:
     """Before and after. `reached` is the share of the target's measure that went; `met` says whether that is
-    what was asked for: for a channels target never more, for the others never less."""
+    what was asked for: for a channels target never more, for the others never less. `assumed` are the layers
+    whose MACs are of sizes that are not known, with what was taken for them."""
 
     target: Target
     reached: float
@@ -127,6 +128,7 @@ class PruningReport:
     layers: tuple[LayerChange, ...]
     untouched: tuple[Untouched, ...]
     remarks: tuple[Remark, ...] = ()
+    assumed: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Only JSON's types."""

@@ -1,0 +1,119 @@
+"""What quantisation-aware training does in a training: it wraps the network, and converts it in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from featherweight.spec import QuantizeAware
+from tasks.compression.backends.tensorflow.layers import placed_layers
+from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.predict import predict
+from tasks.compression.backends.tensorflow.qat.delivery import converted, stored_types
+from tasks.compression.backends.tensorflow.qat.keeping import Keeping
+from tasks.compression.backends.tensorflow.qat.ranges import calibrate, settle_weights
+from tasks.compression.backends.tensorflow.qat.request import Chosen, chosen
+from tasks.compression.backends.tensorflow.qat.simulation import Simulation, simulated
+from tasks.compression.backends.tensorflow.training_parts import TrainingPart
+from tasks.compression.context import Context
+from tasks.compression.errors import CompressionError
+from tasks.compression.litert import Program
+from tasks.compression.split import draw
+from tasks.compression.tflite import weight_types
+
+__all__ = ["rounding_parts"]
+
+CALIBRATED_ON = 256
+"""Samples that the ranges of activations begin with."""
+
+_KEPT = {
+    (False, False): "quantisation-aware training",
+    (True, False): "sparsity-preserving quantisation-aware training (PQAT)",
+    (False, True): "cluster-preserving quantisation-aware training (CQAT)",
+    (True, True): "sparsity- and cluster-preserving quantisation-aware training (PCQAT)",
+}
+
+
+def rounding_parts(
+    network: Network, pending: Pending[QuantizeAware], steps: int, context: Context
+) -> Sequence[TrainingPart]:
+    """Those of a training that carries out a quantize_aware step: what rounds first, then what keeps.
+
+    CompressionError layer_not_supported for a network that cannot be rounded as asked."""
+    choice = chosen(network.model, pending.step, pending.pointer)
+    simulation = simulated(network.model, choice.quantized, choice.norms, pending.step)
+    keeping = Keeping(network, simulation, steps, context)
+    called = _KEPT[keeping.zeros, keeping.shared_values]
+    return [Rounding(simulation, choice, pending, context, called), keeping]
+
+
+class Rounding(TrainingPart):
+    """Trains a simulation in the network's place; `called` names what that is in the report."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        choice: Chosen,
+        pending: Pending[QuantizeAware],
+        context: Context,
+        called: str,
+    ) -> None:
+        self._simulation = simulation
+        self._choice = choice
+        self._step = pending.step
+        self._pointer = pending.pointer
+        self._context = context
+        self._called = called
+
+    def wrap(self, model: Any) -> Any:
+        """Converts a first time: what the converter refuses is said before the training, not after it."""
+        data, simulation = self._context.training_data, self._simulation
+        calibrate(simulation.model, data.x[draw(data.train, CALIBRATED_ON, self._context.seed)])
+        self._check_ends(converted(simulation, self._step))
+        return simulation.model
+
+    def unwrap(self, model: Any) -> Any:
+        settle_weights(model)
+        return self._simulation.floats()
+
+    def outcome(self, network: Network, taken: int, context: Context) -> Network:
+        content = converted(self._simulation, self._step)
+        types = stored_types(self._simulation, content)
+        self._account(types, context)
+        context.record.details["quantize_aware"] = {
+            "scheme": self._called,
+            "weight_bits": self._step.weight_bits,
+            "bytes": len(content),
+            "layers": types,
+            "left_float": dict(self._choice.left_float),
+            "tensors": weight_types(content),
+        }
+        data = context.training_data
+        simulated = predict(self._simulation.model, data.x[data.test])
+        return replace(network, tflite=content, simulated=simulated)
+
+    def _account(self, types: Mapping[str, str], context: Context) -> None:
+        for path, dtype in types.items():
+            if path in self._choice.quantized and "float32" in dtype:
+                context.warn("left_float", layer=path, why="the converter has no integer kernel for it here")
+            elif path in self._choice.unselected and dtype != "float32":
+                context.warn("not_left_float", layer=path, dtype=dtype)
+        matrices = [
+            place.path
+            for place in placed_layers(self._simulation.source)
+            if any(len(weight.shape) > 1 for weight in place.layer.weights)
+        ]
+        for path in matrices:
+            if path in self._choice.quantized and path not in types:
+                context.warn("left_float", layer=path, why="its operation cannot be told apart in the file")
+
+    def _check_ends(self, content: bytes) -> None:
+        ends = [dtype for _, dtype, _ in Program(content).signature()]
+        if self._step.io_dtype == "int8" and set(ends) != {"int8"}:
+            raise CompressionError(
+                "layer_not_supported",
+                "the inputs and outputs cannot be int8: a layer at one end of the network stays float",
+                hint="select the first and the last layers too, or leave io_dtype at float32",
+                pointer=f"{self._pointer}/io_dtype",
+            )

@@ -1,0 +1,101 @@
+"""What a report says of the outputs of a network: of the only one, or of every one of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from featherweight.report import Measurement, OutputMeasure, Variant
+from tasks.compression.errors import CompressionError
+from tasks.compression.evaluate import Likeness, compare, measure
+from tasks.compression.objective import Objective
+from tasks.compression.objectives import Aim, Objectives, each_output
+from tasks.compression.samples import Array, Samples, Tensors
+
+__all__ = ["Measures", "compared", "described", "measured", "outcomes"]
+
+_FIELDS = tuple(OutputMeasure.model_fields)
+
+Measures = Mapping[str, Measurement]
+"""By the name of the output; the name is empty where there is one."""
+
+
+def measured(aim: Aim, outputs: Tensors, labels: Tensors, seed: int) -> dict[str, Measurement]:
+    """The first metric of every output."""
+    return {
+        name: measure(part, values, truth, seed)
+        for name, part, (values, truth) in each_output(aim, outputs, labels)
+    }
+
+
+def compared(name: str, reference: Tensors, answers: Tensors, aim: Aim | None) -> dict[str, Likeness]:
+    """How like the `answers` of the file `name` are to the `reference`, output by output. CompressionError
+    verification_failed as `compare` has it; the detail names the output."""
+    return {
+        output: _compared(name, output, theirs, ours, part)
+        for output, part, theirs, ours in _pairs(reference, answers, aim)
+    }
+
+
+def _pairs(
+    reference: Tensors, answers: Tensors, aim: Aim | None
+) -> Iterator[tuple[str, Objective | None, Array, Array]]:
+    if aim is not None:
+        for name, part, (theirs, ours) in each_output(aim, reference, answers):
+            yield name, part, theirs, ours
+    elif isinstance(reference, Samples) and isinstance(answers, Samples):
+        for name, theirs in zip(reference.names, reference.arrays, strict=True):
+            yield name, None, theirs, answers.of(name)
+    elif not isinstance(reference, Samples) and not isinstance(answers, Samples):
+        yield "", None, reference, answers
+    else:
+        raise TypeError("one output compared with several")
+
+
+def _compared(
+    name: str, output: str, reference: Array, answers: Array, objective: Objective | None
+) -> Likeness:
+    try:
+        return compare(name, reference, answers, objective)
+    except CompressionError as error:
+        error.detail = f"output {output}: {error.detail}" if output else error.detail
+        raise
+
+
+def described(aim: Aim | None, accuracies: Measures, likenesses: Mapping[str, Likeness]) -> dict[str, Any]:
+    """The fields of a Variant that say it."""
+    names = list(dict.fromkeys((*likenesses, *accuracies)))
+    parts = {name: _part(accuracies.get(name), likenesses.get(name)) for name in names}
+    main = parts.get(aim.main if isinstance(aim, Objectives) else next(iter(parts), ""))
+    update: dict[str, Any] = {} if main is None else {name: getattr(main, name) for name in _FIELDS}
+    if isinstance(aim, Objectives) or len(parts) > 1:
+        update["by_output"] = parts
+    return update
+
+
+def _part(accuracy: Measurement | None, likeness: Likeness | None) -> OutputMeasure:
+    if likeness is None:
+        return OutputMeasure(accuracy=accuracy)
+    return OutputMeasure(
+        accuracy=accuracy,
+        max_abs_difference=likeness.max_abs_difference,
+        agreement=likeness.agreement,
+    )
+
+
+def outcomes(before: Variant, after: Variant) -> list[bool | None]:
+    """For each output whether `after` is worse than `before` beyond chance; None where either was not
+    measured against labels."""
+    if after.by_output is None:
+        return [_worse(before.accuracy, after.accuracy)]
+    known = before.by_output or {}
+    return [
+        _worse(known[name].accuracy if name in known else None, part.accuracy)
+        for name, part in after.by_output.items()
+    ]
+
+
+def _worse(before: Measurement | None, after: Measurement | None) -> bool | None:
+    if before is None or after is None:
+        return None
+    return after.high < before.low if before.higher_is_better else after.low > before.high
