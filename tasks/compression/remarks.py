@@ -11,6 +11,11 @@ __all__ = ["SENTENCES", "remark"]
 SENTENCES: dict[str, str] = {
     # the model
     "compiled_state_ignored": "The model's compiled {part} was not used ({why}); the report says what was.",
+    "rebuilt_from_keras3": (
+        "The model was saved by Keras {version} and rebuilt layer by layer for Keras 2, which pruning works "
+        "on; on random inputs the outputs differ by {difference:.1e} of their largest value at most. The "
+        "keras output is a Keras 3 file again."
+    ),
     "optimizer_state_in_original": (
         "The uploaded file holds optimiser state. Ratios compare with the model alone, saved without it: "
         "{bytes} bytes, {gzip_bytes} gzipped."

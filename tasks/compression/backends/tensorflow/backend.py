@@ -13,7 +13,7 @@ from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
-from tasks.compression.backends.tensorflow.load import load, read_model
+from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
 from tasks.compression.backends.tensorflow.rows import distinct_values
 from tasks.compression.facts import LayerFacts
@@ -46,6 +46,7 @@ _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 _DISTRIBUTIONS = (
     "ai-edge-litert",
+    "keras",
     "litert-quantizer",
     "numpy",
     "tensorflow",
@@ -108,6 +109,7 @@ def save(network: Network, directory: Path) -> None:
         "pruned": dict(network.pruned),
         "shared": {path: asdict(sharing) for path, sharing in network.shared.items()},
         "sparse_kernels": network.sparse_kernels,
+        "keras3": network.keras3,
     }
     (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
 
@@ -122,6 +124,7 @@ def restore(directory: Path) -> Network:
         pruned=state["pruned"],
         shared={path: Sharing(**sharing) for path, sharing in state["shared"].items()},
         sparse_kernels=state["sparse_kernels"],
+        keras3=state["keras3"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
         simulated=read_tensors(simulated) if simulated.exists() else None,
@@ -135,7 +138,7 @@ def float_program(network: Network) -> bytes:
 
 def write(network: Network, output: str, path: Path) -> None:
     if output == "keras":
-        _convert.write_keras(network.model, path)
+        _convert.write_keras(network.model, path, keras3=network.keras3)
     else:
         encoded = _convert.encode_zeros if network.sparse_kernels else None
         path.write_bytes(network.tflite or _convert.to_tflite(network.model, encoded))
@@ -146,4 +149,4 @@ def extras(network: Network) -> dict[str, bytes]:
 
 
 def predict_file(path: Path, x: Tensors) -> Tensors:
-    return _predict.predict(read_model(path), x)
+    return _predict.predict(read_delivered(path), x)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.compression.backends.tensorflow._framework import lite, tf, without_autograph
+from tasks.compression.backends.tensorflow.bridge.files import write_keras3
 from tasks.compression.errors import CompressionError
 from tasks.compression.samples import signature_names
 
@@ -74,12 +75,14 @@ def _converter(model: Any, batch: int | None) -> Any:
     return lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
 
 
-def write_keras(model: Any, path: Path) -> None:
-    """Save uncompiled, dates taken out: equal models make equal files."""
+def write_keras(model: Any, path: Path, *, keras3: bool = False) -> None:
+    """Save uncompiled, dates taken out: equal models make equal files. CompressionError conversion_failed for
+    a model that Keras 3 cannot be given."""
     raw = path.with_name(f"{path.stem}.raw.keras")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _uncompiled(model).save(raw)
+    if keras3:
+        write_keras3(model, raw)
+    else:
+        _write_keras2(model, raw)
     with zipfile.ZipFile(raw) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
         for name in source.namelist():
             content = source.read(name)
@@ -87,6 +90,12 @@ def write_keras(model: Any, path: Path) -> None:
                 content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
             target.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
     raw.unlink()
+
+
+def _write_keras2(model: Any, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _uncompiled(model).save(path)
 
 
 def _uncompiled(model: Any) -> Any:

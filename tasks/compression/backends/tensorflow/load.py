@@ -10,6 +10,7 @@ from typing import Any
 
 from featherweight.report import ReportWarning
 from tasks.compression.backends.tensorflow._framework import keras, without_autograph
+from tasks.compression.backends.tensorflow.bridge.files import read_keras3, read_with_keras3
 from tasks.compression.backends.tensorflow.compiled import compiled_outputs
 from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
 from tasks.compression.backends.tensorflow.network import Loaded, Network
@@ -18,7 +19,7 @@ from tasks.compression.facts import CompiledState, ModelFacts, OutputFacts, Shap
 from tasks.compression.formats import model_format
 from tasks.compression.remarks import remark
 
-__all__ = ["load", "read_model"]
+__all__ = ["load", "read_delivered", "read_model"]
 
 _MODELS = {"Functional", "Model", "Sequential"}
 # What the functional API writes for operations applied to tensors; and cells inside recurrent layers.
@@ -26,8 +27,8 @@ _OPERATIONS = {"ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLa
 
 
 def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Loaded:
-    """A ``.keras`` or ``.h5`` file of Keras 2. The compiled state is read for its loss and metrics, never
-    restored.
+    """A ``.keras`` or ``.h5`` file of Keras 2 or 3, the latter rebuilt for Keras 2. The compiled state is
+    read for its loss and metrics, never restored.
 
     Raises CompressionError: bad_model for damaged files, unsupported_model for other kinds of files and
     for models that carry code, have classes of their own, or no fixed input.
@@ -36,11 +37,16 @@ def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Lo
     if kind not in ("keras_zip", "hdf5"):
         raise _wrong_kind(kind)
     file = read_config(path, kind)
-    model = _build(path, kind, file, scratch)
+    keras3 = file.major >= 3
+    if keras3:
+        model, difference = read_keras3(path, kind, file, scratch)
+        warn(remark("rebuilt_from_keras3", version=file.keras, difference=difference))
+    else:
+        model = _build(path, kind, file, scratch)
     facts = _facts(model, file)
     for part, why in facts.compiled.ignored:
         warn(remark("compiled_state_ignored", part=part, why=why))
-    return Loaded(Network(model), facts)
+    return Loaded(Network(model, keras3=keras3), facts)
 
 
 def _facts(model: Any, file: KerasFile) -> ModelFacts:
@@ -70,9 +76,13 @@ def read_model(path: Path) -> Any:
         return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
+@without_autograph  # type: ignore[untyped-decorator]
+def read_delivered(path: Path) -> Any:
+    """A ``.keras`` output, in the Keras it was written for."""
+    return read_with_keras3(path) if read_config(path, "keras_zip").major >= 3 else read_model(path)
+
+
 def _build(path: Path, kind: str, file: KerasFile, scratch: Path) -> Any:
-    if file.major >= 3:
-        return _bridge(file)
     refuse_unsafe(file.model, _known_classes())
     # tf_keras looks at the name's ending, and opens the file for writing too.
     copy = scratch / ("model.keras" if kind == "keras_zip" else "model.h5")
@@ -103,15 +113,6 @@ def _deserialise(path: Path) -> Any:
     with warnings.catch_warnings(), SafeModeScope(True):
         warnings.simplefilter("ignore")
         return keras.models.load_model(path, compile=False)
-
-
-def _bridge(file: KerasFile) -> Any:
-    """Where a Keras 3 model becomes a Keras 2 one. Not yet: such files are refused."""
-    raise CompressionError(
-        "unsupported_model",
-        f"the model was saved by Keras {file.keras}; pruning works on Keras 2 models",
-        hint="save it with tf_keras (TF_USE_LEGACY_KERAS=1 before importing TensorFlow) and upload it again",
-    )
 
 
 def _wrong_kind(kind: str) -> CompressionError:

@@ -43,7 +43,8 @@ class Network:
     `tensorboard` the archive of the last training's summaries, where a prune step asked for them;
     `simulated` is what `tflite` should answer to the test split, where quantisation-aware training made it:
     the outputs of the network it was converted from, weights and activations rounded;
-    `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels.
+    `sparse_kernels` says that a float ``.tflite`` is to hold zeros encoded, for XNNPACK's sparse kernels;
+    `keras3` that it came as a Keras 3 model, and is delivered as one.
     """
 
     model: Any
@@ -54,6 +55,7 @@ class Network:
     tensorboard: bytes | None = None
     sparse_kernels: bool = False
     simulated: Tensors | None = None
+    keras3: bool = False
 
     def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:
         """The pending steps of one technique, in order."""

@@ -1,0 +1,149 @@
+"""Reads and writes the files of Keras 3."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.compression.backends.tensorflow.bridge.comparison import Differs, compare
+from tasks.compression.backends.tensorflow.bridge.graphs import keras3_side
+from tasks.compression.backends.tensorflow.bridge.operations import TO_KERAS2
+from tasks.compression.backends.tensorflow.bridge.rebuild import NoCounterpart, Rebuilt, to_keras2, to_keras3
+from tasks.compression.backends.tensorflow.config import KerasFile, refuse_unsafe
+from tasks.compression.errors import CompressionError
+
+__all__ = ["read_keras3", "read_with_keras3", "write_keras3"]
+
+_MODELS = frozenset({"Functional", "Model", "Sequential"})
+_OWN = frozenset({"LayerScale"})  # of Keras' own, yet not among its public layers
+_PLAIN = frozenset({"function"})  # activations and the like, by name
+_RELOAD = {
+    "keras_zip": "save and upload it again",
+    "hdf5": "save it as model.keras: Keras 3 cannot load every model that it saves as .h5",
+}
+_HINT = (
+    "build the model from layers that Keras 2 has too, or save it with tf_keras (TF_USE_LEGACY_KERAS=1 set "
+    "before TensorFlow is imported)"
+)
+
+
+def read_keras3(path: Path, kind: str, file: KerasFile, scratch: Path) -> tuple[Any, float]:
+    """The model in a file of Keras 3 as a tf_keras one, and how far their answers are apart, relative.
+
+    CompressionError bad_model for a file that Keras cannot load; unsupported_model for one that carries code,
+    for layers that Keras 2 does not have, and where a counterpart does not answer the same.
+    """
+    refuse_unsafe(file.model, _known())
+    _refuse_foreign(file.model)
+    copy = scratch / ("model.keras" if kind == "keras_zip" else "model.h5")
+    shutil.copyfile(path, copy)
+    try:
+        model = read_with_keras3(copy)
+    # Keras raises about anything for a file that contradicts itself.
+    except Exception as error:
+        raise CompressionError(
+            "bad_model", f"Keras cannot load the model: {_first_line(error)}", hint=_RELOAD[kind]
+        ) from error
+    finally:
+        copy.unlink()
+    if not hasattr(model, "inputs") or not model.inputs:
+        raise CompressionError(
+            "unsupported_model",
+            "the model has no fixed graph of layers",
+            hint="build it with an Input and keras.Model(inputs, outputs), or as a Sequential with an Input",
+        )
+    return _crossed(model)
+
+
+def read_with_keras3(path: Path) -> Any:
+    """As it is, uncompiled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return keras3_side().keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def write_keras3(model: Any, path: Path) -> None:
+    """Save a tf_keras model as a Keras 3 file, with the same bytes each time.
+
+    CompressionError conversion_failed for one that Keras 3 cannot be given.
+    """
+    try:
+        rebuilt = to_keras3(model)
+        compare(rebuilt)
+    except (NoCounterpart, Differs) as error:
+        raise CompressionError(
+            "conversion_failed",
+            f"the model cannot be written for Keras 3: {error}",
+            hint="leave out the output keras; tflite does not need it",
+            layer=error.name,
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rebuilt.model.save(path)
+
+
+def _crossed(model: Any) -> tuple[Any, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            rebuilt: Rebuilt = to_keras2(model)
+            return rebuilt.model, compare(rebuilt)
+        except NoCounterpart as error:
+            raise CompressionError(
+                "unsupported_model",
+                f"the {error.kind} {error.name} cannot be taken over from Keras 3: {error.why}",
+                hint=_HINT,
+                layer=error.name,
+            ) from error
+        except Differs as error:
+            raise CompressionError(
+                "unsupported_model",
+                f"the {error.kind} {error.name}, rebuilt for Keras 2, answers otherwise than in Keras 3 (by "
+                f"{error.difference:.2g} of its largest value)",
+                hint=_HINT,
+                layer=error.name,
+            ) from error
+
+
+def _known() -> frozenset[str]:
+    keras3 = keras3_side().keras
+    layers = {
+        name
+        for name in dir(keras3.layers)
+        if isinstance(getattr(keras3.layers, name), type)
+        and issubclass(getattr(keras3.layers, name), keras3.layers.Layer)
+    }
+    return frozenset(layers | set(TO_KERAS2) | _MODELS | _OWN)
+
+
+def _refuse_foreign(config: Mapping[str, Any]) -> None:
+    """Nothing in the configuration may be looked up outside of Keras."""
+    for node in _nodes(config):
+        module, name = node.get("module"), node.get("class_name")
+        inside = module is None or module == "keras" or str(module).startswith("keras.")
+        if not inside and not (module == "builtins" and name in _PLAIN):
+            raise CompressionError(
+                "unsupported_model",
+                f"the model's configuration names {module}.{name}, which is not Keras' own",
+                hint="custom classes and functions cannot be loaded here",
+            )
+
+
+def _nodes(value: Any) -> Iterator[Mapping[str, Any]]:
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            if "class_name" in node:
+                yield node
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
