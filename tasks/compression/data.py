@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from featherweight.report import DataCounts, ReportWarning
+from featherweight.report import DataCounts, DataSource, ReportWarning
 from featherweight.spec import CompressionSpec, Distill, Finetune, Quantize
+from tasks.compression.datasets.opened import open_dataset
+from tasks.compression.datasets.samplefile import join
+from tasks.compression.duplicates import also_among
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import ModelFacts, Shape
-from tasks.compression.npz import read_arrays
 from tasks.compression.objective import Objective, decided, infer_objective, stand_in_labels
 from tasks.compression.options import check_options
 from tasks.compression.remarks import remark
@@ -53,6 +55,7 @@ class Data:
     calibration: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
     test_source: Literal["caller", "split"]
+    source: DataSource | None = None
 
     def counts(self) -> DataCounts:
         return DataCounts(
@@ -63,6 +66,7 @@ class Data:
             test=len(self.test),
             classes=self.objective.classes,
             test_source=self.test_source,
+            source=self.source,
         )
 
 
@@ -73,16 +77,19 @@ class _Samples:
     test_from: int | None  # samples from here on are the caller's test split
 
 
-def prepare(path: Path, facts: ModelFacts, spec: CompressionSpec, warn: Warn, answer: Answer) -> Data:
-    """Read the data set and divide it as `spec` says.
+def prepare(
+    path: Path, facts: ModelFacts, spec: CompressionSpec, scratch: Path, warn: Warn, answer: Answer
+) -> Data:
+    """Read the data set, decoding it into `scratch` where it is no ``.npz``, and divide it as `spec` says.
 
     Where labels are lacking and not needed, the inputs or what `answer`, the original, says of them take
     their place. The validation split is the largest any training step asks for, made once: no later step
     may train on what an earlier one was chosen by. Raises CompressionError (bad_data, array_missing,
-    not_finite, shape_mismatch, label_out_of_range, too_few_samples and what npz, objective and options
-    raise).
+    not_finite, shape_mismatch, label_out_of_range, too_few_samples and what datasets, npz, objective and
+    options raise).
     """
-    samples = _pair(read_arrays(path, _KEYS))
+    opened = open_dataset(path, facts, spec.data, scratch, warn)
+    samples = _pair(opened.read(_KEYS))
     _check_finite("x", samples.x)
     x = _fit_input(samples.x, facts.inputs[0], warn)
     if len(x) < MIN_SAMPLES:
@@ -96,7 +103,7 @@ def prepare(path: Path, facts: ModelFacts, spec: CompressionSpec, warn: Warn, an
         check_options(step, objectives[index], facts, f"/steps/{index}")
     data = _divide(x, objective, objectives, samples.test_from, spec)
     _remark_on(data, spec, warn)
-    return data
+    return replace(data, source=opened.source(samples.x))
 
 
 def _training(spec: CompressionSpec) -> Iterator[tuple[int, Finetune | Distill]]:
@@ -160,7 +167,7 @@ def _pair_with_test(arrays: Mapping[str, Array]) -> _Samples:
     _check_lengths("x_test", x_test, "y_test", y_test)
     if x_test.shape[1:] != x.shape[1:] or y_test.shape[1:] != y.shape[1:]:
         raise _unlike()
-    return _Samples(np.concatenate([x, x_test]), np.concatenate([y, y_test]), len(x))
+    return _Samples(join(x, x_test), join(y, y_test), len(x))
 
 
 def _named(arrays: Mapping[str, Array], name: str) -> Array:
@@ -178,7 +185,7 @@ def _unlabelled_with_test(x: Array, x_test: Array | None) -> _Samples:
         return _Samples(x, None, None)
     if x_test.shape[1:] != x.shape[1:]:
         raise _unlike()
-    return _Samples(np.concatenate([x, x_test]), None, len(x))
+    return _Samples(join(x, x_test), None, len(x))
 
 
 def _unlike() -> CompressionError:
@@ -282,9 +289,23 @@ def _remark_on(data: Data, spec: CompressionSpec, warn: Warn) -> None:
         warn(remark("calibration_small", count=len(data.calibration), wanted=CALIBRATION_ADVISED))
     objective = data.objective
     if objective.task == "classification" and objective.classes and objective.labels_from == "caller":
+        _remark_on_single_class(objective.labels, warn)
         missing = objective.classes - len(np.unique(objective.labels[data.train]))
         if missing > 0:
             warn(remark("class_missing_in_training", count=missing, classes=objective.classes))
+    _remark_on_duplicates(data, warn)
+
+
+def _remark_on_single_class(labels: Array, warn: Warn) -> None:
+    if labels.min() == labels.max():
+        warn(remark("single_class", number=labels.flat[0]))
+
+
+def _remark_on_duplicates(data: Data, warn: Warn) -> None:
+    seen = np.concatenate([data.train, data.validation])
+    count = also_among([data.x], data.test, seen)
+    if count:
+        warn(remark("samples_across_splits", count=count, test=len(data.test), others=len(seen)))
 
 
 def _fits(given: tuple[int, ...], wanted: Shape) -> bool:

@@ -161,6 +161,7 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
             dataset,
             loaded.facts,
             job.spec,
+            job.workspace.scratch / "data",
             job.progress.warn,
             lambda x: job.backend.predict(loaded.network, x),
         )
@@ -239,6 +240,7 @@ def _keys(job: _Job) -> list[str]:
         split=job.spec.split.model_dump(mode="json"),
         seed=job.spec.seed,
         validation=validation_share(job.spec),
+        **_reading(job.spec),
     )
     keys = []
     for index, step in enumerate(job.spec.steps):
@@ -247,6 +249,10 @@ def _keys(job: _Job) -> list[str]:
         key = chain(key, step=step.model_dump(mode="json"), waits=waits)
         keys.append(key)
     return keys
+
+
+def _reading(spec: CompressionSpec) -> dict[str, Any]:
+    return {} if spec.data is None else {"data": spec.data.model_dump(mode="json")}
 
 
 def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: bool) -> StepReport:

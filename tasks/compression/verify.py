@@ -143,6 +143,16 @@ def _remark_on_chance(data: Data, accuracy: Measurement, warn: Warn) -> None:
     level = chance(data.objective, data.objective.labels[data.test])
     if level is not None and accuracy.method == "wilson" and accuracy.low <= level:
         warn(remark("baseline_near_chance", value=accuracy.value))
+        _remark_on_range(data.x[data.test], warn)
+
+
+def _remark_on_range(x: Array, warn: Warn) -> None:
+    """Images as pixels rather than as the shares that most networks are trained on."""
+    if x.ndim < 3:
+        return
+    low, high = float(x.min()), float(x.max())
+    if low >= 0 and 1 < high <= 255:
+        warn(remark("samples_of_another_range", low=low, high=high))
 
 
 def _variant(name: str, kind: str, path: Path) -> Variant:
