@@ -50,8 +50,9 @@ def compress(
     """Do to `model` what `spec` says, measure the files that come out, and report.
 
     `dataset` is an ``.npz`` with ``x`` and ``y``, or ``x_train``, ``y_train`` and, if the caller has a
-    test split, ``x_test`` and ``y_test``. Files go to `workdir`, which is made; run again in the same
-    `workdir`, steps already finished are not repeated. `threads` of 0 uses all cores.
+    test split, ``x_test`` and ``y_test``; or a file of another format, which `spec` says how to read under
+    `data`: .csv, .parquet, images in a zip or tar, TFRecord. Files go to `workdir`, which is made; run
+    again in the same `workdir`, steps already finished are not repeated. `threads` of 0 uses all cores.
 
     Raises CompressionError for what the caller can mend, pydantic.ValidationError for a mapping that is
     no spec.

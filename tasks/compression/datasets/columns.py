@@ -19,6 +19,9 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?")
 """How files write that a value is not there."""
 
 _LISTED = 20
+
+# Arrow's own allocator reserves address space by the gigabyte, which a job's memory limit counts.
+pa.set_memory_pool(pa.system_memory_pool())
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 

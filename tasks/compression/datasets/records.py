@@ -18,7 +18,6 @@ from tasks.compression.errors import CompressionError
 
 __all__ = ["read_records"]
 
-_TOGETHER = 256
 _LISTED = 20
 _TARGET = np.dtype(np.float32)
 
@@ -58,7 +57,6 @@ class _Reader:
         self._decoder = Decoder(request.shape, request.reading.image) if images else None
         shape = self._decoder.shape if self._decoder else fitted_shape(self._input.shape, request.shape)
         self._samples = SampleFile(request.scratch / "x.bin", shape)
-        self._waiting: list[Array] = []
         self._labels: list[Any] = []
         self._classes = self._named_classes()
 
@@ -72,16 +70,9 @@ class _Reader:
         return Classes(wanted if isinstance(wanted, tuple) else None)
 
     def take(self, features: Any, number: int) -> None:
-        self._waiting.append(self._sample(features, number))
+        self._samples.append(self._sample(features, number)[np.newaxis])
         if self._schema.label is not None:
             self._labels.append(self._label(features, self._schema.label, number))
-        if len(self._waiting) == _TOGETHER:
-            self._write()
-
-    def _write(self) -> None:
-        if self._waiting:
-            self._samples.append(np.stack(self._waiting))
-            self._waiting.clear()
 
     def _sample(self, features: Any, number: int) -> Array:
         name = self._schema.input
@@ -111,7 +102,6 @@ class _Reader:
         return self._classes.number(str(int(value) if float(value).is_integer() else value), where)
 
     def finish(self) -> Read:
-        self._write()
         if not self._samples.count:
             raise nothing_there(self._request.path)
         details: dict[str, Any] = {

@@ -18,6 +18,7 @@ __all__ = ["MAX_DECODED_BYTES", "MAX_SAMPLES", "SampleFile", "check_size", "join
 MAX_SAMPLES = 100_000_000
 MAX_DECODED_BYTES = 64 << 30
 IN_MEMORY_BYTES = 256 << 20
+_TOGETHER = 8 << 20  # are written at once
 
 Array = npt.NDArray[Any]
 
@@ -33,19 +34,32 @@ class SampleFile:
         self.count = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
+        self._waiting: list[Array] = []
+        self._waiting_bytes = 0
 
     def append(self, samples: Array) -> None:
         """Samples along axis 0. CompressionError array_too_large, also where the disk or a limit ends it."""
         self.count += len(samples)
         check_size(self.count, self.shape, self.dtype)
+        self._waiting.append(np.ascontiguousarray(samples, self.dtype))
+        self._waiting_bytes += samples.size * self.dtype.itemsize
+        if self._waiting_bytes >= _TOGETHER:
+            self._write()
+
+    def _write(self) -> None:
         try:
             with self.path.open("ab") as file:
-                file.write(np.ascontiguousarray(samples, self.dtype).data)
+                for part in self._waiting:
+                    file.write(part.data)
         except OSError as error:
             raise _no_room(error) from error
+        self._waiting.clear()
+        self._waiting_bytes = 0
 
     def extend(self, other: SampleFile) -> None:
         """All samples of `other`, which is used up and deleted."""
+        self._write()
+        other._write()
         try:
             with other.path.open("rb") as source, self.path.open("ab") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
@@ -56,6 +70,7 @@ class SampleFile:
 
     def parts(self, *counts: int) -> list[Array]:
         """The samples in parts of so many each: mapped from the file, read-only, where large."""
+        self._write()
         small = self.count * self._sample_bytes <= IN_MEMORY_BYTES
         parts = []
         start = 0

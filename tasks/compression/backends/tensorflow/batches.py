@@ -1,4 +1,4 @@
-"""Training batches out of arrays in memory, shuffled anew each epoch and ready before they are asked for."""
+"""Training batches out of arrays, shuffled anew each epoch and ready before they are asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import tf
+from tasks.compression.backends.tensorflow.rows import rows_of
 
 __all__ = ["training_batches"]
 
@@ -36,8 +37,8 @@ def training_batches(
     """
     count = len(indices)
     steps = math.ceil(count / batch_size)
-    samples, members = tf.constant(x), tf.constant(indices)
-    tables = [tf.constant(target) for target in targets]
+    samples, members = rows_of(x), tf.constant(indices)
+    tables = [rows_of(target) for target in targets]
 
     def epoch_batches(epoch: Any) -> Any:
         order = tf.random.experimental.stateless_shuffle(members, seed=tf.stack([seed, epoch]))
@@ -47,7 +48,7 @@ def training_batches(
         return order[step * batch_size : tf.minimum((step + 1) * batch_size, count)]
 
     def gather(chosen: Any) -> tuple[Any, ...]:
-        return tf.gather(samples, chosen), *(tf.gather(table, chosen) for table in tables)
+        return samples(chosen), *(table(chosen) for table in tables)
 
     def gather_changed(number: Any, chosen: Any) -> tuple[Any, ...]:
         inputs, *gathered = gather(chosen)
