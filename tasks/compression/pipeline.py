@@ -165,6 +165,8 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
             job.progress.warn,
             lambda x: job.backend.predict(loaded.network, x),
         )
+    elif job.spec.data is not None:
+        job.progress.warn(remark("data_without_dataset"))
     job.spec = resolve_spec(job.spec, data)
     if any(isinstance(step, Distill) for step in job.spec.steps):
         job.original = job.backend.copy(loaded.network)

@@ -20,6 +20,7 @@ SENTENCES: dict[str, str] = {
     # the data
     "channel_axis_added": "A channel axis of size 1 was added to the samples: {before} became {after}.",
     "data_option_unused": "data.{part} has no effect: the data set is of the format {format}.",
+    "data_without_dataset": "The spec says how a data set is read, and the job has none.",
     "members_left_out": "{count} files of the archive are no images and were left out, the first {name}.",
     "values_rounded": "The column {column} holds whole numbers above 16,777,216, which float32 rounds.",
     "samples_across_splits": (
