@@ -136,7 +136,7 @@ def test_a_data_set_that_stays_on_disk_makes_no_difference(
 
 
 def test_rows_of_a_mapped_array_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
-    from tasks.compression.backends.tensorflow.rows import rows_of
+    from tasks.compression.backends.tensorflow.sample_rows import rows_of
 
     array = np.memmap(tmp_path / "a", np.float32, "w+", shape=(100, 2))
     array[:] = np.arange(200).reshape(100, 2)

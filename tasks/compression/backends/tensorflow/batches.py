@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.rows import rows_of
+from tasks.compression.backends.tensorflow.sample_rows import rows_of
 
 __all__ = ["training_batches"]
 
