@@ -73,7 +73,7 @@ class Decoder:
                 f"the image {name!r} cannot be read: {str(error)[:100]}",
                 hint=f"images of {', '.join(FORMATS)} are read",
             ) from error
-        except Image.DecompressionBombError as error:
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(name) from error
         return self._scaled(pixels.reshape(self.shape))
 
@@ -95,6 +95,8 @@ class Decoder:
     def _shaped(self, image: Image.Image) -> Image.Image:
         self.sizes[image.height, image.width] += 1
         self.modes[image.mode] += 1
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # which Pillow asks for on the way to any other
         converted = image.convert(_MODES[self.color])
         size = (self._width, self._height)
         if converted.size == size:

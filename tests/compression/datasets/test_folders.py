@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -219,12 +220,19 @@ def animated() -> bytes:
     return stream.getvalue()
 
 
-def bomb() -> bytes:
-    """A PNG of 20,000 times 20,000 pixels, of which only the header is there."""
-    content = bytearray(image())
-    content[16:24] = (20_000).to_bytes(4, "big") * 2
-    import zlib
+def test_a_palette_with_transparent_colours_is_read_as_its_colours(tmp_path: Path) -> None:
+    made = Image.new("P", (6, 4), 1)
+    made.putpalette([0, 0, 0, 10, 20, 30])
+    stream = io.BytesIO()
+    made.save(stream, "PNG", transparency=b"\x00\xff")
+    path = archive(tmp_path, "zip", {"1.png": stream.getvalue()})
+    assert same(arrays(path, (4, 6, 3))["x"][0, 0, 0], [10, 20, 30])
 
+
+def bomb(side: int) -> bytes:
+    """A PNG of `side` times `side` pixels, of which only the header is there."""
+    content = bytearray(image())
+    content[16:24] = side.to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     return bytes(content)
 
@@ -237,7 +245,8 @@ def bomb() -> bytes:
         (image()[:16] + b"\xff" * 40, "bad_data"),
         (deep(), "dtype_not_allowed"),
         (animated(), "bad_data"),
-        (bomb(), "array_too_large"),
+        (bomb(8_200), "array_too_large"),
+        (bomb(20_000), "array_too_large"),
         (b"", "too_few_samples"),
     ],
 )
