@@ -20,7 +20,7 @@ bp = Blueprint("datasets", __name__, url_prefix="/v1/datasets")
 @bp.post("")
 @operation(
     summary="Store a data set in one request",
-    body=Stream("The file itself, a .npz file: curl -X POST -T FILE."),
+    body=Stream("The file itself, of any format that data sets have: curl -X POST -T FILE."),
     answers={201: Shape(Dataset, "The data set.", {"Location": "The data set."})},
     parameters=PARAMETERS,
     problems=PROBLEMS,

@@ -10,13 +10,14 @@ from typing import Literal
 
 from featherweight.resources import Kind
 from service.errors import ProblemError
+from tasks.compression.datasets import magic
 
 __all__ = ["HEAD_BYTES", "framework_of", "sniff"]
 
-# Enough for a zip archive's first local header with a name of ordinary length.
-HEAD_BYTES = 256
+# Enough for a zip archive's first local header with a name of ordinary length, and for a tar's.
+HEAD_BYTES = magic.HEAD_BYTES
 
-Format = Literal["keras_zip", "hdf5", "tflite", "zip", "npz"]
+Format = Literal["keras_zip", "hdf5", "tflite", "zip", "npz"] | magic.FileFormat
 
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -25,11 +26,13 @@ _KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 _ACCEPTED: dict[Kind, tuple[str, ...]] = {
     "model": ("keras_zip", "hdf5", "tflite", "zip"),
-    "dataset": ("npz", "zip"),
+    "dataset": ("npz", "zip", "tar", "tar_gz", "csv", "parquet", "tfrecord", "tfrecord_gz"),
 }
 _HINTS: dict[Kind, str] = {
     "model": "models are .keras, .h5 or .tflite files",
-    "dataset": "data sets are .npz files, as numpy.savez writes them",
+    "dataset": (
+        "data sets are .npz, .csv (UTF-8) and .parquet files, zip or tar archives of images, and TFRecord"
+    ),
 }
 
 
@@ -45,7 +48,7 @@ def sniff(kind: Kind, head: bytes) -> str:
             "unknown_file_type", f"this is {_described(found)}, and no {_noun(kind)}", hint=_HINTS[kind]
         )
     # A zip whose first member has a strange name may still be an npz; the worker opens it and sees.
-    return "npz" if kind == "dataset" else found
+    return found
 
 
 def framework_of(format_: str) -> str:
@@ -62,7 +65,7 @@ def _format(head: bytes) -> Format | None:
         return "tflite"
     if head.startswith(_ZIP):
         return _zip_format(head)
-    return None
+    return magic.file_format(head)
 
 
 def _zip_format(head: bytes) -> Format:
@@ -86,4 +89,10 @@ def _described(found: Format) -> str:
         "hdf5": "an HDF5 file",
         "tflite": "a TFLite model",
         "zip": "a zip archive",
+        "tar": "a tar archive",
+        "tar_gz": "a gzipped tar archive",
+        "csv": "text",
+        "parquet": "a Parquet file",
+        "tfrecord": "a TFRecord file",
+        "tfrecord_gz": "a gzipped TFRecord file",
     }[found]

@@ -33,7 +33,9 @@ class SourceFile:
         """Raises OSError as open() does, and ValueError for an empty file or a folder."""
         path = Path(path)
         if path.is_dir():
-            raise ValueError(f"{path} is a folder; a single file (such as .keras or .npz) is needed")
+            raise ValueError(
+                f"{path} is a folder; a single file (such as .keras or .npz) is needed: zip images"
+            )
         with path.open("rb") as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):

@@ -67,6 +67,9 @@ CODES: dict[str, Code] = {
     "nothing_to_do": Code(422, "The recipe would change nothing in this model"),
     # the data
     "bad_data": Code(422, "The data set is damaged or incomplete"),
+    "archive_refused": Code(422, "The archive holds what is not allowed"),
+    "column_missing": Code(422, "The data set lacks a column"),
+    "value_missing": Code(422, "The data set lacks a value"),
     "pickled_array": Code(422, "The data set contains pickled objects"),
     "array_missing": Code(422, "The data set lacks an array"),
     "array_too_large": Code(422, "An array of the data set is too large"),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "REPORT_VERSION",
     "DataCounts",
+    "DataSource",
     "EpochReport",
     "FileDigest",
     "Host",
@@ -72,6 +73,23 @@ class Inference(_Part):
     source: Literal["spec", "compiled_model", "last_layer_and_labels", "data", "default"]
 
 
+class DataSource(_Part):
+    """What was read of the data set, and how.
+
+    `classes` are in the order of their numbers, where the data set names them: texts or class folders.
+    `x_shape` is that of one sample as it was read, before a channel axis may have been added, `x_bytes` what
+    all of them take decoded. `details` has what the format brings: of a table its columns, of images their
+    sizes and what was done to them, of records their features.
+    """
+
+    format: Literal["npz", "csv", "parquet", "image_zip", "image_tar", "tfrecord"]
+    x_shape: list[int]
+    x_dtype: str
+    x_bytes: int
+    classes: list[str] | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
 class DataCounts(_Part):
     """Samples in each split; the calibration samples are drawn from the training samples.
 
@@ -84,6 +102,7 @@ class DataCounts(_Part):
     test: int
     classes: int | None = None
     test_source: Literal["caller", "split"]
+    source: DataSource | None = None
 
 
 class EpochReport(_Part):

@@ -44,7 +44,8 @@ class Model(_Answer):
 
 
 class Dataset(_Answer):
-    """A stored data set. `format` is npz."""
+    """A stored data set. `format` is what the first bytes say: npz, csv, parquet, zip, tar, tar_gz, tfrecord
+    or tfrecord_gz."""
 
     id: str
     object: Literal["dataset"] = "dataset"

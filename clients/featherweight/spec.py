@@ -8,6 +8,7 @@
     │   └── convert                Quantize
     ├── outputs[]                  tflite | keras
     ├── split                      train / validation / test, made once by the service
+    ├── data                       how the data set is read, where it is no .npz
     └── seed
 
 A step that changes the weights is carried out *while* the training step right after it trains: its
@@ -28,6 +29,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from featherweight.data import CsvReading, DataReading, ImageReading, RecordFeature, RecordReading
 from featherweight.techniques.cluster import Cluster, ClusterOverride
 from featherweight.techniques.decompose import (
     Decompose,
@@ -76,13 +78,16 @@ __all__ = [
     "ConstantRate",
     "ConstantSparsity",
     "CosineRate",
+    "CsvReading",
     "CustomSchedule",
+    "DataReading",
     "DataSplit",
     "Decompose",
     "Distill",
     "EarlyStopping",
     "Finetune",
     "FixedRank",
+    "ImageReading",
     "KeepMacs",
     "KeepParameters",
     "LayerSelection",
@@ -98,6 +103,8 @@ __all__ = [
     "RankByBudget",
     "RankByEnergy",
     "RankByParameters",
+    "RecordFeature",
+    "RecordReading",
     "RemoveRatio",
     "SchedulePoint",
     "Sensitivity",
@@ -115,6 +122,10 @@ Step = Annotated[
     Prune | PruneChannels | Decompose | Cluster | QuantizeAware | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class DataSplit(Part):
@@ -137,6 +148,7 @@ class CompressionSpec(Part):
     outputs: Annotated[tuple[OutputFormat, ...], Field(min_length=1, max_length=8)] = ("tflite",)
     tflite_names: Literal["strip", "keep"] = "strip"
     split: DataSplit = DataSplit()
+    data: DataReading | None = Field(default=None, exclude_if=_is_none)
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)] = 0
 
     @model_validator(mode="after")

@@ -52,9 +52,10 @@ def compress(
     """Do to `model` what `spec` says, measure the files that come out, and report.
 
     `dataset` is an ``.npz`` with ``x`` and ``y``, or ``x_train``, ``y_train`` and, if the caller has a
-    test split, ``x_test`` and ``y_test``. Files go to `workdir`, which is made; run again in the same
-    `workdir`, steps already finished are not repeated, and a training goes on from its newest checkpoint.
-    `threads` of 0 uses all cores. `stop` is looked at where a moment saves much: see `Stop`.
+    test split, ``x_test`` and ``y_test``; or a file of another format, which `spec` says how to read under
+    `data`. Files go to `workdir`, which is made; run again in the same `workdir`, steps already finished
+    are not repeated, and a training goes on from its newest checkpoint. `threads` of 0 uses all cores.
+    `stop` is looked at where a moment saves much: see `Stop`.
 
     Raises CompressionError for what the caller can mend, with the files of `artifacts` kept where a failed
     step had something to give; pydantic.ValidationError for a mapping that is no spec.

@@ -13,13 +13,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
+from tasks.compression.datasets.opened import OpenDataset
+from tasks.compression.datasets.samplefile import join
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import ModelFacts
-from tasks.compression.npz import array_names, read_arrays
 from tasks.compression.samples import Array
 
 __all__ = ["Given", "array_pointer", "missing", "read_given"]
@@ -53,12 +51,12 @@ class _Place:
     tensor: str
 
 
-def read_given(path: Path, facts: ModelFacts) -> Given:
+def read_given(opened: OpenDataset, facts: ModelFacts) -> Given:
     """CompressionError bad_data, array_missing, shape_mismatch, and what npz raises."""
-    places = _places(array_names(path), facts)
+    places = _places(opened.names(), facts)
     train = any(place.split == "train" for place in places)
     places = {place: name for place, name in places.items() if (place.split != "all") is train}
-    arrays = read_arrays(path, frozenset(places.values()))
+    arrays = opened.read(frozenset(places.values()))
     used = {place: arrays[name] for place, name in places.items()}
     return _paired(used, places, facts, "train" if train else "all")
 
@@ -178,7 +176,7 @@ def _whole(parts: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
             raise CompressionError(
                 "shape_mismatch", "the test split's samples are shaped unlike the training split's"
             )
-    return {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in parts.items()}
+    return {name: arrays[0] if len(arrays) == 1 else join(*arrays) for name, arrays in parts.items()}
 
 
 def _check_counts(used: Mapping[_Place, Array], places: Mapping[_Place, str]) -> None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from featherweight.report import DataCounts, ReportWarning
+from featherweight.report import DataCounts, DataSource, ReportWarning
 from featherweight.spec import CompressionSpec, Quantize
 from tasks.compression.aims import Answer, infer_aims, training_steps
 from tasks.compression.arrays import Given, array_pointer, read_given
+from tasks.compression.datasets.opened import open_dataset
+from tasks.compression.duplicates import also_among
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import ModelFacts, Shape
 from tasks.compression.objectives import Aim, each_output, main_output
 from tasks.compression.options import check_options
 from tasks.compression.remarks import remark
-from tasks.compression.samples import Array, Tensors, gathered
+from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.split import draw, stratified
 
 __all__ = ["MIN_SAMPLES", "Data", "prepare", "validation_share"]
@@ -51,6 +53,7 @@ class Data:
     calibration: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
     test_source: Literal["caller", "split"]
+    source: DataSource | None = None
 
     def counts(self) -> DataCounts:
         return DataCounts(
@@ -61,19 +64,23 @@ class Data:
             test=len(self.test),
             classes=main_output(self.objective).classes,
             test_source=self.test_source,
+            source=self.source,
         )
 
 
-def prepare(path: Path, facts: ModelFacts, spec: CompressionSpec, warn: Warn, answer: Answer) -> Data:
-    """Read the data set and divide it as `spec` says.
+def prepare(
+    path: Path, facts: ModelFacts, spec: CompressionSpec, scratch: Path, warn: Warn, answer: Answer
+) -> Data:
+    """Read the data set, decoding it into `scratch` where it is no ``.npz``, and divide it as `spec` says.
 
     Where labels are lacking and not needed, the inputs or what `answer`, the original, says of them take
     their place. The validation split is the largest any training step asks for, made once: no later step
     may train on what an earlier one was chosen by. Raises CompressionError (bad_data, array_missing,
-    not_finite, shape_mismatch, label_out_of_range, too_few_samples and what npz, objective and options
-    raise).
+    not_finite, shape_mismatch, label_out_of_range, too_few_samples and what datasets, npz, objective and
+    options raise).
     """
-    given = read_given(path, facts)
+    opened = open_dataset(path, facts, spec.data, scratch, warn)
+    given = read_given(opened, facts)
     x = _inputs(given, facts, warn)
     if len(x) < MIN_SAMPLES:
         raise CompressionError("too_few_samples", f"{len(x)} samples; at least {MIN_SAMPLES} are needed")
@@ -84,7 +91,7 @@ def prepare(path: Path, facts: ModelFacts, spec: CompressionSpec, warn: Warn, an
         check_options(step, objectives[index], facts, f"/steps/{index}")
     data = _divide(x, objective, objectives, given.test_from, spec)
     _remark_on(data, spec, warn)
-    return data
+    return replace(data, source=opened.source(next(iter(given.x.values()))))
 
 
 def _inputs(given: Given, facts: ModelFacts, warn: Warn) -> Tensors:
@@ -198,10 +205,20 @@ def _remark_on(data: Data, spec: CompressionSpec, warn: Warn) -> None:
         warn(remark("calibration_small", count=len(data.calibration), wanted=CALIBRATION_ADVISED))
     for name, part, _ in each_output(data.objective):
         if part.task == "classification" and part.classes and part.labels_from == "caller":
+            of = f" (output {name})" if name else ""
+            if part.labels.min() == part.labels.max():
+                warn(remark("single_class", of=of, number=part.labels.flat[0]))
             missing = part.classes - len(np.unique(part.labels[data.train]))
             if missing > 0:
-                of = f" (output {name})" if name else ""
                 warn(remark("class_missing_in_training", of=of, count=missing, classes=part.classes))
+    _remark_on_duplicates(data, warn)
+
+
+def _remark_on_duplicates(data: Data, warn: Warn) -> None:
+    seen = np.concatenate([data.train, data.validation])
+    count = also_among(arrays_of(data.x), data.test, seen)
+    if count:
+        warn(remark("samples_across_splits", count=count, test=len(data.test), others=len(seen)))
 
 
 def _fits(given: tuple[int, ...], wanted: Shape) -> bool:

@@ -213,7 +213,7 @@ def _labels(
             )
         return labels.reshape(-1, *(size or -1 for size in output)).astype(np.float32), False
     shaped = labels.reshape(*labels.shape[: len(output)], 1) if output[-1:] == (1,) else labels
-    return shaped.astype(np.float32), False
+    return shaped.astype(np.float32, copy=False), False  # a mapped array stays one
 
 
 def _check_range(numbers: npt.NDArray[Any], classes: int | None) -> None:

@@ -174,9 +174,12 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
             dataset,
             loaded.facts,
             job.spec,
+            job.workspace.scratch / "data",
             job.progress.warn,
             lambda x: job.backend.predict(loaded.network, x),
         )
+    elif job.spec.data is not None:
+        job.progress.warn(remark("data_without_dataset"))
     job.spec = resolve_spec(job.spec, data)
     if any(isinstance(step, Distill) for step in job.spec.steps):
         job.original = job.backend.copy(loaded.network)
@@ -257,6 +260,7 @@ def _keys(job: _Job) -> list[str]:
         split=job.spec.split.model_dump(mode="json"),
         seed=job.spec.seed,
         validation=validation_share(job.spec),
+        **_reading(job.spec),
     )
     keys = []
     for index, step in enumerate(job.spec.steps):
@@ -268,6 +272,10 @@ def _keys(job: _Job) -> list[str]:
 
 def _following(spec: CompressionSpec, index: int) -> Step | None:
     return spec.steps[index + 1] if index + 1 < len(spec.steps) else None
+
+
+def _reading(spec: CompressionSpec) -> dict[str, Any]:
+    return {} if spec.data is None else {"data": spec.data.model_dump(mode="json")}
 
 
 def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: bool) -> StepReport:

@@ -24,6 +24,19 @@ SENTENCES: dict[str, str] = {
     "baseline_not_convertible": "The original cannot be converted to .tflite as it is: {why}",
     # the data
     "channel_axis_added": "A channel axis of size 1 was added to the samples{of}: {before} became {after}.",
+    "data_option_unused": "data.{part} has no effect: the data set is of the format {format}.",
+    "data_without_dataset": "The spec says how a data set is read, and the job has none.",
+    "members_left_out": "{count} files of the archive are no images and were left out, the first {name}.",
+    "values_rounded": "The column {column} holds whole numbers above 16,777,216, which float32 rounds.",
+    "samples_across_splits": (
+        "{count} of the {test} test samples are in the {others} samples of training and validation too: what "
+        "is measured on them flatters."
+    ),
+    "single_class": "Every labelled sample is of class {number}{of}: there is nothing to tell apart.",
+    "samples_of_another_range": (
+        "The samples run from {low:g} to {high:g}. Networks for images are mostly trained on 0 to 1 or "
+        "-1 to 1, unless they bring their own scaling: see data.image.scale, or divide by 255."
+    ),
     "test_split_small": "The test split has {count} samples; the intervals are wide.",
     "calibration_small": "Only {count} samples were there to calibrate on; {wanted} or more are advised.",
     "no_labels": (

@@ -24,7 +24,7 @@ from tasks.compression.measures import compared, described, measured, outcomes
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
 from tasks.compression.remarks import remark
-from tasks.compression.samples import Tensors, gathered
+from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.sizes import gzip_size, sha256
 from tasks.compression.workspace import Workspace
 
@@ -158,6 +158,17 @@ def _remark_on_chance(name: str, part: Objective, data: Data, accuracy: Measurem
     if level is not None and accuracy.method == "wilson" and accuracy.low <= level:
         of = f" (output {name})" if name else ""
         warn(remark("baseline_near_chance", of=of, value=accuracy.value))
+        for x in arrays_of(data.x):
+            _remark_on_range(x[data.test], warn)
+
+
+def _remark_on_range(x: Array, warn: Warn) -> None:
+    """Images as pixels rather than as the shares that most networks are trained on."""
+    if x.ndim < 3:
+        return
+    low, high = float(x.min()), float(x.max())
+    if low >= 0 and 1 < high <= 255:
+        warn(remark("samples_of_another_range", low=low, high=high))
 
 
 def _variant(name: str, kind: str, path: Path) -> Variant:

@@ -242,7 +242,9 @@ def test_classes_are_divided_alike(run: Run, model_file: Path, tmp_path: Path) -
     np.savez(tmp_path / "d.npz", **arrays())
     loaded = backend.load(model_file, tmp_path, lambda warning: None)
     spec = CompressionSpec(steps=(Finetune(technique="finetune"),))
-    data = prepare(tmp_path / "d.npz", loaded.facts, spec, lambda warning: None, lambda x: x)
+    data = prepare(
+        tmp_path / "d.npz", loaded.facts, spec, tmp_path / "decoded", lambda warning: None, lambda x: x
+    )
     kinds = samples()["kind"]
     for part in (data.train, data.validation, data.test):
         _, counts = np.unique(kinds[part], return_counts=True)

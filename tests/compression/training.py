@@ -27,6 +27,13 @@ def context_of(spec: CompressionSpec, model: Path, x: npt.NDArray[Any], y: npt.N
     loaded = backend.load(model, model.parent, progress.warn)
     path = model.parent / "samples.npz"
     np.savez(path, x=x, y=y)
-    data = prepare(path, loaded.facts, spec, progress.warn, lambda x: backend.predict(loaded.network, x))
+    data = prepare(
+        path,
+        loaded.facts,
+        spec,
+        model.parent / "decoded",
+        progress.warn,
+        lambda x: backend.predict(loaded.network, x),
+    )
     resolve_spec(spec, data)
     return Context(0, "/steps/0", None, spec.seed, data, progress, model.parent, original=loaded.network)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
+import tarfile
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +63,38 @@ def test_a_dataset_is_stored_and_described(caller: Caller) -> None:
     dataset = Dataset.model_validate(answer.json)
     assert (dataset.filename, dataset.format, dataset.bytes) == ("dataset", "npz", len(NPZ))
     assert caller.get(f"/v1/datasets/{dataset.id}").json == answer.json
+
+
+def tar_head() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("dog/1.png"))
+    return stream.getvalue()
+
+
+RECORD = bytes.fromhex("0500000000000000eab2043e") + b"12345" + bytes(4)  # a length and its masked checksum
+
+
+@pytest.mark.parametrize(
+    ("data", "format_"),
+    [
+        (b"a,b,label\n1,2,cat\n", "csv"),
+        (b"PAR1" + bytes(100), "parquet"),
+        (zip_of("dog/1.png"), "zip"),
+        (tar_head(), "tar"),
+        (gzip.compress(tar_head()), "tar_gz"),
+        (RECORD, "tfrecord"),
+        (gzip.compress(RECORD), "tfrecord_gz"),
+    ],
+)
+def test_datasets_of_every_format_are_known_by_their_first_bytes(
+    caller: Caller, data: bytes, format_: str
+) -> None:
+    answer = caller.post("/v1/datasets?filename=d.npz", data=data, content_type=OCTETS)
+    assert answer.status_code == 201
+    assert Dataset.model_validate(answer.json).format == format_
+    if format_ != "zip":  # which a SavedModel may be
+        assert_problem(caller.post("/v1/models", data=data, content_type=OCTETS), "unknown_file_type")
 
 
 @pytest.mark.parametrize(

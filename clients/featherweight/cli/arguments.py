@@ -83,7 +83,9 @@ def _add_compress(subparsers: Any) -> None:
         "--spec", required=True, help="YAML or JSON file, inline JSON, or - for standard input"
     )
     command.add_argument(
-        "--data", metavar="FILE", help="a data set (.npz), or the id of an uploaded one (ds_…)"
+        "--data",
+        metavar="FILE",
+        help="a data set (.npz, .csv, .parquet, images in a zip, …), or the id of an uploaded one (ds_…)",
     )
     command.add_argument("--name", help="a name for the job")
     command.add_argument(

@@ -1,4 +1,4 @@
-"""Training batches out of arrays in memory, shuffled anew each epoch and ready before they are asked for."""
+"""Training batches out of arrays, shuffled anew each epoch and ready before they are asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import tf
+from tasks.compression.backends.tensorflow.sample_rows import rows_of
 
 __all__ = ["training_batches"]
 
@@ -39,8 +40,8 @@ def training_batches(
     count = len(indices)
     steps = math.ceil(count / batch_size)
     first_epoch, first_step = start
-    samples, members = tf.nest.map_structure(tf.constant, x), tf.constant(indices)
-    tables = tf.nest.map_structure(tf.constant, targets)
+    samples, members = tf.nest.map_structure(rows_of, x), tf.constant(indices)
+    tables = tf.nest.map_structure(rows_of, targets)
 
     def epoch_batches(epoch: Any) -> Any:
         order = tf.random.experimental.stateless_shuffle(members, seed=tf.stack([seed, epoch]))
@@ -52,7 +53,7 @@ def training_batches(
 
     def gather(chosen: Any) -> tuple[Any, ...]:
         def rows(table: Any) -> Any:
-            return tf.gather(table, chosen)
+            return table(chosen)
 
         return tf.nest.map_structure(rows, samples), *tf.nest.map_structure(rows, tables)
 

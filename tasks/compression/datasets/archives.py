@@ -1,0 +1,223 @@
+"""Zip and tar archives that strangers made: gone through member by member, never unpacked to disk.
+
+What an archive cannot hold honestly is refused with archive_refused: links, devices, absolute names and ones
+that lead upwards, encrypted members, archives within, more than a bounded number of members and of bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, NoReturn, cast
+
+from tasks.compression.errors import CompressionError
+
+__all__ = ["MAX_MEMBERS", "MAX_MEMBER_BYTES", "Bounds", "Member", "any_named", "members"]
+
+MAX_MEMBERS = 2_000_000
+MAX_MEMBER_BYTES = 64 << 20
+MAX_RATIO = 200
+ALWAYS_BYTES = 256 << 20  # so much may come out of even the smallest archive
+_NAME_BYTES = 1024
+_HEADERS = 1 << 20  # of a tar, between two members
+_END_BYTES = 1024  # zeros, at the end of a tar
+_ARCHIVES = (
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"\x1f\x8b",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!\x1a\x07",
+    b"BZh",
+    b"\xfd7zXZ\0",
+)
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    members: int = MAX_MEMBERS
+    member_bytes: int = MAX_MEMBER_BYTES
+    ratio: int = MAX_RATIO
+    always_bytes: int = ALWAYS_BYTES
+
+    def total(self, path: Path) -> int:
+        """How many bytes may come out of the archive."""
+        return max(self.always_bytes, self.ratio * path.stat().st_size)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of the archive. `parts` are its name's, directories first."""
+
+    parts: tuple[str, ...]
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.parts)
+
+
+def members(path: Path, bounds: Bounds = Bounds()) -> Iterator[Member]:
+    """Every file of the zip or tar archive, plain or gzipped, in the archive's order.
+
+    CompressionError archive_refused; bad_data for a damaged archive.
+    """
+    with path.open("rb") as file, _told():
+        magic = file.read(2)
+        file.seek(0)
+        yield from (
+            _zip(path, bounds) if magic == b"PK" else _tar(file, path, bounds, packed=magic == b"\x1f\x8b")
+        )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        raise CompressionError("bad_data", f"the archive cannot be read: {str(error)[:200]}") from error
+
+
+def _zip(path: Path, bounds: Bounds) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        _check_count(len(infos), bounds)
+        if sum(info.file_size for info in infos) > bounds.total(path):
+            _too_much(bounds)
+        for info in infos:
+            parts = _parts(info.filename)
+            mode = info.external_attr >> 16
+            if info.flag_bits & 1:
+                _refuse(f"{info.filename!r} is encrypted")
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                _refuse(f"{info.filename!r} is a link or a device")
+            if info.is_dir():
+                continue
+            _check_member(info.filename, info.file_size, bounds)
+            with archive.open(info) as member:
+                content = member.read(info.file_size + 1)
+            yield _member(parts, content)
+
+
+def _tar(file: IO[bytes], path: Path, bounds: Bounds, *, packed: bool) -> Iterator[Member]:
+    source = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+    stream = _Metered(source, bounds.total(path) if packed else path.stat().st_size + _HEADERS)
+    with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
+        count = 0
+        while True:
+            stream.allow(_HEADERS)
+            info = archive.next()
+            if info is None:
+                _check_end(file, stream, packed=packed)
+                return
+            archive.members.clear()  # type: ignore[attr-defined]  # else it remembers them all
+            count += 1
+            _check_count(count, bounds)
+            parts = _parts(info.name)
+            if info.isdir():
+                continue
+            if not info.isreg() or info.issparse():
+                _refuse(f"{info.name!r} is a link, a device or a sparse file")
+            _check_member(info.name, info.size, bounds)
+            stream.allow(info.size + _HEADERS)
+            member = archive.extractfile(info)
+            content = b"" if member is None else member.read(info.size + 1)
+            if len(content) != info.size:
+                raise EOFError(f"{info.name} ends too early")
+            yield _member(parts, content)
+
+
+def _check_end(file: IO[bytes], stream: _Metered, *, packed: bool) -> None:
+    """tarfile takes an archive that was cut off between two members for one that ended there."""
+    if packed:
+        while stream.read(_HEADERS >> 1):
+            stream.allow(_HEADERS)
+        return
+    file.seek(-_END_BYTES, io.SEEK_END)
+    if any(file.read(_END_BYTES)):
+        raise EOFError("it is cut off")
+
+
+class _Metered(io.RawIOBase):
+    """Reads no more than `total` bytes of `source`, nor more at once than it was last allowed to: what a
+    header declares of itself, tarfile would else believe."""
+
+    def __init__(self, source: IO[bytes], total: int) -> None:
+        super().__init__()
+        self._source = source
+        self._left = total
+        self._allowed = _HEADERS  # opening reads the first header already
+
+    def allow(self, count: int) -> None:
+        self._allowed = count
+
+    def read(self, size: int = -1, /) -> bytes:
+        content = self._source.read(size if 0 <= size <= self._allowed else self._allowed + 1)
+        self._allowed -= len(content)
+        self._left -= len(content)
+        if self._allowed < 0 or self._left < 0:
+            _refuse("it holds far more than its size says, or headers that are too large")
+        return content
+
+    def readable(self) -> bool:
+        return True
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
+        _refuse(f"{name!r} leads out of the archive")
+    if len(name.encode("utf-8", "replace")) > _NAME_BYTES or not name.isprintable():
+        _refuse(f"a name of the archive is too long or cannot be printed: {name[:60]!r}")
+    return path.parts
+
+
+def _member(parts: tuple[str, ...], content: bytes) -> Member:
+    member = Member(parts, content)
+    if content.startswith(_ARCHIVES):
+        _refuse(f"{member.name!r} is an archive itself", "put the images into one archive")
+    return member
+
+
+def _check_count(count: int, bounds: Bounds) -> None:
+    if count > bounds.members:
+        _refuse(f"it has more than {bounds.members} members")
+
+
+def _check_member(name: str, size: int, bounds: Bounds) -> None:
+    if size > bounds.member_bytes:
+        _refuse(f"{name!r} has {size} bytes; {bounds.member_bytes} are the limit for a member")
+
+
+def _too_much(bounds: Bounds) -> NoReturn:
+    _refuse(f"it unpacks to more than {bounds.ratio} times its own size")
+
+
+def _refuse(what: str, hint: str | None = None) -> NoReturn:
+    raise CompressionError("archive_refused", f"the archive is not read: {what}", hint=hint)
+
+
+def any_named(path: Path, suffix: str) -> bool:
+    """Whether a member of the zip archive has a name that ends so; True where they cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(suffix) for name in archive.namelist())
+    except _BROKEN:
+        return True

@@ -1,0 +1,67 @@
+"""TFRecord files: records one after the other, each with its length and checksums.
+
+uint64 length   uint32 masked CRC-32C of the length   length bytes   uint32 masked CRC-32C of these
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import google_crc32c
+
+from tasks.compression.datasets.archives import Bounds
+from tasks.compression.datasets.magic import mask
+from tasks.compression.errors import CompressionError
+
+__all__ = ["MAX_RECORD_BYTES", "records"]
+
+MAX_RECORD_BYTES = 256 << 20
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+
+
+def records(path: Path, *, packed: bool, bounds: Bounds = Bounds()) -> Iterator[bytes]:  # noqa: B008 - it is frozen
+    """The records of the file, gzipped if `packed`. CompressionError bad_data for one that is damaged or cut
+    off, array_too_large for more than MAX_RECORD_BYTES in one or for a bomb."""
+    left = bounds.total(path)
+    number = 0
+    try:
+        with cast(IO[bytes], gzip.open(path) if packed else path.open("rb")) as file:
+            while content := _record(file, number + 1):
+                number += 1
+                left -= len(content[0])
+                if packed and left < 0:
+                    raise CompressionError(
+                        "archive_refused", f"the file unpacks to more than {bounds.ratio} times its own size"
+                    )
+                yield content[0]
+    except (EOFError, OSError, zlib.error) as error:
+        raise CompressionError("bad_data", f"record {number + 1} cannot be read: {error}") from error
+
+
+def _record(file: IO[bytes], number: int) -> tuple[bytes] | None:
+    """A record in a tuple, as one may be empty; None at the end of the file."""
+    header = file.read(_HEADER.size)
+    if not header:
+        return None
+    if len(header) < _HEADER.size:
+        raise EOFError("it is cut off")
+    length, checksum = _HEADER.unpack(header)
+    if mask(google_crc32c.value(header[:8])) != checksum:
+        raise CompressionError("bad_data", f"the length of record {number} does not have its checksum")
+    if length > MAX_RECORD_BYTES:
+        raise CompressionError(
+            "array_too_large", f"record {number} has {length} bytes; {MAX_RECORD_BYTES} are the limit"
+        )
+    content = file.read(length)
+    footer = file.read(_FOOTER.size)
+    if len(content) < length or len(footer) < _FOOTER.size:
+        raise EOFError("it is cut off")
+    if mask(google_crc32c.value(content)) != _FOOTER.unpack(footer)[0]:
+        raise CompressionError("bad_data", f"record {number} does not have its checksum")
+    return (content,)
