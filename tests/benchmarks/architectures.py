@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -76,7 +75,6 @@ def _row(name: str) -> str:
 
 def measure(name: str) -> dict[str, Any]:
     """One network's job: differences are relative to the largest output."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"
     import numpy as np
 
     from tasks.compression import compress

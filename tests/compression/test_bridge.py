@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,6 @@ from tasks.compression.backends.tensorflow import bridge
 from tasks.compression.backends.tensorflow.load import load
 from tests.compression.networks import digits
 from tests.compression.networks import keras as keras2
-
-os.environ["KERAS_BACKEND"] = "tensorflow"
 
 # Keras 3 asks NumPy for a copy in a way that NumPy 2 will stop taking.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -32,6 +32,8 @@ __all__ = [
 
 # TFMOT works on Keras 2 alone; the variable makes tf.keras mean tf_keras.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# Keras 3 models are read by Keras 3, whatever a configuration file in the home directory says.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 # Errors only: the rest of TensorFlow's log is about the build and the GPU that is not there.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Idle OpenMP threads sleep instead of spinning: several jobs may share the machine.
@@ -85,6 +87,7 @@ quantize_calibrated: Any = mlir_quantize
 _LAZY = (
     "ai_edge_litert.interpreter",
     "h5py",
+    "keras",
     "litert_quantizer.quantizer",
     "tensorflow.lite.python.lite",
     "tensorflow.lite.python.optimize.calibrator",
