@@ -282,7 +282,8 @@ def _remark_on_layers(job: _Job, before: list[LayerFacts], after: list[LayerFact
 def _for_sparse_kernels(spec: CompressionSpec) -> bool:
     """Whether the zeros are where XNNPACK's float kernels make use of them."""
     patterns = {step.pattern.type for step in spec.steps if isinstance(step, Prune)}
-    return patterns == {"xnnpack_latency"} and spec.steps[-1].technique != "quantize"
+    integers = any(step.technique in ("quantize", "quantize_aware") for step in spec.steps)
+    return patterns == {"xnnpack_latency"} and not integers
 
 
 def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:

@@ -14,6 +14,7 @@ _HEAVY = (
     "tasks.compression.backends.tensorflow.distill",
     "tasks.compression.backends.tensorflow.finetune",
     "tasks.compression.backends.tensorflow.quantize",
+    "tasks.compression.backends.tensorflow.quantize_aware",
     "tasks.compression.pipeline",
 )
 

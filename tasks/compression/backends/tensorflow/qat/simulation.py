@@ -86,9 +86,12 @@ def _train_what_is_trainable(layer: Any) -> None:
     if not isinstance(layer, QuantizeWrapper):
         return
     own = [weight for weight, _, _ in layer._weight_vars]
-    trained = layer.layer.trainable
-    layer._trainable_weights = own if trained else []
-    layer._non_trainable_weights = [*layer._non_trainable_weights, *([] if trained else own)]
+    # In place: Keras takes every variable of a list it is given for one to train.
+    layer._trainable_weights.clear()
+    if layer.layer.trainable:
+        layer._trainable_weights.extend(own)
+    else:
+        layer._non_trainable_weights.extend(own)
 
 
 def _applied(model: Any, names: Set[str], alone: Set[str], step: QuantizeAware) -> Any:
