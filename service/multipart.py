@@ -32,7 +32,8 @@ __all__ = ["abort", "begin", "complete", "load", "shown"]
 
 # S3 numbers parts up to this.
 _MAX_PARTS = 10_000
-# A record outlives its upload by as much, to say that it has expired.
+# How many times as long as an upload may take the record of an ended one stays. That of an open one stays until
+# it is swept: it alone knows which parts are to be removed.
 _REMEMBERED = 2
 # Open uploads, as "<project>/<id>" by the time they expire. Each new upload clears away some that did.
 _EXPIRING = "fw:uploads-expiring"
@@ -253,9 +254,11 @@ def _give_up(app: Services, record: UploadRecord) -> UploadRecord:
 
 
 def _save(app: Services, record: UploadRecord) -> UploadRecord:
-    app.uploads.put(record.project, record, expire_s=_REMEMBERED * app.settings.upload_expiry_s)
+    is_open = record.state == "open"
+    kept_s = None if is_open else _REMEMBERED * app.settings.upload_expiry_s
+    app.uploads.put(record.project, record, expire_s=kept_s)
     name = f"{record.project}/{record.id}"
-    if record.state == "open":
+    if is_open:
         app.redis.zadd(_EXPIRING, {name: record.expires_at.timestamp()})
     else:
         app.redis.zrem(_EXPIRING, name)
