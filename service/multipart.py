@@ -31,9 +31,9 @@ from tasks.store import NotFound
 __all__ = ["abort", "begin", "complete", "load", "shown"]
 
 # S3 numbers parts up to this.
-# How many times as long as an upload may take the record of an ended one stays. An open one's stays until it is
-# swept: it alone knows which parts are to be removed.
-# it is swept: it alone knows which parts are to be removed.
+_MAX_PARTS = 10_000
+# How many times as long as an upload may take the record of an ended one stays. An open one's stays until it
+# is swept: it alone knows which parts are to be removed.
 _REMEMBERED = 2
 # Open uploads, as "<project>/<id>" by the time they expire. Each new upload clears away some that did.
 _EXPIRING = "fw:uploads-expiring"
