@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from tasks.compression.errors import CompressionError
 
-__all__ = ["read_arrays"]
+__all__ = ["read_arrays", "read_shapes"]
 
 MAX_ARRAYS = 64
 MAX_DIMENSIONS = 8
@@ -50,6 +50,22 @@ def read_arrays(
             return _read_members(archive, wanted, max_bytes)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         # zipfile raises RuntimeError for encrypted members, NotImplementedError for unknown compression.
+        raise CompressionError(
+            "bad_data", f"the data set cannot be read: {error}", hint="write it with numpy.savez"
+        ) from error
+
+
+def read_shapes(path: Path, wanted: frozenset[str]) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Shape and size in bytes of those arrays, from their headers alone; bad_data as `read_arrays`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len(members) > MAX_ARRAYS:
+                raise CompressionError("bad_data", "the data set holds an array twice, or too many arrays")
+            named = {info.filename.removesuffix(".npy"): info for info in members}
+            found = {name: _header(archive, info) for name, info in named.items() if name in wanted}
+            return {name: (header.shape, header.bytes) for name, header in found.items()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise CompressionError(
             "bad_data", f"the data set cannot be read: {error}", hint="write it with numpy.savez"
         ) from error

@@ -21,6 +21,7 @@ from tasks.compression.data import Data, prepare, validation_share
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.litert import same_answers
+from tasks.compression.many_tensors import refuse_many_tensors
 from tasks.compression.progress import Progress
 from tasks.compression.remarks import remark
 from tasks.compression.report import Findings, build_report
@@ -153,7 +154,7 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
             resolve(check)(loaded.network, step, f"/steps/{index}")
     data = None
     if dataset is not None:
-        _refuse_many_tensors(loaded)
+        refuse_many_tensors(len(loaded.facts.inputs), len(loaded.facts.outputs))
         job.digests["dataset"] = sha256(dataset)
         data = prepare(
             dataset,
@@ -166,17 +167,6 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
     if any(isinstance(step, Distill) for step in job.spec.steps):
         job.original = job.backend.copy(loaded.network)
     return loaded, data
-
-
-def _refuse_many_tensors(loaded: LoadedModel) -> None:
-    facts = loaded.facts
-    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
-        raise CompressionError(
-            "unsupported_model",
-            f"the model has {len(facts.inputs)} inputs and {len(facts.outputs)} outputs; with a data set, "
-            "models of one input and one output can be compressed",
-            hint="leave the data set out for one-shot pruning, float16 and dynamic_int8",
-        )
 
 
 def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:

@@ -8,19 +8,18 @@ from typing import Any
 from featherweight.spec import Distill, Finetune, Prune, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.layers import zero_share
-from tasks.compression.backends.tensorflow.masks import assignments, is_global
+from tasks.compression.backends.tensorflow.masks import assignments
 from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.prunability import NOT_FOR_XNNPACK, is_global, refused, target
 from tasks.compression.backends.tensorflow.prunable import (
     check_xnnpack,
     left_out,
     prunable,
     schedules,
-    target,
     unsupported,
     unused_overrides,
 )
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["check", "prune"]
@@ -56,13 +55,7 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
 def _refuse_layers(model: Any, step: Prune, pointer: str) -> None:
     for place, why in unsupported(model, step, pointer):
         if step.on_unsupported == "error":
-            raise CompressionError(
-                "layer_not_supported",
-                f"the layer {place.path} was selected for pruning: {why}",
-                hint="exclude it, or set on_unsupported to skip",
-                layer=place.path,
-                pointer=f"{pointer}/layers",
-            )
+            raise refused(place.path, why, pointer)
 
 
 def _at_once(network: Network, context: Context) -> Network:
@@ -86,7 +79,7 @@ def _note(network: Network, pending: Pending, context: Context) -> None:
         layers[place.path] = LayerNote(skipped=why)
         context.warn("layer_skipped", layer=place.path, why=why)
     for place in left_out(network.model, step, pending.pointer):
-        layers[place.path] = LayerNote(skipped="XNNPACK's sparse kernels are for 1x1 convolutions")
+        layers[place.path] = LayerNote(skipped=NOT_FOR_XNNPACK)
     for index in unused_overrides(network, pending):
         context.warn("override_unused", index=index)
     context.record.details.update(method=step.method, pattern=step.pattern.type, layers=len(along))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from tasks.compression.backends.tensorflow.structured.graph import Call, Shape, Tensor, kind, trace
+from tasks.compression.backends.tensorflow.structured.graph import Call, Shape, Tensor, is_keras, kind, trace
 
 __all__ = ["LayerCost", "ModelCost", "Usage", "count", "uses"]
 
@@ -64,7 +64,7 @@ def count(model: Any) -> ModelCost:
 
 def uses(call: Call) -> Usage:
     """What `call` costs; nothing for layers that are not counted."""
-    if not type(call.layer).__module__.startswith("tf_keras."):
+    if not is_keras(call.layer):
         return Usage()
     rule = _USES.get(kind(call.layer))
     return Usage() if rule is None else rule(call)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tasks.compression.backends.tensorflow.structured.graph import kind
 from tasks.compression.backends.tensorflow.structured.groups import (
     Alive,
     Bound,
@@ -16,7 +17,7 @@ from tasks.compression.backends.tensorflow.structured.groups import (
     layer_macs,
     layer_parameters,
 )
-from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, importance
+from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, Scores, importance
 from tasks.compression.backends.tensorflow.structured.request import (
     LayerChange,
     PruningReport,
@@ -28,7 +29,18 @@ from tasks.compression.backends.tensorflow.structured.select import Choice, Refe
 from tasks.compression.backends.tensorflow.structured.surgery import recompile, remove
 from tasks.compression.errors import CompressionError
 
-__all__ = ["Between", "Plan", "Pruned", "carry_out", "consider", "plan", "prune", "prune_in_rounds", "rounds"]
+__all__ = [
+    "Between",
+    "Plan",
+    "Pruned",
+    "carry_out",
+    "consider",
+    "consider_graph",
+    "plan",
+    "prune",
+    "prune_in_rounds",
+    "rounds",
+]
 
 Between = Callable[[Any, int], Any]
 """Fine-tunes: takes the model and the number of the round that made it, from 1; returns the model."""
@@ -82,7 +94,22 @@ def consider(
     loss: Loss | None = None,
 ) -> Plan:
     """As `plan`, but a plan that removes nothing is one too, and its report says why."""
-    graph = dependencies(model)
+    return consider_graph(dependencies(model), request, batches=batches, loss=loss)
+
+
+def consider_graph(
+    graph: Dependencies,
+    request: PruningRequest,
+    *,
+    scores: Scores | None = None,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Plan:
+    """As `consider`, of what was traced already. `scores` stand for the importance of units where there are
+    no weights to compute it from."""
+    if scores is not None:
+        choice = choose(graph, scores, request, reference(graph))
+        return Plan(graph, choice.alive, _report(graph, choice, request.target))
     return _plan(graph, request, reference(graph), batches, loss)
 
 
@@ -200,7 +227,7 @@ def _change(layer: Bound, everything: Alive, alive: Alive) -> LayerChange:
     follows = len(layer.made) > 0
     return LayerChange(
         name=layer.name,
-        kind=type(layer.layer).__name__,
+        kind=kind(layer.layer),
         channels_before=len(layer.made) if follows else None,
         channels_after=int(np.count_nonzero(alive[layer.made])) if follows else None,
         parameters_before=layer_parameters(layer, everything),
