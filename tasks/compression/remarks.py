@@ -68,6 +68,11 @@ SENTENCES: dict[str, str] = {
         "With {layers} layers left in float the {metric} on the validation split still drops by {drop:.4g}, "
         "more than {wanted:.4g}."
     ),
+    # plans
+    "not_looked_at": "{what} is only looked at when the job runs.",
+    "samples_not_counted": (
+        "The data set was not read ({why}): what depends on the number of samples is left out."
+    ),
     # the outputs
     "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",
     "unstructured_sparsity_no_speed": (

@@ -1,0 +1,179 @@
+"""What a prune_channels step will do: the dependency graph and the choice of the real thing, without weights.
+
+How many channels go under a ratio depends on no weight. Under a target of parameters or MACs, and for taylor,
+weights decide which of several layers gives the last channels: those counts are estimates.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from featherweight.plan import PlannedLayer
+from featherweight.spec import LayerSelection, PruneChannels, RemoveRatio
+from tasks.compression.backends.tensorflow.channel_request import (
+    asked,
+    left_alone,
+    reached,
+    refuse,
+    request_of,
+    without_effect,
+)
+from tasks.compression.backends.tensorflow.structured import Plan as ChannelPlan
+from tasks.compression.backends.tensorflow.structured.groups import Bound, follow
+from tasks.compression.backends.tensorflow.structured.importance import importance, rankable
+from tasks.compression.backends.tensorflow.structured.pruning import consider_graph
+from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.outline.skeleton import graph_of
+from tasks.compression.planning.costs import gradient_cost
+from tasks.compression.planning.state import Context, State, select
+
+__all__ = ["check", "plan"]
+
+TAYLOR_SAMPLES = 1024
+
+
+def check(outline: Outline, step: PruneChannels, pointer: str) -> None:
+    """As the handler's: CompressionError layer_not_found, layer_not_supported."""
+    made = _considered(outline, step, pointer, seed=0)
+    refuse(left_alone(_paths(outline), step, pointer, made), step, pointer)
+
+
+def plan(state: State, step: PruneChannels, context: Context) -> State:
+    outline, pointer = state.outline, context.pointer
+    paths = _paths(outline)
+    made = _considered(outline, step, pointer, seed=context.spec.seed)
+    alone = left_alone(paths, step, pointer, made)
+    refuse(alone, step, pointer)
+    for layer in alone:
+        context.warn("channels_left_alone", layer=layer.name, why=layer.reason)
+    for index in without_effect(paths, step, pointer, made):
+        context.warn("override_unused", index=index)
+    exact = isinstance(step.target, RemoveRatio)
+    report = made.report
+    _note_layers(outline, step, context, made, {layer.name: layer.reason for layer in alone}, exact)
+    context.details.update(
+        importance=step.importance,
+        target=report.target.measure,
+        asked=asked(step),
+        reached=round(reached(report), 6),
+        met=report.met,
+        parameters_before=report.parameters_before,
+        parameters_after=report.parameters_after,
+        macs_before=report.macs_before,
+        macs_after=report.macs_after,
+        left_alone={layer.name: layer.reason for layer in alone},
+    )
+    if not report.met:
+        context.warn(
+            "target_not_reached", measure=report.target.measure, reached=reached(report), asked=asked(step)
+        )
+    if step.importance == "taylor" and context.data is not None:
+        context.cost = gradient_cost(outline, min(TAYLOR_SAMPLES, context.data.train))
+    if made.alive.all():
+        context.warn("nothing_changed", index=context.index, technique=step.technique)
+        return state
+    return replace(
+        state,
+        outline=_smaller(outline, made),
+        guessed=state.guessed or not exact,
+        guessed_zeros=True,
+    )
+
+
+def _paths(outline: Outline) -> Any:
+    def paths(selection: LayerSelection, pointer: str) -> list[str]:
+        return [layer.path for layer in select(outline, selection, pointer)]
+
+    return paths
+
+
+def _considered(outline: Outline, step: PruneChannels, pointer: str, *, seed: int) -> ChannelPlan:
+    request = request_of(_paths(outline), step, pointer, seed=seed)
+    graph = follow(graph_of(outline))
+    if request.criterion == "random":
+        return consider_graph(graph, request, scores=importance(graph, "random", seed=seed))
+    scores = np.where(rankable(graph, request.criterion), 0.0, np.nan)
+    return consider_graph(graph, request, scores=scores)
+
+
+def _note_layers(
+    outline: Outline,
+    step: PruneChannels,
+    context: Context,
+    made: ChannelPlan,
+    alone: Mapping[str, str],
+    exact: bool,
+) -> None:
+    chosen = {layer.path for layer in select(outline, step.layers, f"{context.pointer}/layers")}
+    kinds = {layer.path: layer.kind for layer in outline.layers}
+    for change in made.report.layers:
+        smaller = change.parameters_after < change.parameters_before
+        action: Any = "change" if smaller and change.name not in alone else "leave_alone"
+        if action == "leave_alone" and change.name not in chosen:
+            action = "not_selected"
+        numbers = ["parameters_after", "macs_after"]
+        if change.channels_after is not None:
+            numbers.insert(0, "channels_after")
+        context.layers.append(
+            PlannedLayer(
+                layer=change.name,
+                kind=kinds[change.name],
+                action=action,
+                reason=alone.get(change.name),
+                channels_before=change.channels_before,
+                channels_after=change.channels_after,
+                parameters_before=change.parameters_before,
+                parameters_after=change.parameters_after,
+                macs_before=change.macs_before,
+                macs_after=change.macs_after,
+                estimated=[] if exact or not smaller else numbers,
+            )
+        )
+
+
+def _smaller(outline: Outline, made: ChannelPlan) -> Outline:
+    """The outline of what is left: shapes of weights and tensors, and the sizes in configurations."""
+    bounds = {bound.name: bound for bound in made.graph.layers}
+    layers = tuple(
+        _cut(layer, bounds[layer.path], made) if layer.path in bounds else layer for layer in outline.layers
+    )
+    tensors = list(outline.tensors)
+    for number, units in made.graph.labels.items():
+        shape = tensors[number]
+        if shape is not None and len(shape) > 1 and len(units):
+            tensors[number] = (*shape[:-1], int(np.count_nonzero(made.alive[units])))
+    return outline.model_copy(update={"layers": layers, "tensors": tuple(tensors)})
+
+
+def _cut(layer: Layer, bound: Bound, made: ChannelPlan) -> Layer:
+    shapes = {}
+    for parameter in bound.parameters:
+        shape = list(parameter.variable.shape)
+        for number, axis in parameter.axes.items():
+            shape[number] = int(np.count_nonzero(made.alive[axis.labels]))
+        shapes[parameter.variable.name] = tuple(shape)
+    config = copy.deepcopy(layer.config)
+    for path, units in bound.sizes.items():
+        _set(config, path, int(np.count_nonzero(made.alive[units])))
+    weights = tuple(_shaped(weight, shapes.get(weight.name, weight.shape)) for weight in layer.weights)
+    return layer.model_copy(update={"weights": weights, "config": config})
+
+
+def _shaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
+    smaller = weight.model_copy(update={"shape": shape})
+    zeros = round(weight.zeros * smaller.size / weight.size) if weight.size else 0
+    return smaller.model_copy(update={"zeros": zeros})
+
+
+def _set(config: dict[str, Any], path: tuple[str | int, ...], size: int) -> None:
+    here: Any = config
+    for part in path[:-1]:
+        if isinstance(here, dict) and part not in here:
+            return
+        here = here[part]
+    here[path[-1]] = size
