@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from featherweight import errors
 
-__all__ = ["INTERRUPTED", "OK", "TABLE", "UNAVAILABLE", "exit_code"]
+__all__ = ["INTERRUPTED", "NOT_VALID", "OK", "TABLE", "UNAVAILABLE", "exit_code"]
 
 OK = 0
+NOT_VALID = 3
 UNAVAILABLE = 7
 INTERRUPTED = 130
 

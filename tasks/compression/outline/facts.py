@@ -39,8 +39,8 @@ class Weight(_Part):
 
 class Layer(_Part):
     """A layer that is no model itself. `path` is its name, after those of the models it is nested in;
-    `config` what the file says of it, without initialisers, regularisers and constraints. `listed` is False for the
-    input of a sequential model, which Keras does not show among its layers."""
+    `config` what the file says of it, without initialisers, regularisers and constraints. `listed` is False
+    for the input of a sequential model, which Keras does not show among its layers."""
 
     path: str
     name: str
