@@ -50,7 +50,7 @@ def create() -> Response:
     except NotPlannable as error:
         raise ProblemError("not_plannable", str(error)) from None
     except PlannerBusy:
-        raise ProblemError("overloaded", "as many plans as may be are being made") from None
+        raise ProblemError("overloaded", "as many plans as may be are being made; try again") from None
     except FileNotFoundError:
         raise ProblemError("artifact_gone", "the model or the data set is no longer stored") from None
     ids = {"model_id": wanted.model_id, "dataset_id": wanted.dataset_id}

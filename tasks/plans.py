@@ -9,6 +9,7 @@ A model is read once: a second plan of it fetches nothing. Neither this module n
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -49,7 +50,7 @@ class NotPlannable(Exception):
 
 
 class PlannerBusy(Exception):
-    """As many plans as may be are being made."""
+    """As many plans as may be are being made, or there is no room left for another."""
 
 
 class Planner:
@@ -71,6 +72,10 @@ class Planner:
         try:
             with self._scratch() as scratch:
                 return self._plan(scratch, model, dataset, spec)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM):
+                raise PlannerBusy from error
+            raise
         finally:
             self._free.release()
 
@@ -181,6 +186,8 @@ def _result(path: Path) -> dict[str, Any]:
 def _ended(code: int, timeout_s: float) -> str:
     if -code == signal.SIGXCPU:
         return f"the files could not be read within {timeout_s:g} s"
+    if -code in (signal.SIGKILL, signal.SIGABRT):
+        return "the process that read the files got no more memory"
     if code < 0:
         return f"the process that read the files was ended by {signal.Signals(-code).name}"
     return "the process that read the files failed, or got no more memory"

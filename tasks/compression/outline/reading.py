@@ -33,7 +33,7 @@ def read_outline(path: Path, bounds: Bounds | None = None) -> Outline:
         raise wrong_kind(kind)
     try:
         return _keras(path, kind, bounds)
-    except CompressionError:
+    except (CompressionError, MemoryError):
         raise
     # h5py, zipfile and json raise about anything for bytes that are not what they should be.
     except Exception as error:

@@ -30,7 +30,6 @@ OPERATIONS: dict[str, tuple[tuple[str, str], ...]] = {
 """What the converter makes of a layer, and of which weight: those whose operations are traced back to it."""
 
 _UNTRACED = "its operations cannot be told apart in the file"
-_NO_KERNEL = "the converter has no kernel for it"
 _FLOAT = "float32"
 
 
@@ -71,7 +70,8 @@ def plan(state: State, step: Quantize, context: Context) -> State:
         context.layers.append(planned)
         dtypes[layer.path] = planned.dtype or _FLOAT
         if planned.action == "leave_alone" and planned.reason:
-            reasons.append(planned.reason)
+            if planned.reason != _UNTRACED:
+                reasons.append(planned.reason)
             context.warn("left_float", layer=layer.path, why=planned.reason)
     if all(dtype == _FLOAT for dtype in dtypes.values()) and context.layers:
         if _by_operation(step, all_selected):
@@ -115,7 +115,7 @@ def _planned(layer: Layer, step: Quantize, selected: bool, all_selected: bool) -
     for kind, shape in operations:
         dtype, reason = _stored_as(kind, shape, layer, step, all_selected)
         found[dtype] = None
-        why = why or reason
+        why = reason or why
     dtype = "+".join(sorted(found))
     alone = _FLOAT in found
     return PlannedLayer(
