@@ -325,11 +325,13 @@ def _inbound(node: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]
             continue
         if isinstance(entry, list) and entry and isinstance(entry[0], str):
             entry = [entry]
-        keywords = {}
+        keywords, first = {}, []
         for item in entry if isinstance(entry, list) else []:
             if isinstance(item, list) and len(item) == 4 and isinstance(item[3], Mapping):
                 keywords = {**keywords, **item[3]}
-        yield entry, keywords
+                item = item[:3]
+            first.append(item)
+        yield first, keywords
 
 
 def _tensors(value: Any, members: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:

@@ -205,19 +205,20 @@ def _one_state(config: Config, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _bidirectional(config: Config, shapes: Sequence[Shape]) -> list[Shape] | None:
-    inner = config["layer"]
+    inner, other = config["layer"], config.get("backward_layer") or config["layer"]
     found = output_shapes(inner["class_name"], inner["config"], shapes[:1], {})
-    answer, *states = found
-    if answer is None or None in found:
+    behind = output_shapes(other["class_name"], other["config"], shapes[:1], {})
+    (answer, *states), (back, *ends) = found, behind
+    if answer is None or back is None:
         return None
     merge = config.get("merge_mode", "concat")
     if merge is None:
-        merged = [answer, answer]
+        merged = [answer, back]
     elif merge == "concat":
-        merged = [(*answer[:-1], None if answer[-1] is None else 2 * answer[-1])]
+        merged = [_concatenated({"axis": -1}, [answer, back])]
     else:
         merged = [answer]
-    return [*merged, *(state for state in (*states, *states) if state is not None)]
+    return [*merged, *(state for state in (*states, *ends) if state is not None)]
 
 
 def _time_distributed(config: Config, shapes: Sequence[Shape]) -> Shape | None:

@@ -5,7 +5,8 @@ Layers are described: their configuration and the shapes of their weights, under
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,12 +46,14 @@ class Described:
             self._parts |= {
                 "layer": self._part("forward/"),
                 "forward_layer": self._part("forward/"),
-                "backward_layer": self._part("backward/"),
+                "backward_layer": self._part("backward/", "backward_layer"),
             }
             if "backward_layer" in config:
                 self._parts["_backward_layer_config"] = config["backward_layer"]
         if kind == "TimeDistributed":
             self._parts["layer"] = self._part("")
+        if kind == "MultiHeadAttention":
+            self._parts |= _attention_parts(self._config, self.weights)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("keras_kind", "_parts", "_weights", "_config"):
@@ -71,8 +74,8 @@ class Described:
             return value if isinstance(value, list) else [value]
         return value
 
-    def _part(self, prefix: str) -> Described:
-        inner = self._config.get("layer") or {}
+    def _part(self, prefix: str, entry: str = "layer") -> Described:
+        inner = self._config.get(entry) or self._config.get("layer") or {}
         weights = {
             name.removeprefix(prefix): variable
             for name, variable in self._weights.items()
@@ -95,6 +98,30 @@ class _Activation:
             return None if value is None else cls(value, "tf_keras.activations")
         name = value.get("class_name") if isinstance(value, Mapping) else None
         return cls(str(name), "")
+
+
+_PROJECTION = re.compile(r"_?(?:attention_)?(query|key|value|output)(?:_dense)?")
+
+
+def _attention_parts(config: Mapping[str, Any], weights: Sequence[Variable]) -> dict[str, Any]:
+    """The four projections, and the sizes under the names the layer has them."""
+    kernels: dict[str, Variable] = {}
+    for variable in weights:
+        named = [found[1] for part in variable.name.split("/") if (found := _PROJECTION.fullmatch(part))]
+        if named and len(variable.shape) > 2:
+            kernels[named[-1]] = variable
+    # Every position of what comes in is projected by itself.
+    parts: dict[str, Any] = {
+        f"_{name}_dense": Described("EinsumDense", name, {"equation": "...c,cde->...de"}, {"kernel": kernel})
+        for name, kernel in kernels.items()
+    }
+    size = config.get("key_dim")
+    return {
+        **parts,
+        "_num_heads": config.get("num_heads"),
+        "_key_dim": size,
+        "_value_dim": config.get("value_dim") or size,
+    }
 
 
 def graph_of(outline: Outline) -> Graph:

@@ -151,7 +151,9 @@ def _wrapped_names(kind: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     found = weight_names(str(inner.get("class_name")), inner.get("config") or {})
     if kind == "TimeDistributed":
         return found
-    return (*(f"forward/{name}" for name in found), *(f"backward/{name}" for name in found))
+    back = config.get("backward_layer")
+    behind = weight_names(str(back.get("class_name")), back.get("config") or {}) if back else found
+    return (*(f"forward/{name}" for name in found), *(f"backward/{name}" for name in behind))
 
 
 def _snake(name: str) -> str:

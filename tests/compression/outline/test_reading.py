@@ -19,6 +19,7 @@ from tasks.compression.outline.skeleton import cost, graph_of
 from tests.compression.networks import keras, save_model
 from tests.compression.planning.networks import NETWORKS as SMALL
 
+
 def everything() -> Any:
     """A network of many kinds of layers, some of them nested, shared or wrapped."""
     layers = keras().layers

@@ -40,6 +40,8 @@ TAYLOR_SAMPLES = 1024
 def check(outline: Outline, step: PruneChannels, pointer: str) -> None:
     """As the handler's: CompressionError layer_not_found, layer_not_supported."""
     made = _considered(outline, step, pointer, seed=0)
+    if made is None:
+        return
     refuse(left_alone(_paths(outline), step, pointer, made), step, pointer)
 
 
@@ -47,6 +49,9 @@ def plan(state: State, step: PruneChannels, context: Context) -> State:
     outline, pointer = state.outline, context.pointer
     paths = _paths(outline)
     made = _considered(outline, step, pointer, seed=context.spec.seed)
+    if made is None:
+        context.warn("not_looked_at", what="Which channels go")
+        return replace(state, guessed=True, guessed_zeros=True)
     alone = left_alone(paths, step, pointer, made)
     refuse(alone, step, pointer)
     for layer in alone:
@@ -92,9 +97,15 @@ def _paths(outline: Outline) -> Any:
     return paths
 
 
-def _considered(outline: Outline, step: PruneChannels, pointer: str, *, seed: int) -> ChannelPlan:
+def _considered(outline: Outline, step: PruneChannels, pointer: str, *, seed: int) -> ChannelPlan | None:
+    """None where the file does not describe all that channels go through."""
     request = request_of(_paths(outline), step, pointer, seed=seed)
-    graph = follow(graph_of(outline))
+    if any(outline.tensors[number] is None for call in outline.calls for number in call.outputs):
+        return None
+    try:
+        graph = follow(graph_of(outline))
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return None
     if request.criterion == "random":
         return consider_graph(graph, request, scores=importance(graph, "random", seed=seed))
     scores = np.where(rankable(graph, request.criterion), 0.0, np.nan)

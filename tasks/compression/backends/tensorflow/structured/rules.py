@@ -346,7 +346,7 @@ def _operation(call: Call, inputs: Sequence[Labels], channels: Channels) -> Flow
     symbol = call.layer.symbol
     constants = [value for value in _flat(call.arguments, call.keywords) if not _is_symbolic(value)]
     if symbol == "concat":
-        axis = call.keywords.get("axis", call.arguments[-1])
+        axis = call.keywords["axis"] if "axis" in call.keywords else call.arguments[-1]
         return _concatenation(call, axis, inputs, channels)
     if symbol in _REDUCTIONS:
         axis = call.keywords.get("axis", call.arguments[1] if len(call.arguments) > 1 else None)
