@@ -4,10 +4,10 @@ A weight tensor of n values, of which the share s is zero, is taken to gzip to
 
     n / 8 * (H(s) + (1 - s) * v) * (1 + s² / 4)  bytes,   H(s) = -s log2 s - (1 - s) log2 (1 - s),
 
-where v is the bits that gzip needs for a value that is not zero: of normally distributed
-values as many as were measured (29.6 for float32, 14.8 for float16, 7 for int8, 3 for int4, 1.9 for int2), of
-k distinct values no more than log2(k) times 1.15 for integers, 1.3 for float16 and 1.45 for float32, the last two
-times (1 + 1.2 s²). The last factor is what DEFLATE loses on long runs.
+where v is the bits that gzip needs for a value that is not zero: of normally distributed values as many as
+were measured (29.6 for float32, 14.8 for float16, 7 for int8, 3 for int4, 1.9 for int2); of k distinct values
+no more than log2(k) times 1.15 for integers, 1.3 for float16 and 1.45 for float32, the last two times
+(1 + 1.2 s²). The last factor is what DEFLATE loses on long runs.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _FEW = {"float32": 1.45, "float16": 1.3}
 _FEW_INTEGERS = 1.15
 
 # Of small networks as they are delivered, names stripped.
-_TFLITE_BASE, _TFLITE_LAYER, _TFLITE_GZIP_BASE, _TFLITE_GZIP_LAYER = 900, 220, 450, 60
-_KERAS_BASE, _KERAS_LAYER, _KERAS_GZIP_BASE, _KERAS_GZIP_LAYER = 3_000, 3_000, 900, 250
+_TFLITE_BASE, _TFLITE_LAYER, _TFLITE_GZIP_BASE, _TFLITE_GZIP_LAYER = 2_000, 400, 700, 100
+_KERAS_BASE, _KERAS_LAYER, _KERAS_GZIP_BASE, _KERAS_GZIP_LAYER = 6_000, 4_500, 2_000, 500
 _SCALE_BYTES = 12  # a float32 scale and an int64 zero point for each channel
 _NORMALISATIONS = ("BatchNormalization", "SyncBatchNormalization")
 
