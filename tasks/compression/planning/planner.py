@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from featherweight.plan import Plan, PlanData, PlanModel, PlannedStep, PlanProblem
 from featherweight.problem import FieldError
 from featherweight.report import ReportWarning
@@ -101,11 +103,11 @@ class _Planner:
         """Each step on what the steps before it leave; one that cannot be done leaves it as it is."""
         for index, step in enumerate(self.spec.steps):
             entry = row(step.technique, self.outline.framework) if index in self._offered else None
-            if entry is None or entry.plan is None or self.outline.format == "tflite":
+            if entry is None or self.outline.format == "tflite":
                 continue
             context = Context(index, self.spec, self.data)
             try:
-                self.state = resolve(entry.plan)(self.state, step, context)
+                self.state = _planned(entry.plan, self.state, step, context)
             except CompressionError as error:
                 self._problem(error)
                 continue
@@ -177,6 +179,15 @@ class _Planner:
         )
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _planned(name: str | None, state: State, step: Step, context: Context) -> State:
+    """The state after a step; one that nothing is known of makes all that follows an estimate."""
+    if name is None:
+        context.warn("not_looked_at", what=f"What {step.technique} does")
+        return replace(state, guessed=True, guessed_zeros=True)
+    planned: State = resolve(name)(state, step, context)
+    return planned
 
 
 def _in_request(fault: FieldError) -> PlanProblem:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from featherweight.spec import ConstantSparsity, CustomSchedule, PolynomialDecay, SchedulePoint
+from featherweight.spec import (
+    CompressionSpec,
+    ConstantSparsity,
+    CustomSchedule,
+    PolynomialDecay,
+    SchedulePoint,
+)
+from tasks.compression import catalogue
 from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.backends.tensorflow.load import _known_classes
 from tasks.compression.backends.tensorflow.prunability import KERNELS
@@ -16,7 +24,9 @@ from tasks.compression.backends.tensorflow.refusals import KNOWN_CLASSES
 from tasks.compression.backends.tensorflow.schedule import last_sparsity, step_schedule
 from tasks.compression.backends.tensorflow.schedule_ends import sparsity_after
 from tasks.compression.catalogue import ROWS, resolve
+from tasks.compression.outline.facts import Layer, Outline, Weight
 from tasks.compression.outline.tflite import KINDS, TYPES
+from tasks.compression.planning import plan
 from tasks.compression.planning.sizes import gzip_estimate
 
 
@@ -83,10 +93,25 @@ def test_schedules_end_where_tfmots_do(schedule: Any, steps: int) -> None:
         assert reached == pytest.approx(last_sparsity(theirs, steps), abs=1e-5)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.technique)
-def test_every_technique_can_be_planned(row: Any) -> None:
+@pytest.mark.parametrize("row", [row for row in ROWS if row.plan], ids=lambda row: row.technique)
+def test_planners_of_the_catalogue_resolve(row: Any) -> None:
     assert callable(resolve(row.plan))
-    assert callable(resolve(row.plan_check))
+    assert row.plan_check is None or callable(resolve(row.plan_check))
+
+
+def test_technique_without_a_planner_is_said_and_what_follows_is_an_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = replace(catalogue.row("prune", "tensorflow"), plan=None, plan_check=None)
+    monkeypatch.setitem(catalogue._BY_KEY, ("prune", "tensorflow"), bare)
+    weights = (Weight(name="kernel", shape=(4, 2), dtype="float32"),)
+    layer = Layer(path="d", name="d", kind="Dense", config={"units": 2}, weights=weights)
+    outline = Outline(format="keras_zip", framework="tensorflow", layers=(layer,), traced=False)
+    told = plan(outline, CompressionSpec.model_validate({"steps": [{"technique": "prune"}]}))
+    assert [warning.message for warning in told.warnings] == [
+        "What prune does is only looked at when the job runs."
+    ]
+    assert told.steps[0].estimated == ["parameters", "macs"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 0.95])
