@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.compression.backends.tensorflow.prunability import kept_weights
 from tasks.compression.backends.tensorflow.saliency import (
     block_mask,
     global_masks,
     keep_largest,
+    kept_weights,
     lamp_scores,
     n_of_m_mask,
 )

@@ -19,8 +19,9 @@ from featherweight.spec import (
 from tasks.compression import catalogue
 from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.backends.tensorflow.load import _known_classes
-from tasks.compression.backends.tensorflow.prunability import KERNELS
+from tasks.compression.backends.tensorflow.prunability import KERNELS, MATRICES, TRANSPOSED_KINDS
 from tasks.compression.backends.tensorflow.refusals import KNOWN_CLASSES
+from tasks.compression.backends.tensorflow.rules import TRANSPOSED
 from tasks.compression.backends.tensorflow.schedule import last_sparsity, step_schedule
 from tasks.compression.backends.tensorflow.schedule_ends import sparsity_after
 from tasks.compression.catalogue import ROWS, resolve
@@ -47,6 +48,11 @@ def test_prunable_kernels_are_those_of_tfmots_registry() -> None:
     assert recurrent <= set(KERNELS)
     for names in PruneRegistry._RNN_CELLS_WEIGHTS_MAP.values():
         assert tuple(names) == KERNELS["LSTM"]
+
+
+def test_transposed_kinds_are_the_handlers() -> None:
+    assert {layer.__name__ for layer in TRANSPOSED} == TRANSPOSED_KINDS
+    assert set(KERNELS) >= MATRICES >= TRANSPOSED_KINDS
 
 
 def test_every_kernel_is_an_attribute_of_its_layer() -> None:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy.typing as npt
 
 from featherweight.spec import Quantize
-from tasks.compression.backends.tensorflow.weight_kernels import weight_bits
+from tasks.compression.backends.tensorflow.weight_kernels import obstacle, weight_bits
 from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
 from tasks.compression.tflite import Operation
 
-__all__ = ["quantize_weights"]
+__all__ = ["obstacle", "quantize_weights", "weight_bits"]
 
 _ALGORITHMS = {
     "min_max": "MIN_MAX_UNIFORM_QUANT",
@@ -41,7 +41,7 @@ def quantize_weights(
     samples: npt.NDArray[Any] | None,
 ) -> bytes:
     """The float file `content` with the weights of the `chosen` operations quantised; all have passed
-    weight_kernels.obstacle. `samples` are what ``gptq`` is calibrated on. CompressionError
+    `obstacle`. `samples` are what ``gptq`` is calibrated on. CompressionError
     conversion_failed."""
     from litert_quantizer.quantizer import Quantizer
 

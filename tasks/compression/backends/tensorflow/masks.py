@@ -18,17 +18,19 @@ from featherweight.spec import Prune, PruningSchedule, Unstructured, XnnpackLate
 from tasks.compression.backends.tensorflow._framework import Pruning, keras, sparsity, strip_pruning, tf
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
 from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.prunability import KEEP_ZEROS_FROM, is_global, target
-from tasks.compression.backends.tensorflow.prunable import prunable, schedules
+from tasks.compression.backends.tensorflow.prunability import KEEP_ZEROS_FROM, is_global
+from tasks.compression.backends.tensorflow.prunable import prunable, schedules, target
 from tasks.compression.backends.tensorflow.rules import Rule, global_rule, layer_rule
 from tasks.compression.backends.tensorflow.schedule import KeptMask, last_sparsity, step_schedule
 from tasks.compression.context import Context
 from tasks.compression.workspace import LayerNote
 
 __all__ = [
+    "KEEP_ZEROS_FROM",
     "Assignment",
     "MaskPlan",
     "assignments",
+    "is_global",
     "mask_plan",
     "note_outcome",
     "pruning_variables",

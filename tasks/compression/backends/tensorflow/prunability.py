@@ -18,7 +18,7 @@ __all__ = [
     "KERNELS",
     "MATRICES",
     "NOT_FOR_XNNPACK",
-    "TRANSPOSED",
+    "TRANSPOSED_KINDS",
     "is_global",
     "kept_weights",
     "no_pruning",
@@ -48,7 +48,7 @@ MATRICES = frozenset(
 )
 """Classes whose kernels are matrices [everything else, output channels]: patterns can be laid on them."""
 
-TRANSPOSED = frozenset(["Conv2DTranspose", "Conv3DTranspose"])
+TRANSPOSED_KINDS = frozenset(["Conv2DTranspose", "Conv3DTranspose"])
 """Classes whose kernels end in [output channels, input channels]; those of others are the other way round."""
 
 KEEP_ZEROS_FROM = 0.05
@@ -82,7 +82,7 @@ def obstacle(kind: str, shapes: Sequence[Sequence[int]], step: Prune) -> str | N
     if kind not in MATRICES:
         return f"the pattern {pattern.type} is for Dense, convolution and recurrent layers"
     for shape in shapes:
-        inputs, outputs = reversed(shape[-2:]) if kind in TRANSPOSED else shape[-2:]
+        inputs, outputs = reversed(shape[-2:]) if kind in TRANSPOSED_KINDS else shape[-2:]
         if isinstance(pattern, NOfM):
             if inputs % pattern.m:
                 return f"{pattern.m} does not divide its {inputs} input channels"

@@ -9,10 +9,10 @@ from featherweight.spec import Prune, PruningSchedule, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import sparsity
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
 from tasks.compression.backends.tensorflow.network import Network, Pending
-from tasks.compression.backends.tensorflow.prunability import no_pruning, obstacle
+from tasks.compression.backends.tensorflow.prunability import no_pruning, obstacle, target
 from tasks.compression.errors import CompressionError
 
-__all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "unsupported", "unused_overrides"]
+__all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "target", "unsupported", "unused_overrides"]
 
 
 def prunable(network: Network, pending: Pending) -> list[Placed]:

@@ -8,14 +8,15 @@ from typing import Any
 from featherweight.spec import Distill, Finetune, Prune, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.layers import zero_share
-from tasks.compression.backends.tensorflow.masks import assignments
+from tasks.compression.backends.tensorflow.masks import assignments, is_global
 from tasks.compression.backends.tensorflow.network import Network, Pending
-from tasks.compression.backends.tensorflow.prunability import NOT_FOR_XNNPACK, is_global, refused, target
+from tasks.compression.backends.tensorflow.prunability import NOT_FOR_XNNPACK, refused
 from tasks.compression.backends.tensorflow.prunable import (
     check_xnnpack,
     left_out,
     prunable,
     schedules,
+    target,
     unsupported,
     unused_overrides,
 )

@@ -20,13 +20,12 @@ from tasks.compression.backends.tensorflow.converted import (
 )
 from tasks.compression.backends.tensorflow.float_layers import leave_float
 from tasks.compression.backends.tensorflow.layers import placed_layers, select
-from tasks.compression.backends.tensorflow.lowbits import quantize_weights
+from tasks.compression.backends.tensorflow.lowbits import obstacle, quantize_weights
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.source import Make, Source, obstacles, read_source
 from tasks.compression.backends.tensorflow.weight_kernels import (
     LOOPS,
     none_as_asked,
-    obstacle,
     refused_loop,
 )
 from tasks.compression.context import Context

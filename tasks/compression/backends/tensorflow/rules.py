@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 
 from featherweight.spec import Block, NOfM, Prune
-from tasks.compression.backends.tensorflow._framework import tf
+from tasks.compression.backends.tensorflow._framework import keras, tf
 from tasks.compression.backends.tensorflow.layers import Placed, kernels
-from tasks.compression.backends.tensorflow.prunability import TRANSPOSED, kept_weights
 from tasks.compression.backends.tensorflow.saliency import (
     block_mask,
     global_masks,
     keep_largest,
+    kept_weights,
     lamp_scores,
     n_of_m_mask,
 )
 
-__all__ = ["Rule", "global_rule", "layer_rule"]
+__all__ = ["TRANSPOSED", "Rule", "global_rule", "layer_rule"]
+
+TRANSPOSED = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+"""Layers whose kernels end in [output channels, input channels]; those of others are the other way round."""
 
 
 class Rule:
@@ -165,7 +168,7 @@ def layer_rule(place: Placed, step: Prune, *, keep_zeros: bool, seed: int) -> Ru
     """The rule for one layer, which the step's method and pattern can be applied to."""
     weights = kernels(place.layer)
     alive = _alive(weights, keep_zeros)
-    transposed = type(place.layer).__name__ in TRANSPOSED
+    transposed = isinstance(place.layer, TRANSPOSED)
     if isinstance(step.pattern, Block):
         return _Blocks(weights, alive, transposed, step.pattern)
     if isinstance(step.pattern, NOfM):

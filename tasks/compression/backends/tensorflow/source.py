@@ -9,8 +9,8 @@ from typing import Any
 from featherweight.spec import LayerSelection, Quantize
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.backends.tensorflow.layers import select
+from tasks.compression.backends.tensorflow.lowbits import obstacle
 from tasks.compression.backends.tensorflow.tracing import Traced, trace
-from tasks.compression.backends.tensorflow.weight_kernels import obstacle
 from tasks.compression.context import Context
 
 __all__ = ["Make", "Source", "obstacles", "quantized_layers", "read_source"]
