@@ -39,6 +39,8 @@ __all__ = ["NotPlannable", "Planner", "PlannerBusy"]
 _ROOT = Path(__file__).parents[1]
 _MAX_RESULT = 64 << 20
 _AT_ONCE = 2
+# A request that waits holds a thread of the service.
+_PATIENCE_S = 2.0
 _PREFIX = "plan-"
 _LEFT_BEHIND_S = 3600.0
 # Raised whenever what an outline holds changes: what was kept before is then not found any more.
@@ -67,7 +69,7 @@ class Planner:
 
         Raises NotPlannable, PlannerBusy, FileNotFoundError for files that are gone and StorageUnavailable.
         """
-        if not self._free.acquire(timeout=self._settings.plan_timeout_s):
+        if not self._free.acquire(timeout=_PATIENCE_S):
             raise PlannerBusy
         try:
             with self._scratch() as scratch:

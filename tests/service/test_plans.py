@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_second_plan_reads_nothing(caller: Caller, parts: Services, monkeypatch:
     assert 0 < parts.redis.ttl(kept[0]) <= 7 * 86_400
 
 
-def test_what_a_job_would_refuse_is_in_the_plan(caller: Caller, parts: Services) -> None:
+def test_what_a_job_would_refuse_is_in_the_plan(caller: Caller) -> None:
     spec = {"steps": [{"technique": "prune", "layers": {"include": ["hiden"]}}, *SPEC["steps"][1:]]}  # type: ignore[misc]
     plan = planned(caller, spec)
     assert not plan.feasible
@@ -90,9 +91,6 @@ def test_what_a_job_would_refuse_is_in_the_plan(caller: Caller, parts: Services)
     }
     hints = [problem.hint for problem in plan.problems if problem.code == "layer_not_found"]
     assert hints == ["did you mean hidden"]
-    model_id = caller.model(dense_model())
-    record = parts.models.get(PROJECT, model_id)
-    parts.models.put(PROJECT, record.model_copy(update={"framework": "abacus"}))
 
 
 def test_data_that_do_not_fit_the_model_are_a_problem(caller: Caller) -> None:
@@ -170,3 +168,24 @@ def test_what_is_not_valid_is_pointed_at(caller: Caller, change: dict[str, Any],
 def test_another_project_is_told_nothing(caller: Caller, stranger: Caller) -> None:
     body = {"model_id": caller.model(dense_model()), "spec": ONE_SHOT}
     assert_problem(stranger.post("/v1/plans", json=body), "invalid_request", pointers={"/model_id"})
+
+
+def test_more_plans_than_may_be_made_at_once_are_put_off(
+    caller: Caller, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.plans._PATIENCE_S", 0.01)
+    body = {"model_id": caller.model(dense_model()), "spec": ONE_SHOT}
+    while parts.planner._free.acquire(blocking=False):
+        pass
+    problem = assert_problem(caller.post("/v1/plans", json=body), "overloaded")
+    assert problem["retryable"]
+
+
+def test_what_a_killed_process_left_is_swept(caller: Caller, parts: Services) -> None:
+
+    left = parts.settings.scratch_dir / "plan-left"
+    left.mkdir(parents=True)
+    (left / "model.bin").write_bytes(b"x")
+    os.utime(left, (0, 0))
+    planned(caller, ONE_SHOT)
+    assert not left.exists()

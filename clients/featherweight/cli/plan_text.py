@@ -9,6 +9,8 @@ from featherweight.plan import Plan, PlanCost, PlannedLayer, PlannedStep
 
 __all__ = ["plan_text"]
 
+_TITLES = ("layer", "kind", "", "sparsity", "channels", "parameters", "stored as", "why")
+_NUMBERS = (3, 4, 5)
 _WORDS = {"leave_alone": "left alone", "not_selected": "not selected"}
 
 
@@ -56,9 +58,12 @@ def _sections(plan: Plan) -> Iterator[str]:
 
 def _step(step: PlannedStep) -> str:
     head = f"step {step.index}: {step.technique}{_cost(step.cost)}"
-    titles = ["layer", "kind", "", "sparsity", "channels", "parameters", "stored as", "why"]
-    table = columns(titles, [_row(layer) for layer in step.layers], right=[3, 4, 5])
-    return f"{head}\n{table}" if step.layers else head
+    rows = [_row(layer) for layer in step.layers]
+    # Only the columns that the technique says something in.
+    used = [place for place in range(len(_TITLES)) if any(row[place] for row in rows)]
+    right = [used.index(place) for place in _NUMBERS if place in used]
+    shown = [[row[place] for place in used] for row in rows]
+    return f"{head}\n{columns([_TITLES[place] for place in used], shown, right=right)}" if rows else head
 
 
 def _row(layer: PlannedLayer) -> list[str | None]:
