@@ -133,6 +133,7 @@ class _Planner:
                     self.state.outline,
                     output,
                     self.state.dtypes,
+                    integers=self.state.integers,
                     nonzero_known=not (self.state.guessed_zeros or self.state.guessed),
                 )
                 for output in self.spec.outputs

@@ -42,7 +42,7 @@ _FEW_INTEGERS = 1.15
 # What is no weight, as measured on small networks, raw and gzipped: once, and for each call of a layer
 # (``.tflite``) or each layer and each with weights (``.keras``).
 _TFLITE, _TFLITE_CALL = (200, 250), (260, 75)
-_INTEGERS, _INTEGERS_CALL = (600, 200), (120, 30)
+_INTEGERS, _INTEGERS_CALL = (300, 150), (100, 30)
 _KERAS, _KERAS_LAYER, _KERAS_WEIGHTED = (4_000, 1_000), (400, 60), (3_700, 150)
 _SCALE_BYTES = 12  # a float32 scale and an int64 zero point for each channel
 _NORMALISATIONS = ("BatchNormalization", "SyncBatchNormalization")
@@ -69,8 +69,16 @@ def entropy(share: float) -> float:
     return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 
-def size_of(outline: Outline, output: str, dtypes: Mapping[str, str], *, nonzero_known: bool) -> PlanSize:
-    """What the network would be as `output`; `dtypes` are those of the layers that are not float32."""
+def size_of(
+    outline: Outline,
+    output: str,
+    dtypes: Mapping[str, str],
+    *,
+    integers: bool = False,
+    nonzero_known: bool,
+) -> PlanSize:
+    """What the network would be as `output`; `dtypes` are those of the layers that are not float32,
+    `integers` says that activations are integers too."""
     raw, packed = 0.0, 0.0
     for layer in outline.layers:
         for weight, dtype in _stored(layer, output, dtypes):
@@ -80,7 +88,7 @@ def size_of(outline: Outline, output: str, dtypes: Mapping[str, str], *, nonzero
             if dtype.startswith("int") and len(weight.shape) > 1:
                 raw += _SCALE_BYTES * weight.shape[-1]
                 packed += 4 * weight.shape[-1]
-    parts = _tflite_parts(outline, dtypes) if output == "tflite" else _keras_parts(outline)
+    parts = _tflite_parts(outline, integers) if output == "tflite" else _keras_parts(outline)
     for (bytes_, gzipped), count in parts:
         raw += bytes_ * count
         packed += gzipped * count
@@ -93,13 +101,13 @@ def size_of(outline: Outline, output: str, dtypes: Mapping[str, str], *, nonzero
     )
 
 
-def _tflite_parts(outline: Outline, dtypes: Mapping[str, str]) -> list[tuple[tuple[int, int], int]]:
+def _tflite_parts(outline: Outline, integers: bool) -> list[tuple[tuple[int, int], int]]:
     """What a file holds besides weights, and how often; normalisation becomes part of its neighbour."""
     kinds = {layer.path: layer.kind for layer in outline.layers}
     silent = ("InputLayer", "Dropout", *_NORMALISATIONS)
     calls = sum(1 for call in outline.calls if kinds.get(call.layer) not in silent)
     parts = [(_TFLITE, 1), (_TFLITE_CALL, calls)]
-    if any(dtype.startswith("int") for dtype in dtypes.values()):
+    if integers:
         parts += [(_INTEGERS, 1), (_INTEGERS_CALL, calls)]
     return parts
 

@@ -85,7 +85,7 @@ def plan(state: State, step: Quantize, context: Context) -> State:
         samples = min(step.calibration_samples, context.data.train)
         context.details["calibration_samples"] = samples
         context.cost = forward_cost(outline, samples * step.calibration_candidates)
-    return replace(state, dtypes=dtypes)
+    return replace(state, dtypes=dtypes, integers=step.calibrates_ranges)
 
 
 def _inner_kind(layer: Layer) -> str:
