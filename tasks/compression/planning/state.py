@@ -22,7 +22,8 @@ class State:
 
     `before_pruning` is the outline before the prune steps that come right one after another, whose zeros they
     all start from; `dtypes` what a layer's weights are stored as in a ``.tflite``, by path; `integers` says
-    that activations are integers too, `guessed` that shapes are estimates, `guessed_zeros` that counts of zeros are."""
+    that activations are integers too, `guessed` that shapes are estimates, `guessed_zeros` that
+    counts of zeros are."""
 
     outline: Outline
     before_pruning: Outline | None = None
