@@ -13,6 +13,7 @@ from tasks.compression.backends.tensorflow._framework import keras, without_auto
 from tasks.compression.backends.tensorflow.compiled import compiled_outputs
 from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
 from tasks.compression.backends.tensorflow.network import Loaded, Network
+from tasks.compression.backends.tensorflow.refusals import no_inputs, refuse_keras_3, wrong_kind
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import CompiledState, ModelFacts, OutputFacts, Shape
 from tasks.compression.formats import model_format
@@ -34,7 +35,7 @@ def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Lo
     """
     kind = model_format(path)
     if kind not in ("keras_zip", "hdf5"):
-        raise _wrong_kind(kind)
+        raise wrong_kind(kind)
     file = read_config(path, kind)
     model = _build(path, kind, file, scratch)
     facts = _facts(model, file)
@@ -87,11 +88,7 @@ def _build(path: Path, kind: str, file: KerasFile, scratch: Path) -> Any:
     finally:
         copy.unlink()
     if not getattr(model, "inputs", None):
-        raise CompressionError(
-            "unsupported_model",
-            "the model has no fixed input shape",
-            hint="build it with an Input layer, or call it on a sample before saving",
-        )
+        raise no_inputs()
     return model
 
 
@@ -107,20 +104,7 @@ def _deserialise(path: Path) -> Any:
 
 def _bridge(file: KerasFile) -> Any:
     """Where a Keras 3 model becomes a Keras 2 one. Not yet: such files are refused."""
-    raise CompressionError(
-        "unsupported_model",
-        f"the model was saved by Keras {file.keras}; pruning works on Keras 2 models",
-        hint="save it with tf_keras (TF_USE_LEGACY_KERAS=1 before importing TensorFlow) and upload it again",
-    )
-
-
-def _wrong_kind(kind: str) -> CompressionError:
-    what = {"tflite": "a .tflite file, already converted", "zip": "an archive, but no Keras model"}
-    return CompressionError(
-        "unsupported_model" if kind in what else "bad_model",
-        f"the file is {what.get(kind, 'no Keras model')}",
-        hint="upload a model saved by model.save('model.keras') or model.save('model.h5')",
-    )
+    raise refuse_keras_3(file)
 
 
 def _known_classes() -> frozenset[str]:

@@ -1,0 +1,85 @@
+"""Which model files are refused before anything is loaded: one place for the loader and for plans.
+
+It imports no framework, so Keras's own classes stand here by name.
+"""
+
+from __future__ import annotations
+
+from tasks.compression.backends.tensorflow.config import KerasFile, refuse_unsafe
+from tasks.compression.errors import CompressionError
+
+__all__ = [
+    "KNOWN_CLASSES",
+    "no_inputs",
+    "refuse_file",
+    "refuse_keras_3",
+    "wrong_kind",
+]
+
+
+def _numbered(*names: str, axes: tuple[int, ...] = (1, 2, 3)) -> list[str]:
+    return [name.replace("#", f"{count}D") for name in names for count in axes]
+
+
+KNOWN_CLASSES: frozenset[str] = frozenset(
+    [
+        *("Functional", "Model", "Sequential"),
+        # What the functional API writes for operations applied to tensors.
+        *("ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLambda", "TFOpLambda"),
+        *_numbered("Conv#", "Conv#Transpose", "Convolution#", "Convolution#Transpose", "ConvLSTM#"),
+        *_numbered("Cropping#", "SpatialDropout#", "UpSampling#", "ZeroPadding#"),
+        *_numbered("AveragePooling#", "AvgPool#", "MaxPooling#", "MaxPool#"),
+        *_numbered("GlobalAveragePooling#", "GlobalAvgPool#", "GlobalMaxPooling#", "GlobalMaxPool#"),
+        *_numbered("DepthwiseConv#", "SeparableConv#", "SeparableConvolution#", axes=(1, 2)),
+        *_numbered("LocallyConnected#", axes=(1, 2)),
+        *("Activation", "ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax", "ThresholdedReLU"),
+        *("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"),
+        *("AbstractRNNCell", "GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "SimpleRNN", "SimpleRNNCell"),
+        *("Bidirectional", "StackedRNNCells", "TimeDistributed", "Wrapper", "SpectralNormalization"),
+        *("AdditiveAttention", "Attention", "MultiHeadAttention"),
+        *("BatchNormalization", "GroupNormalization", "LayerNormalization", "UnitNormalization"),
+        *("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise"),
+        *("Dense", "DenseFeatures", "EinsumDense", "Embedding", "Flatten", "Identity", "InputLayer"),
+        *("Lambda", "Layer", "Masking", "Permute", "RepeatVector", "Reshape"),
+        *("CategoryEncoding", "CenterCrop", "Discretization", "HashedCrossing", "Hashing"),
+        *("IntegerLookup", "Normalization", "Rescaling", "Resizing", "StringLookup", "TextVectorization"),
+        *("RandomBrightness", "RandomContrast", "RandomCrop", "RandomFlip", "RandomHeight"),
+        *("RandomRotation", "RandomTranslation", "RandomWidth", "RandomZoom"),
+    ]
+)
+"""The classes of Keras 2 that a file may have."""
+
+
+def refuse_file(file: KerasFile, *, has_inputs: bool) -> None:
+    """CompressionError unsupported_model for what the loader refuses without looking at weights."""
+    if file.major >= 3:
+        raise refuse_keras_3(file)
+    refuse_unsafe(file.model, KNOWN_CLASSES)
+    if not has_inputs:
+        raise no_inputs()
+
+
+def refuse_keras_3(file: KerasFile) -> CompressionError:
+    return CompressionError(
+        "unsupported_model",
+        f"the model was saved by Keras {file.keras}; pruning works on Keras 2 models",
+        hint="save it with tf_keras (TF_USE_LEGACY_KERAS=1 before importing TensorFlow) and upload it again",
+    )
+
+
+def no_inputs() -> CompressionError:
+    return CompressionError(
+        "unsupported_model",
+        "the model has no fixed input shape",
+        hint="build it with an Input layer, or call it on a sample before saving",
+    )
+
+
+def wrong_kind(kind: str) -> CompressionError:
+    """For a file that is no Keras model, by what tasks.compression.formats says of it."""
+    what = {"tflite": "a .tflite file, already converted", "zip": "an archive, but no Keras model"}
+    return CompressionError(
+        "unsupported_model" if kind in what else "bad_model",
+        f"the file is {what.get(kind, 'no Keras model')}",
+        hint="upload a model saved by model.save('model.keras') or model.save('model.h5')",
+    )
