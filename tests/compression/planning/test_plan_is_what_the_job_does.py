@@ -171,3 +171,27 @@ def test_what_the_job_refuses_is_a_problem_of_the_plan(
     (problem,) = told.problems
     assert (problem.code, problem.detail, problem.hint) == (error.code, error.detail, error.hint)
     assert (problem.pointer, problem.layer) == (f"/spec{error.pointer}", error.layer)
+
+
+@pytest.mark.parametrize(
+    "rank",
+    [{"type": "fixed", "rank": 3}, {"type": "fixed", "rank": 64}, {"type": "parameters", "keep": 0.5}],
+    ids=str,
+)
+def test_ranks_are_as_planned(network: tuple[Path, Path], rank: dict[str, Any], tmp_path: Path) -> None:
+    model, _ = network
+    steps = [{"technique": "decompose", "rank": rank}]
+    told = planned(model, None, steps, outputs=["keras"])
+    assert told.feasible, told.problems
+    report = compress(model, {"steps": steps, "outputs": ["keras"]}, workdir=tmp_path / "w").report
+    done = report.steps[0].details
+    layers = {layer.layer: layer for layer in told.steps[0].layers}
+    assert {path: layers[path].reason for path in done["left_alone"]} == done["left_alone"]
+    assert {path for path, layer in layers.items() if layer.action == "change"} == set(done["layers"])
+    for path, made in done["layers"].items():
+        layer = layers[path]
+        if not layer.estimated:
+            assert layer.rank == made["ranks"][0]
+            assert layer.parameters_after == made["parameters_after"]
+            assert layer.macs_after == made["macs_after"]
+    assert _said(told, "not_decomposed") == _said(report, "not_decomposed")
