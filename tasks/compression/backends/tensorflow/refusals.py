@@ -5,7 +5,7 @@ It imports no framework, so Keras's own classes stand here by name.
 
 from __future__ import annotations
 
-from tasks.compression.backends.tensorflow.config import KerasFile, refuse_unsafe
+from tasks.compression.backends.tensorflow.config import KerasFile, layers_of, refuse_unsafe
 from tasks.compression.errors import CompressionError
 
 __all__ = [
@@ -54,9 +54,20 @@ def refuse_file(file: KerasFile, *, has_inputs: bool) -> None:
     """CompressionError unsupported_model for what the loader refuses without looking at weights."""
     if file.major >= 3:
         raise refuse_keras_3(file)
-    refuse_unsafe(file.model, KNOWN_CLASSES)
+    refuse_unsafe(file.model, _known_classes(file))
     if not has_inputs:
         raise no_inputs()
+
+
+def _known_classes(file: KerasFile) -> frozenset[str]:
+    """Those of Keras 2; of Keras 3, which writes down where each class is from, what is Keras' own."""
+    if file.major < 3:
+        return KNOWN_CLASSES
+    return frozenset(
+        str(layer.get("class_name"))
+        for layer in layers_of(file.model)
+        if str(layer.get("module")).partition(".")[0] == "keras"
+    )
 
 
 def refuse_keras_3(file: KerasFile) -> CompressionError:
