@@ -53,7 +53,9 @@ class PlannedLayer(_Part):
     `action` is ``change``, ``train`` (its weights are fitted and nothing else), ``leave_alone`` (selected,
     but `reason`) or ``not_selected``. Of the rest only what the technique decides is there:
     `target_sparsity` is what is asked of the layer, `sparsity` the share of zeros it will have, `dtype` what
-    its weights are stored as. `estimated` names those of these numbers that are estimates."""
+    its weights are stored as, `clusters` how many values they are to share, `distinct_values` the most that
+    one of its kernels will have, zero among them. `estimated` names those of these numbers that are
+    estimates."""
 
     layer: str
     kind: str
@@ -69,6 +71,7 @@ class PlannedLayer(_Part):
     macs_after: int | None = None
     rank: int | None = None
     clusters: int | None = None
+    distinct_values: int | None = None
     dtype: str | None = None
     estimated: list[str] = Field(default_factory=list)
 

@@ -9,8 +9,8 @@ from featherweight.plan import Plan, PlanCost, PlannedLayer, PlannedStep
 
 __all__ = ["plan_text"]
 
-_TITLES = ("layer", "kind", "", "sparsity", "channels", "parameters", "stored as", "why")
-_NUMBERS = (3, 4, 5)
+_TITLES = ("layer", "kind", "", "sparsity", "channels", "parameters", "values", "stored as", "why")
+_NUMBERS = (3, 4, 5, 6)
 _WORDS = {"leave_alone": "left alone", "not_selected": "not selected"}
 
 
@@ -74,6 +74,7 @@ def _row(layer: PlannedLayer) -> list[str | None]:
         None if layer.sparsity is None else f"{_mark(layer, 'sparsity')}{layer.sparsity:.1%}",
         _change(layer, "channels"),
         _change(layer, "parameters"),
+        None if layer.clusters is None else f"{layer.clusters}",
         None if layer.dtype is None else f"{_mark(layer, 'dtype')}{layer.dtype}",
         layer.reason or "",
     ]

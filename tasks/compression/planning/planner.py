@@ -131,6 +131,7 @@ class _Planner:
                     output,
                     self.state.dtypes,
                     integers=self.state.integers,
+                    levels=self.state.levels,
                     nonzero_known=not (self.state.guessed_zeros or self.state.guessed),
                 )
                 for output in self.spec.outputs

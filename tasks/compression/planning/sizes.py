@@ -75,16 +75,19 @@ def size_of(
     dtypes: Mapping[str, str],
     *,
     integers: bool = False,
+    levels: int | None = None,
     nonzero_known: bool,
 ) -> PlanSize:
     """What the network would be as `output`; `dtypes` are those of the layers that are not float32,
-    `integers` says that activations are integers too."""
+    `integers` says that activations are integers too, `levels` how many values integer weights take at most,
+    where they are fewer than of their type."""
     raw, packed = 0.0, 0.0
     for layer in outline.layers:
         for weight, dtype in _stored(layer, output, dtypes):
             raw += weight.size * _BITS.get(dtype, 32.0) / 8
             share = weight.zeros / weight.size if weight.size else 0.0
-            packed += gzip_estimate(weight.size, share, weight.distinct, dtype)
+            few = [each for each in (weight.distinct, levels if dtype in ("int4", "int8") else None) if each]
+            packed += gzip_estimate(weight.size, share, min(few, default=None), dtype)
             if dtype.startswith("int") and len(weight.shape) > 1:
                 raw += _SCALE_BYTES * weight.shape[-1]
                 packed += 4 * weight.shape[-1]

@@ -25,7 +25,9 @@ class State:
     all start from; `dtypes` what a layer's weights are stored as in a ``.tflite``, by path; `integers` says
     that activations are integers too, `guessed` that shapes are estimates, `guessed_zeros` that
     counts of zeros are. `rounds` are the networks that the next training trains one after another, `shared`
-    the layers whose weights share values, which later steps keep few."""
+    the layers whose weights share values, which later steps keep few, `held` those that earlier steps made
+    zeros in; `levels` are the most values that
+    integers in a ``.tflite`` take, where they are fewer than of their type."""
 
     outline: Outline
     before_pruning: Outline | None = None
@@ -35,6 +37,8 @@ class State:
     guessed_zeros: bool = False
     rounds: tuple[Outline, ...] = ()
     shared: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    levels: int | None = None
 
     def with_weights(self, changed: Mapping[str, tuple[Weight, ...]], **other: Any) -> State:
         """With other weights for the layers named."""

@@ -41,6 +41,14 @@ SPECS: dict[str, list[dict[str, Any]]] = {
     "channels": [CHANNELS],
     "channels, pruned and trained": [CHANNELS, PRUNE, TRAIN],
 }
+SPECS_OF: dict[str, list[str]] = {
+    "conv": ["prune", "blocks", "train", "channels"],
+    "residual": ["prune", "two of four", "channels, pruned and trained"],
+    "separable": ["prune", "blocks", "channels"],
+    "lstm": ["prune", "two of four"],
+    "nested": ["prune", "prune some", "channels"],
+    "shared": ["prune", "prune some", "channels"],
+}
 QUANTIZED: dict[str, dict[str, Any]] = {
     "float16": {"scheme": "float16"},
     "dynamic_int8": {"scheme": "dynamic_int8"},
@@ -52,7 +60,52 @@ QUANTIZED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+QUANTIZED_OF: dict[str, list[str]] = {
+    "conv": ["full_int8", "four bits", "without some"],
+    "residual": ["dynamic_int8", "two bits"],
+    "separable": ["weight_only", "full_int8"],
+    "lstm": ["float16"],
+    "nested": ["two bits", "without some"],
+    "shared": ["dynamic_int8"],
+}
+CLUSTER = {"technique": "cluster", "clusters": 8}
+PER_CHANNEL = {
+    **CLUSTER,
+    "per_channel": True,
+    "overrides": [
+        {"layers": {"include": ["*o*"]}, "clusters": 3},
+        {"layers": {"include": ["*o*"]}, "clusters": 4},
+    ],
+}
+CLUSTERED: dict[str, list[dict[str, Any]]] = {
+    "at once": [CLUSTER],
+    "pruned": [PRUNE, CLUSTER],
+    "per channel": [PER_CHANNEL],
+    "trained": [PRUNE, PER_CHANNEL, TRAIN],
+}
+AWARE = {"technique": "quantize_aware"}
+ROUNDED: dict[str, dict[str, Any]] = {
+    "eight bits": AWARE,
+    "four bits, without some": {**AWARE, "weight_bits": 4, "layers": {"exclude": ["s*"]}},
+}
+ROUNDS: dict[str, dict[str, Any]] = {
+    "ratio": {**CHANNELS, "iterations": 3},
+    "macs": {
+        "technique": "prune_channels",
+        "target": {"type": "macs", "keep": 0.5},
+        "iterations": 2,
+        "overrides": [{"layers": {"include": ["*n*"]}, "remove": 0.25}],
+    },
+}
+
+
+def on(**chosen: list[str]) -> pytest.MarkDecorator:
+    """Networks, each with the cases that it shows something of."""
+    pairs = [(network, case) for network, cases in chosen.items() for case in cases]
+    return pytest.mark.parametrize(("network", "name"), pairs, indirect=["network"])
+
+
+@pytest.fixture(scope="module")
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model file and a data set that fits it."""
     keras().utils.set_random_seed(1)
@@ -71,7 +124,7 @@ def planned(model: Path, data: Path | None, steps: list[dict[str, Any]], **optio
     return plan(read_outline(model), spec, shapes=shapes, has_dataset=data is not None)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@on(**SPECS_OF)
 def test_layers_end_as_planned(network: tuple[Path, Path], name: str, tmp_path: Path) -> None:
     model, data = network
     steps = SPECS[name]
@@ -124,7 +177,7 @@ def _said(source: Plan | Report, code: str) -> set[tuple[str | None, str]]:
     return {(warning.layer, warning.message) for warning in source.warnings if warning.code == code}
 
 
-@pytest.mark.parametrize("name", QUANTIZED)
+@on(**QUANTIZED_OF)
 def test_weights_are_stored_as_planned(network: tuple[Path, Path], name: str, tmp_path: Path) -> None:
     model, data = network
     steps = [{"technique": "quantize", **QUANTIZED[name]}]
@@ -147,6 +200,7 @@ def test_weights_are_stored_as_planned(network: tuple[Path, Path], name: str, tm
     assert told.after[0].bytes_estimate == pytest.approx(report.outputs[0].bytes, rel=0.6)
 
 
+@pytest.mark.parametrize("network", ["shared"], indirect=True)
 @pytest.mark.parametrize(
     "step",
     [
@@ -156,6 +210,7 @@ def test_weights_are_stored_as_planned(network: tuple[Path, Path], name: str, tm
         {"technique": "prune_channels", "on_unsupported": "error"},
         {"technique": "prune", "pattern": {"type": "n_of_m", "n": 3, "m": 7}, "on_unsupported": "error"},
         {"technique": "quantize", "scheme": "float16", "layers": {"include": ["q*"]}},
+        {"technique": "cluster", "overrides": [{"layers": {"include": ["q*"]}, "clusters": 4}]},
     ],
     ids=str,
 )
@@ -173,6 +228,7 @@ def test_what_the_job_refuses_is_a_problem_of_the_plan(
     assert (problem.pointer, problem.layer) == (f"/spec{error.pointer}", error.layer)
 
 
+@pytest.mark.parametrize("network", ["conv", "nested"], indirect=True)
 @pytest.mark.parametrize(
     "rank",
     [{"type": "fixed", "rank": 3}, {"type": "fixed", "rank": 64}, {"type": "parameters", "keep": 0.5}],
@@ -195,3 +251,80 @@ def test_ranks_are_as_planned(network: tuple[Path, Path], rank: dict[str, Any], 
             assert layer.parameters_after == made["parameters_after"]
             assert layer.macs_after == made["macs_after"]
     assert _said(told, "not_decomposed") == _said(report, "not_decomposed")
+
+
+@on(conv=["at once", "trained"], nested=["per channel"], separable=["pruned"])
+def test_values_are_as_few_as_planned(network: tuple[Path, Path], name: str, tmp_path: Path) -> None:
+    model, data = network
+    spec = {"steps": CLUSTERED[name], "outputs": ["keras"]}
+    told = planned(model, data, CLUSTERED[name], outputs=["keras"])
+    assert told.feasible, told.problems
+    report = compress(model, spec, dataset=data, workdir=tmp_path / "w").report
+    place = next(index for index, step in enumerate(told.steps) if step.technique == "cluster")
+    known = {"clusters", "initialization", "per_channel", "begin", "layers"}
+    done = report.steps[place].details
+    assert {key: told.steps[place].details[key] for key in known} == {key: done[key] for key in known}
+    layers = {layer.name: layer for layer in report.layers}
+    for layer in told.steps[place].layers:
+        if layer.action == "change":
+            assert layer.clusters == done["layers"][layer.layer]
+            assert layer.distinct_values is not None
+            reached = layers[layer.layer].distinct_values_after
+            assert reached is not None
+            assert 0.6 * layer.distinct_values <= reached <= layer.distinct_values
+    for code in ("layer_not_shared", "override_unused", "nothing_changed"):
+        assert _said(told, code) == _said(report, code)
+    if name != "trained":  # In which channels zeros are, the weights decide.
+        assert _said(told, "nothing_shared") == _said(report, "nothing_shared")
+    assert told.after[0].gzip_bytes_estimate < told.before[0].gzip_bytes_estimate
+
+
+@on(conv=["eight bits"], residual=["four bits, without some"])
+def test_layers_learn_to_be_rounded_as_planned(network: tuple[Path, Path], name: str, tmp_path: Path) -> None:
+    model, data = network
+    steps = [ROUNDED[name], TRAIN]
+    told = planned(model, data, steps)
+    assert told.feasible, told.problems
+    report = compress(model, {"steps": steps}, dataset=data, workdir=tmp_path / "w").report
+    assert told.steps[0].details == report.steps[0].details
+    done = report.steps[1].details["quantize_aware"]
+    layers = {layer.layer: layer for layer in told.steps[0].layers}
+    assert {path: dtype for path, dtype in done["layers"].items() if path in layers} == {
+        path: layers[path].dtype for path in done["layers"] if path in layers
+    }
+    assert _said(told, "computed_in_float") == _said(report, "computed_in_float")
+    assert told.after[0].bytes_estimate == pytest.approx(report.outputs[0].bytes, rel=0.6)
+
+
+@pytest.mark.parametrize("network", ["lstm"], indirect=True)
+def test_network_of_which_nothing_can_learn_to_be_rounded(network: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = network
+    steps = [{**AWARE, "layers": {"include": ["lstm"]}}, TRAIN]
+    told = planned(model, data, steps)
+    with pytest.raises(CompressionError) as refused:
+        compress(model, {"steps": steps}, dataset=data, workdir=tmp_path / "w")
+    assert [problem.detail for problem in told.problems] == [refused.value.detail]
+
+
+@on(conv=["ratio"], residual=["macs"])
+def test_rounds_end_as_planned(network: tuple[Path, Path], name: str, tmp_path: Path) -> None:
+    model, data = network
+    steps = [ROUNDS[name], TRAIN]
+    told = planned(model, data, steps, outputs=["keras"])
+    assert told.feasible, told.problems
+    spec = {"steps": steps, "outputs": ["keras"]}
+    report = compress(model, spec, dataset=data, workdir=tmp_path / "w").report
+    before, after = told.steps
+    done = report.steps[1].details["prune_channels"]
+    assert [part["asked"] for part in before.details["rounds"]] == report.steps[0].details["asked"]
+    assert before.details["left_alone"] == report.steps[0].details["left_alone"]
+    assert after.cost is not None
+    assert after.cost.optimizer_steps == report.steps[1].details["optimiser_steps"]
+    exact = name == "ratio"
+    assert bool(before.estimated) is not exact
+    for planned_round, done_round in zip(before.details["rounds"], done["rounds"], strict=True):
+        for key in ("channels", "parameters", "macs", "reached") if exact else ():
+            assert planned_round[key] == done_round[key]
+        assert planned_round["macs"] == pytest.approx(done_round["macs"], rel=0.1)
+    assert before.macs == pytest.approx(done["macs_after"], rel=0 if exact else 0.1)
+    assert _said(told, "channels_left_alone") == _said(report, "channels_left_alone")

@@ -20,6 +20,8 @@ from tasks.compression import catalogue
 from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.backends.tensorflow.load import _known_classes
 from tasks.compression.backends.tensorflow.prunability import KERNELS, MATRICES, TRANSPOSED_KINDS
+from tasks.compression.backends.tensorflow.qat.scheme import Scheme
+from tasks.compression.backends.tensorflow.qat.support import LEARN
 from tasks.compression.backends.tensorflow.refusals import KNOWN_CLASSES
 from tasks.compression.backends.tensorflow.rules import TRANSPOSED
 from tasks.compression.backends.tensorflow.schedule import last_sparsity, step_schedule
@@ -48,6 +50,14 @@ def test_prunable_kernels_are_those_of_tfmots_registry() -> None:
     assert recurrent <= set(KERNELS)
     for names in PruneRegistry._RNN_CELLS_WEIGHTS_MAP.values():
         assert tuple(names) == KERNELS["LSTM"]
+
+
+def test_layers_that_learn_to_be_rounded_are_those_of_the_scheme() -> None:
+    registry = Scheme().get_quantize_registry()
+    known = {layer.__name__ for layer in registry._layer_quantize_map}
+    assert known | {"BatchNormalization", "SeparableConv2D"} == LEARN
+    cells = [keras.layers.LSTM(2), keras.layers.GRU(2), keras.layers.SimpleRNN(2)]
+    assert not any(registry.supports(layer) for layer in cells)
 
 
 def test_transposed_kinds_are_the_handlers() -> None:

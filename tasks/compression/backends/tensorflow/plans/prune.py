@@ -53,7 +53,7 @@ def plan(state: State, step: Prune, context: Context) -> State:
         if not layer.weights:
             continue
         if layer.path in along:
-            planned, weights = _pruned(earlier[layer.path], step, along[layer.path], context)
+            planned, weights = _pruned(_unpruned(layer, earlier), step, along[layer.path], context)
             changed[layer.path] = weights
         else:
             planned = _left(layer, step, layer.path in chosen, skipped.get(layer.path))
@@ -70,7 +70,12 @@ def plan(state: State, step: Prune, context: Context) -> State:
     if is_global(step) and along:
         context.details["sparsity"] = target(step, step.schedule)
     guessed = any("sparsity" in layer.estimated for layer in context.layers)
-    return state.with_weights(changed, before_pruning=before, guessed_zeros=state.guessed_zeros or guessed)
+    return state.with_weights(
+        changed,
+        before_pruning=before,
+        guessed_zeros=state.guessed_zeros or guessed,
+        held=state.held | along.keys(),
+    )
 
 
 def kernels(layer: Layer) -> list[Weight]:
@@ -177,6 +182,13 @@ def _pruned(
         estimated=estimated,
     )
     return planned, weights
+
+
+def _unpruned(layer: Layer, earlier: dict[str, Layer]) -> Layer:
+    """With the zeros it had before the first of several prune steps, and the values it has now."""
+    zeros = {weight.name: weight.zeros for weight in earlier[layer.path].weights}
+    weights = (weight.model_copy(update={"zeros": zeros[weight.name]}) for weight in layer.weights)
+    return layer.model_copy(update={"weights": tuple(weights)})
 
 
 def _reached(step: Prune, schedule: PruningSchedule, asked: float, context: Context) -> float:

@@ -97,6 +97,7 @@ def plan(state: State, step: PruneChannels, context: Context) -> State:
         guessed=state.guessed or not exact,
         guessed_zeros=True,
         shared=frozenset(),
+        held=frozenset(),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import LayerSelection, Quantize
+from tasks.compression.backends.tensorflow.plans.operations import OPERATIONS
 from tasks.compression.backends.tensorflow.weight_kernels import (
     LOOPS,
     none_as_asked,
@@ -17,17 +18,7 @@ from tasks.compression.outline.facts import Layer, Outline
 from tasks.compression.planning.costs import forward_cost
 from tasks.compression.planning.state import Context, State, select
 
-__all__ = ["OPERATIONS", "check", "plan"]
-
-OPERATIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "Dense": (("FULLY_CONNECTED", "kernel"),),
-    **dict.fromkeys(["Conv1D", "Conv2D"], (("CONV_2D", "kernel"),)),
-    "DepthwiseConv2D": (("DEPTHWISE_CONV_2D", "depthwise_kernel"),),
-    "SeparableConv2D": (("DEPTHWISE_CONV_2D", "depthwise_kernel"), ("CONV_2D", "pointwise_kernel")),
-    "Conv2DTranspose": (("TRANSPOSE_CONV", "kernel"),),
-    "Embedding": (("GATHER", "embeddings"),),
-}
-"""What the converter makes of a layer, and of which weight: those whose operations are traced back to it."""
+__all__ = ["check", "plan"]
 
 _UNTRACED = "its operations cannot be told apart in the file"
 _FLOAT = "float32"
