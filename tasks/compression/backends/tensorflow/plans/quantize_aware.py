@@ -61,6 +61,8 @@ def _planned(layer: Layer, choice: Chosen, stored: str) -> PlannedLayer:
             action="not_selected" if why is None else "leave_alone",
             reason=why,
             dtype=_FLOAT if matrix else None,
+            # The converter rounds what stands between rounded layers, whatever was selected.
+            estimated=["dtype"] if matrix and why is None else [],
         )
     # What the converter makes of other layers is not told apart in the file.
     return PlannedLayer(
