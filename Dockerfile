@@ -55,11 +55,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 
 FROM base AS service
+# Where model files are read for plans.
+ENV FEATHERWEIGHT_SCRATCH_DIR=/scratch
+RUN install --directory --owner=10001 --group=10001 /scratch
 COPY --from=build-service /opt/venv /opt/venv
 COPY service/ service/
 COPY tasks/ tasks/
 COPY deploy/gunicorn.conf.py deploy/
 USER 10001:10001
+VOLUME ["/scratch"]
 EXPOSE 8080
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]

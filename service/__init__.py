@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
 A module per resource holds a blueprint: uploads, models, datasets, jobs, techniques, health, metrics,
-problems, openapi, index. What they share:
+problems, plans, openapi, index. What they share:
 
     auth        API keys and the project they open         (keys, key_commands)
     bodies      strict JSON and streamed files             (strict_json, receiving, multipart, sniffing)
@@ -28,6 +28,7 @@ from service import (
     metrics,
     models,
     openapi,
+    plans,
     problems,
     requestlog,
     techniques,
@@ -48,6 +49,7 @@ _BLUEPRINTS = (
     models.bp,
     datasets.bp,
     jobs.bp,
+    plans.bp,
     techniques.bp,
 )
 

@@ -27,14 +27,14 @@ from tasks import keys
 from tasks.records import JobRecord
 from tasks.storage import OCTETS
 
-__all__ = ["bp"]
+__all__ = ["EXAMPLE", "bp"]
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 _PREFER_WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*", re.IGNORECASE)
 _REPORT = "report.json"
 
-_EXAMPLE = {
+EXAMPLE = {
     "model_id": "mdl_abcdefghijklmnopqrstuvwxyz",
     "dataset_id": "ds_abcdefghijklmnopqrstuvwxyz",
     "spec": {
@@ -59,7 +59,7 @@ _WAIT_SCHEMA = {"type": "number", "minimum": 0}
 @bp.post("")
 @operation(
     summary="Ask for a model to be compressed",
-    body=Body(JobRequest, _EXAMPLE),
+    body=Body(JobRequest, EXAMPLE),
     answers={
         200: Shape(Job, "The job ended while Prefer: wait was waited for."),
         202: Shape(Job, "The job is queued.", {"Location": "The job.", "Retry-After": "Seconds.", **_ETAG}),

@@ -10,6 +10,7 @@ from flask import current_app
 
 from service.idempotency import Ledger
 from service.keys import KeyRing
+from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
 from tasks.recordstore import RecordStore
@@ -39,16 +40,18 @@ class Services:
     uploads: RecordStore[UploadRecord]
     keys: KeyRing
     ledger: Ledger
+    planner: Planner
     waiting: threading.BoundedSemaphore
 
 
 def make_services(settings: Settings) -> Services:
     """Nothing is connected to yet."""
     client = connect(settings)
+    storage = Storage(settings)
     return Services(
         settings=settings,
         redis=client,
-        storage=Storage(settings),
+        storage=storage,
         queue=Queue(make_celery(settings)),
         jobs=JobStore(client, settings),
         models=RecordStore(client, "model", ModelRecord),
@@ -56,6 +59,7 @@ def make_services(settings: Settings) -> Services:
         uploads=RecordStore(client, "upload", UploadRecord),
         keys=KeyRing(client),
         ledger=Ledger(client, settings.idempotency_expiry_s),
+        planner=Planner(settings, client, storage),
         waiting=threading.BoundedSemaphore(MAX_WAITING),
     )
 

@@ -12,11 +12,11 @@ from service.errors import invalid
 from service.services import Services
 from tasks import keys
 from tasks.compression import catalogue
-from tasks.records import JobRecord, ModelRecord
+from tasks.records import DatasetRecord, JobRecord, ModelRecord
 from tasks.storage import StorageUnavailable
 from tasks.store import NotFound
 
-__all__ = ["submit"]
+__all__ = ["find_inputs", "submit"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def _announce(app: Services, record: JobRecord) -> None:
 
 
 def _check(app: Services, project: str, wanted: JobRequest) -> None:
-    model = _find_inputs(app, project, wanted)
+    model, _ = find_inputs(app, project, wanted)
     faults = catalogue.support(wanted.spec, model.framework)
     if wanted.dataset_id is None:
         faults += catalogue.missing_dataset(wanted.spec)
@@ -66,22 +66,22 @@ def _in_body(fault: FieldError) -> FieldError:
     return fault.model_copy(update={"pointer": f"/spec{fault.pointer}"})
 
 
-def _find_inputs(app: Services, project: str, wanted: JobRequest) -> ModelRecord:
-    """The model; invalid_request naming each of model and data set that the project does not have."""
+def find_inputs(app: Services, project: str, wanted: JobRequest) -> tuple[ModelRecord, DatasetRecord | None]:
+    """The model and the data set; invalid_request naming each of them that the project does not have."""
     missing = []
-    model = None
+    model, dataset = None, None
     try:
         model = app.models.get(project, wanted.model_id)
     except NotFound:
         missing.append(_unknown("model", wanted.model_id))
     if wanted.dataset_id is not None:
         try:
-            app.datasets.get(project, wanted.dataset_id)
+            dataset = app.datasets.get(project, wanted.dataset_id)
         except NotFound:
             missing.append(_unknown("dataset", wanted.dataset_id))
     if missing or model is None:
         raise invalid(missing)
-    return model
+    return model, dataset
 
 
 def _unknown(kind: str, resource_id: str) -> FieldError:

@@ -43,6 +43,12 @@ class Settings(BaseSettings):
     upload_expiry_s: int = Field(default=86_400, ge=60)
     presign_expiry_s: int = Field(default=300, ge=1)
     idempotency_expiry_s: int = Field(default=86_400, ge=60)
+    # Plans: files above this are not read for one; how long a plan may take, the memory it may use, and
+    # how long what was read of a file is remembered.
+    max_plan_bytes: int = Field(default=256 * MIB, ge=1)
+    plan_timeout_s: float = Field(default=30, gt=0)
+    plan_memory_bytes: int = Field(default=1 * GIB, ge=256 * MIB)
+    plan_expiry_s: int = Field(default=7 * 86_400, ge=1)
     long_poll_max_s: float = Field(default=60, ge=0)
     trusted_proxy_hops: int = Field(default=0, ge=0)
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from featherweight.eventstream import EventStream, UnknownEvent
     from featherweight.handle import JobHandle
     from featherweight.job import Artifact, Job, JobLimits, JobState, Progress
+    from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
     from featherweight.resources import Dataset, Health, Model, Technique
@@ -113,6 +114,7 @@ __all__ = [
     "NotFound",
     "PayloadTooLarge",
     "PermissionDenied",
+    "Plan",
     "PolynomialDecay",
     "Problem",
     "Progress",
@@ -171,6 +173,7 @@ _HOMES = {
     "eventstream": ["EventStream", "UnknownEvent"],
     "handle": ["JobHandle"],
     "job": ["Artifact", "Job", "JobLimits", "JobState", "Progress"],
+    "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
     "resources": ["Dataset", "Health", "Model", "Technique"],

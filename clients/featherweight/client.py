@@ -18,6 +18,7 @@ import httpx
 
 from featherweight._downloads import Downloader
 from featherweight._jobs import Jobs
+from featherweight._plans import Plans
 from featherweight._retry import Clock, RetryPolicy
 from featherweight._stored import StoredFiles
 from featherweight._transport import DEFAULT_TIMEOUT, Session, Storage, decode
@@ -25,6 +26,7 @@ from featherweight._uploads import OnProgress, Uploader
 from featherweight.errors import ConfigurationError
 from featherweight.handle import JobHandle
 from featherweight.job import Job, JobLimits
+from featherweight.plan import Plan
 from featherweight.resources import Dataset, Health, Model, Page, Technique
 from featherweight.specfile import SpecSource, load_spec
 
@@ -70,6 +72,7 @@ class Client:
         self.models: StoredFiles[Model] = StoredFiles(self._session, uploader, "model", Model)
         self.datasets: StoredFiles[Dataset] = StoredFiles(self._session, uploader, "dataset", Dataset)
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
+        self.plans = Plans(self._session)
 
     def __repr__(self) -> str:
         return f"<Client {self.base_url}>"
@@ -125,6 +128,21 @@ class Client:
             idempotency_key=idempotency_key,
         )
         return JobHandle(self.jobs, job)
+
+    def plan(
+        self,
+        model: str | os.PathLike[str] | Model,
+        spec: SpecSource,
+        *,
+        dataset: str | os.PathLike[str] | Dataset | None = None,
+        on_upload: OnProgress | None = None,
+    ) -> Plan:
+        """What `compress` with the same arguments would do, without doing it: `Plans.create` after uploading
+        what is not there yet."""
+        checked = load_spec(spec)
+        model_id = self._model_id(model, on_upload)
+        dataset_id = None if dataset is None else self._dataset_id(dataset, on_upload)
+        return self.plans.create(model_id=model_id, dataset_id=dataset_id, spec=checked)
 
     def job(self, job: str | Job) -> JobHandle:
         """The handle of a job that exists already."""

@@ -50,6 +50,7 @@ CODES: dict[str, Code] = {
     "unsupported_technique": Code(422, "The technique is not available for this model's framework"),
     "unsupported_output": Code(422, "The output format is not available for this model's framework"),
     "dataset_required": Code(422, "The spec needs a data set"),
+    "not_plannable": Code(422, "No plan can be made of these files"),
     "rate_limited": Code(429, "Too many requests", True),
     "internal_error": Code(500, "The service failed", True),
     "storage_unavailable": Code(503, "The object storage cannot be reached", True),

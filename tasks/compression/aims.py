@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from featherweight.report import Inference, ReportWarning
 from featherweight.spec import CompressionSpec, Distill, Finetune
-from tasks.compression.arrays import array_pointer, missing
+from tasks.compression.arrays import Names, array_pointer, missing
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import ModelFacts
 from tasks.compression.objective import Objective, decided, infer_objective, stand_in_labels
@@ -16,7 +16,7 @@ from tasks.compression.objectives import Aim, Objectives, each_output
 from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Samples, Tensors, arrays_of
 
-__all__ = ["Answer", "infer_aims", "training_steps"]
+__all__ = ["Answer", "check_output_names", "infer_aims", "training_steps"]
 
 Warn = Callable[[ReportWarning], None]
 Answer = Callable[[Tensors], Tensors]
@@ -53,9 +53,9 @@ def infer_aims(
     return aims, last
 
 
-def check_output_names(step: Training, facts: ModelFacts, pointer: str) -> None:
+def check_output_names(step: Training, facts: Names, pointer: str) -> None:
     """CompressionError invalid_request for a name in a mapping that no output of the model has."""
-    if step.loss_weights is not None and len(facts.outputs) == 1:
+    if step.loss_weights is not None and len(facts.output_names) == 1:
         raise CompressionError(
             "invalid_request",
             "loss_weights weigh the losses of several outputs against each other, and the model has one",

@@ -48,7 +48,9 @@ class Row:
     `handler` names ``handler(model, step, context) -> model``. `check`, where there is one, names
     ``check(model, step, pointer) -> None``, which raises CompressionError for a step that cannot be
     done to this model; it runs before anything is computed. `outputs` are the formats whose files show
-    the technique's effect.
+    the technique's effect. `plan` names ``plan(state, step, context) -> state``, which tells what the step
+    would do from an outline, and `plan_check` ``plan_check(outline, step, pointer) -> None``, which raises
+    what `check` does.
     """
 
     technique: str
@@ -60,6 +62,8 @@ class Row:
     title: str
     summary: str
     check: str | None = None
+    plan: str | None = None
+    plan_check: str | None = None
 
 
 BACKENDS: dict[str, str] = {"tensorflow": "tasks.compression.backends.tensorflow.backend"}
@@ -71,6 +75,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Prune,
         handler="tasks.compression.backends.tensorflow.prune:prune",
+        plan="tasks.compression.backends.tensorflow.plans.prune:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.prune:check",
         check="tasks.compression.backends.tensorflow.prune:check",
         outputs=("tflite", "keras"),
         needs_data="never",
@@ -86,6 +92,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=PruneChannels,
         handler="tasks.compression.backends.tensorflow.prune_channels:prune_channels",
+        plan="tasks.compression.backends.tensorflow.plans.prune_channels:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.prune_channels:check",
         check="tasks.compression.backends.tensorflow.prune_channels:check",
         outputs=("tflite", "keras"),
         needs_data="depends",
@@ -100,6 +108,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Decompose,
         handler="tasks.compression.backends.tensorflow.decompose:decompose",
+        plan="tasks.compression.backends.tensorflow.plans.decompose:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.decompose:check",
         check="tasks.compression.backends.tensorflow.decompose:check",
         outputs=("tflite", "keras"),
         needs_data="never",
@@ -114,6 +124,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Cluster,
         handler="tasks.compression.backends.tensorflow.cluster:cluster",
+        plan="tasks.compression.backends.tensorflow.plans.cluster:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.cluster:check",
         check="tasks.compression.backends.tensorflow.cluster:check",
         outputs=("tflite", "keras"),
         needs_data="never",
@@ -129,6 +141,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=QuantizeAware,
         handler="tasks.compression.backends.tensorflow.quantize_aware:quantize_aware",
+        plan="tasks.compression.backends.tensorflow.plans.quantize_aware:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.quantize_aware:check",
         check="tasks.compression.backends.tensorflow.quantize_aware:check",
         outputs=("tflite",),
         needs_data="always",
@@ -143,6 +157,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Finetune,
         handler="tasks.compression.backends.tensorflow.finetune:finetune",
+        plan="tasks.compression.backends.tensorflow.plans.training:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.training:check",
         outputs=("tflite", "keras"),
         needs_data="always",
         title="Fine-tuning",
@@ -156,6 +172,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Distill,
         handler="tasks.compression.backends.tensorflow.distill:distill",
+        plan="tasks.compression.backends.tensorflow.plans.training:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.training:check",
         check="tasks.compression.backends.tensorflow.distill:check",
         outputs=("tflite", "keras"),
         needs_data="always",
@@ -170,6 +188,8 @@ ROWS: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Quantize,
         handler="tasks.compression.backends.tensorflow.quantize:quantize",
+        plan="tasks.compression.backends.tensorflow.plans.quantize:plan",
+        plan_check="tasks.compression.backends.tensorflow.plans.quantize:check",
         check="tasks.compression.backends.tensorflow.quantize:check",
         outputs=("tflite",),
         needs_data="depends",

@@ -121,13 +121,20 @@ def _check_finite(name: str, array: Array) -> None:
 
 def _fit_input(x: Array, wanted: Shape, name: str, warn: Warn) -> Array:
     """`x` as the model takes it; a missing channel axis of size 1 is added, and said."""
-    given = x.shape[1:]
+    return x[..., np.newaxis] if lacks_channel_axis(x.shape[1:], wanted, name, warn) else x
+
+
+def lacks_channel_axis(given: tuple[int, ...], wanted: Shape, name: str, warn: Warn) -> bool:
+    """Whether samples of the shape `given`, those of the array `name`, need a channel axis to be what the
+    model takes, which is said.
+
+    CompressionError shape_mismatch for samples that do not fit."""
     if _fits(given, wanted):
-        return x
+        return False
     if wanted[-1:] == (1,) and _fits((*given, 1), wanted):
         of = f" {name}" if "/" in name else ""
         warn(remark("channel_axis_added", of=of, before=_text(given), after=_text((*given, 1))))
-        return x[..., np.newaxis]
+        return True
     raise CompressionError(
         "shape_mismatch",
         f"{_samples(name)} of shape {_text(given)} do not fit the model's input of shape {_text(wanted)}",
@@ -171,7 +178,7 @@ def _divide(
             f"{len(train)} samples are left to train on and {len(test)} to test on",
             hint="send more samples or make the splits smaller",
         )
-    calibration = draw(train, _calibration_samples(spec), spec.seed + 2)
+    calibration = draw(train, calibration_samples(spec), spec.seed + 2)
     source: Literal["caller", "split"] = "split" if test_from is None else "caller"
     return Data(x, objective, objectives, train, validation, calibration, test, source)
 
@@ -192,7 +199,7 @@ def validation_share(spec: CompressionSpec) -> float:
     return max(shares, default=0.0) or (VALIDATION_TO_CHOOSE_BY if chosen_by else 0.0)
 
 
-def _calibration_samples(spec: CompressionSpec) -> int:
+def calibration_samples(spec: CompressionSpec) -> int:
     """How many the spec asks for; 0 where nothing is calibrated."""
     steps = (step for step in spec.steps if isinstance(step, Quantize) and step.calibrates)
     return max((step.calibration_samples for step in steps), default=0)
@@ -201,7 +208,7 @@ def _calibration_samples(spec: CompressionSpec) -> int:
 def _remark_on(data: Data, spec: CompressionSpec, warn: Warn) -> None:
     if len(data.test) < TEST_ADVISED:
         warn(remark("test_split_small", count=len(data.test)))
-    if _calibration_samples(spec) and len(data.calibration) < CALIBRATION_ADVISED:
+    if calibration_samples(spec) and len(data.calibration) < CALIBRATION_ADVISED:
         warn(remark("calibration_small", count=len(data.calibration), wanted=CALIBRATION_ADVISED))
     for name, part, _ in each_output(data.objective):
         if part.task == "classification" and part.classes and part.labels_from == "caller":

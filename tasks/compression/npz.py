@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 
 from tasks.compression.errors import CompressionError
 
-__all__ = ["array_names", "read_arrays"]
+__all__ = ["array_names", "read_arrays", "read_shapes"]
 
 MAX_ARRAYS = 64
 MAX_DIMENSIONS = 8
@@ -70,22 +70,37 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
+def read_shapes(path: Path, wanted: Callable[[str], bool]) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Shape and size in bytes of the arrays whose names are `wanted`, from their headers alone; errors as of
+    `read_arrays`, but for arrays that are too large."""
+    with _opened(path) as archive:
+        headers = _headers(archive, wanted)
+    return {name: (header.shape, header.bytes) for name, (_, header) in headers.items()}
+
+
+def _headers(
+    archive: zipfile.ZipFile, wanted: Callable[[str], bool]
+) -> dict[str, tuple[zipfile.ZipInfo, _Header]]:
+    found: dict[str, tuple[zipfile.ZipInfo, _Header]] = {}
+    members = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
+    chosen = [(name, info) for name, info in members if wanted(name)]
+    if len({name for name, _ in chosen}) != len(chosen):
+        raise CompressionError("bad_data", "the data set holds an array twice")
+    for name, info in chosen:
+        found[name] = info, _header(archive, info)
+    return found
+
+
 def _read_members(
     archive: zipfile.ZipFile, wanted: frozenset[str], max_bytes: int
 ) -> dict[str, npt.NDArray[Any]]:
-    members = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in wanted]
-    names = [info.filename.removesuffix(".npy") for info in members]
-    if len(set(names)) != len(names):
-        raise CompressionError("bad_data", "the data set holds an array twice")
-    headers = {info.filename: _header(archive, info) for info in members}
-    total = sum(header.bytes for header in headers.values())
+    headers = _headers(archive, wanted.__contains__)
+    total = sum(header.bytes for _, header in headers.values())
     if total > max_bytes:
         raise CompressionError(
             "array_too_large", f"the arrays come to {total} bytes; {max_bytes} are the limit"
         )
-    return {
-        info.filename.removesuffix(".npy"): _array(archive, info, headers[info.filename]) for info in members
-    }
+    return {name: _array(archive, info, header) for name, (info, header) in headers.items()}
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:

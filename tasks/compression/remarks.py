@@ -113,6 +113,11 @@ SENTENCES: dict[str, str] = {
         "A checkpoint of the training could not be written ({why}): had the worker been lost, the step would "
         "have begun anew."
     ),
+    # plans
+    "not_looked_at": "{what} is only looked at when the job runs.",
+    "samples_not_counted": (
+        "The data set was not read ({why}): what depends on the number of samples is left out."
+    ),
     # the outputs
     "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",
     "unstructured_sparsity_no_speed": (

@@ -57,6 +57,9 @@ def test_the_service_runs_on_its_share() -> None:
     code = """
 import gunicorn.workers.gthread
 import service
+import tasks.plan_process
+from tasks.compression.catalogue import ROWS, resolve
+assert all(resolve(name) for row in ROWS for name in (row.plan, row.plan_check) if name)
 http = service.create_app().test_client()
 assert http.get("/healthz").json["version"] != "0+unknown"
 print(http.get("/openapi.json").status_code, http.get("/metrics").status_code)

@@ -104,14 +104,16 @@ def test_a_file_of_another_kind_is_refused_at_once(client: Client, tmp_path: Pat
     assert refused.value.code == "unknown_file_type"
 
 
-def test_a_keras_3_model_is_refused_with_a_way_out(client: Client, tmp_path: Path) -> None:
-    layers = "[keras.layers.Input((4,)), keras.layers.Dense(2)]"
+def test_a_keras_3_layer_without_counterpart_is_refused_with_a_way_out(
+    client: Client, tmp_path: Path
+) -> None:
+    layers = "[keras.layers.Input((4,)), keras.layers.RMSNormalization(name='rms')]"
     code = f"import sys, keras; keras.Sequential({layers}).save(sys.argv[1])"
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": "0", "KERAS_BACKEND": "tensorflow"}
     model = tmp_path / "model.keras"
     subprocess.run([sys.executable, "-c", code, model], env=environment, check=True, capture_output=True)
     problem = failure(client, model, QUANTIZE)
-    assert problem.code == "unsupported_model"
+    assert (problem.code, problem.layer) == ("unsupported_model", "rms")
     assert problem.hint
     assert "tf_keras" in problem.hint
 

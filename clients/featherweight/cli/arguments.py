@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     _common(top, top_level=True)
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
     _add_compress(subparsers)
+    _add_plan(subparsers)
     _add_jobs(subparsers)
     _add_download(subparsers)
     _add_report(subparsers)
@@ -103,6 +104,17 @@ def _add_compress(subparsers: Any) -> None:
         "-o", "--output-dir", metavar="DIR", help="download the results there (implies --wait)"
     )
     _add_waiting(command)
+
+
+def _add_plan(subparsers: Any) -> None:
+    command = _command(subparsers, "plan", commands.plan, "show what compress would do, without doing it")
+    command.add_argument("model", help="a model file, or the id of an uploaded one (mdl_…)")
+    command.add_argument(
+        "--spec", required=True, help="YAML or JSON file, inline JSON, or - for standard input"
+    )
+    command.add_argument(
+        "--data", metavar="FILE", help="a data set (.npz), or the id of an uploaded one (ds_…)"
+    )
 
 
 def _add_waiting(command: argparse.ArgumentParser) -> None:

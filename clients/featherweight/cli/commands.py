@@ -13,8 +13,9 @@ from typing import Any
 
 from featherweight._stored import StoredFiles
 from featherweight._version import version
-from featherweight.cli.exit_codes import INTERRUPTED, OK, UNAVAILABLE
+from featherweight.cli.exit_codes import INTERRUPTED, NOT_VALID, OK, UNAVAILABLE
 from featherweight.cli.output import Output, columns
+from featherweight.cli.plan_text import plan_text
 from featherweight.cli.progress import NoProgress
 from featherweight.cli.report_text import report_text
 from featherweight.client import Client
@@ -67,6 +68,22 @@ def compress(context: Context) -> int:
         return _wait(context, job)
     output.result(job.job, job.id)
     return OK
+
+
+def plan(context: Context) -> int:
+    """NOT_VALID for a plan that says that the job would fail."""
+    args = context.args
+    try:
+        made = context.client.plan(
+            args.model,
+            _spec(args.spec),
+            dataset=args.data,
+            on_upload=partial(context.progress.bytes, "upload"),
+        )
+    finally:
+        context.progress.clear()
+    context.output.result(made, plan_text(made))
+    return OK if made.feasible else NOT_VALID
 
 
 def wait_for_job(context: Context) -> int:

@@ -3,7 +3,7 @@
 0    done
 1    the job failed or expired
 2    wrong usage: arguments, a local file that cannot be read, no URL
-3    the spec or the request is not valid
+3    the spec or the request is not valid, or a plan says that its job would fail
 4    the API key is missing, unknown, or may not do this
 5    there is no such thing (any more)
 6    the thing is not in a state that allows this
@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from featherweight import errors
 
-__all__ = ["INTERRUPTED", "OK", "TABLE", "UNAVAILABLE", "exit_code"]
+__all__ = ["INTERRUPTED", "NOT_VALID", "OK", "TABLE", "UNAVAILABLE", "exit_code"]
 
 OK = 0
+NOT_VALID = 3
 UNAVAILABLE = 7
 INTERRUPTED = 130
 

@@ -11,14 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 from featherweight.spec import PruneChannels
-from tasks.compression.backends.tensorflow.channel_requests import (
-    amount_asked,
-    amount_reached,
+from tasks.compression.backends.tensorflow.channel_cuts import (
     cut,
-    described,
-    request_of,
+    paths_of,
     training_samples,
     warn_of_target,
+)
+from tasks.compression.backends.tensorflow.channel_request import (
+    amount_asked,
+    amount_reached,
+    described,
+    request_of,
 )
 from tasks.compression.backends.tensorflow.joint import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
@@ -46,7 +49,7 @@ def train_in_rounds(network: Network, step: TrainingStep, context: Context, trai
     """
     (pending,) = network.waiting(PruneChannels)
     asked = pending.step
-    request = request_of(network.model, asked, pending.pointer, seed=context.seed)
+    request = request_of(paths_of(network.model), asked, pending.pointer, seed=context.seed)
     rounds = Rounds.of(network.model, request, asked.iterations)
     network = replace(network, pending=())
     reports: list[PruningReport] = []

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from featherweight.spec import Cluster
 from tasks.compression.backends.tensorflow.at_once import carry_out
+from tasks.compression.backends.tensorflow.clusterability import refused
 from tasks.compression.backends.tensorflow.clusterable import clusterable, unsupported, unused_overrides
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
 from tasks.compression.waiting import waits
 from tasks.compression.workspace import LayerNote
 
@@ -41,13 +41,7 @@ def _refuse_layers(network: Network, pending: Pending[Cluster]) -> None:
     if pending.step.on_unsupported != "error":
         return
     for place, why in unsupported(network.model, pending):
-        raise CompressionError(
-            "layer_not_supported",
-            f"the layer {place.path} was selected for clustering: {why}",
-            hint="exclude it, or set on_unsupported to skip",
-            layer=place.path,
-            pointer=f"{pending.pointer}/layers",
-        )
+        raise refused(place.path, why, pending.pointer)
 
 
 def _note(network: Network, pending: Pending[Cluster], chosen: dict[str, int], context: Context) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featherweight.spec import Cluster
+from tasks.compression.backends.tensorflow.clusterability import no_sharing
 from tasks.compression.backends.tensorflow.codebook import Initialization
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
 from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
@@ -59,7 +60,7 @@ def unsupported(model: Any, pending: Pending[Cluster]) -> Iterator[tuple[Placed,
     a normalisation) are never shared and do not count."""
     for place in _selected(model, pending):
         if not kernels(place.layer) and any(len(weight.shape) > 1 for weight in place.layer.weights):
-            yield place, f"the weights of {type(place.layer).__name__} layers are not known to bear sharing"
+            yield place, no_sharing(type(place.layer).__name__)
 
 
 def chance(seed: int, path: str, kernel: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import CompiledState
 
-__all__ = ["KerasFile", "read_config", "refuse_unsafe"]
+__all__ = ["KerasFile", "layers_of", "read_config", "refuse_unsafe"]
 
 _MAX_JSON = 64 << 20
 _REFUSED = {
@@ -73,7 +73,7 @@ def read_config(path: Path, kind: str) -> KerasFile:
 
 def refuse_unsafe(config: Mapping[str, Any], known: frozenset[str]) -> None:
     """Raise unsupported_model for layers that carry code, and for classes not in `known`."""
-    for layer in _layers(config):
+    for layer in layers_of(config):
         name = layer.get("class_name")
         label = str(_config_of(layer).get("name", ""))
         if name in _REFUSED:
@@ -89,7 +89,7 @@ def refuse_unsafe(config: Mapping[str, Any], known: frozenset[str]) -> None:
             )
 
 
-def _layers(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def layers_of(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The layer configurations in a model's, nested models' and wrapped layers too, the model's own first."""
     waiting: list[Any] = [config]
     while waiting:

@@ -14,7 +14,6 @@ from tasks.compression.backends.tensorflow.lowrank.factors import spectra
 from tasks.compression.backends.tensorflow.lowrank.ranks import (
     Options,
     Ranks,
-    Size,
     budgeted,
     cheapest,
     named,
@@ -22,7 +21,14 @@ from tasks.compression.backends.tensorflow.lowrank.ranks import (
     within,
 )
 from tasks.compression.backends.tensorflow.lowrank.surgery import Replacement, factored, replaced
-from tasks.compression.backends.tensorflow.lowrank.targets import Target, obstacle, targets
+from tasks.compression.backends.tensorflow.lowrank.targets import (
+    NO_RANK,
+    Target,
+    not_smaller,
+    obstacle,
+    refused,
+    targets,
+)
 from tasks.compression.backends.tensorflow.masks import KEEP_ZEROS_FROM
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import count
@@ -31,8 +37,6 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["check", "decompose"]
-
-_NO_RANK = "no rank would make it smaller"
 
 
 @dataclass
@@ -57,13 +61,7 @@ def check(network: Network, step: Decompose, pointer: str) -> None:
     found = _obstacles(network.model, step, pointer)
     for path, why in found.items():
         if step.on_unsupported == "error":
-            raise CompressionError(
-                "layer_not_supported",
-                f"the layer {path} was selected for decomposition: {why}",
-                hint="exclude it, or set on_unsupported to skip",
-                layer=path,
-                pointer=f"{pointer}/layers",
-            )
+            raise refused(path, why, pointer)
     _targets(network.model, step, pointer)
 
 
@@ -113,7 +111,7 @@ def _choose(found: Sequence[Target], step: Decompose) -> _Choice:
     for path, offered in choices.items():
         fewest = cheapest(offered)
         if fewest is None:
-            choice.leave(path, _NO_RANK)
+            choice.leave(path, NO_RANK)
             continue
         best = within(step.rank, offered)
         choice.ranks[path] = best or fewest
@@ -127,7 +125,7 @@ def _choose_named(target: Target, rank: RankByEnergy | FixedRank, round_to: int,
     if target.size.shrinks(ranks.inputs, ranks.outputs):
         choice.ranks[target.path] = ranks
     else:
-        choice.leave(target.path, _not_smaller(target.size, ranks))
+        choice.leave(target.path, not_smaller(target.size, ranks))
 
 
 def _choose_budgeted(rank: RankByBudget, choices: Mapping[str, Options], choice: _Choice) -> None:
@@ -135,7 +133,7 @@ def _choose_budgeted(rank: RankByBudget, choices: Mapping[str, Options], choice:
     for path, offered in choices.items():
         if path not in choice.ranks:
             enough = len(offered) > 0
-            choice.leave(path, "the budget is met without it" if enough else _NO_RANK, warn=not enough)
+            choice.leave(path, "the budget is met without it" if enough else NO_RANK, warn=not enough)
     before = sum(offered.size.parameters for offered in choices.values())
     after = sum(
         int(offered.size.parameters_at(ranks.inputs, ranks.outputs))
@@ -145,15 +143,6 @@ def _choose_budgeted(rank: RankByBudget, choices: Mapping[str, Options], choice:
     )
     if after > rank.keep * before:
         choice.missed[None] = after / before
-
-
-def _not_smaller(size: Size, ranks: Ranks) -> str:
-    at = f"rank {ranks.inputs}" if size.is_matrix else f"ranks {ranks.inputs} and {ranks.outputs}"
-    parameters = int(size.parameters_at(ranks.inputs, ranks.outputs))
-    if parameters >= size.parameters:
-        return f"of {at} it would have {parameters} parameters, and it has {size.parameters}"
-    macs = int(size.macs_at(ranks.inputs, ranks.outputs))
-    return f"of {at} it would take {macs} multiply-accumulates, and it takes {size.macs}"
 
 
 def _refuse_not_finite(target: Target) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from featherweight.spec import Distill, LayerSelection
 from tasks.compression.backends.tensorflow._framework import keras
+from tasks.compression.backends.tensorflow.feature_layers import refused_feature
 from tasks.compression.backends.tensorflow.finetune import finetune
 from tasks.compression.backends.tensorflow.layers import select
 from tasks.compression.backends.tensorflow.network import Network
@@ -53,13 +54,7 @@ def _features(network: Network, step: Distill, pointer: str) -> tuple[str, ...]:
             raise
         for place in chosen:
             if "/" in place.path and place.path not in {layer.name for layer in network.model.layers}:
-                raise CompressionError(
-                    "layer_not_supported",
-                    f"the layer {place.path} is within a nested model, whose inner outputs cannot be matched",
-                    hint="name a layer outside of it",
-                    layer=place.path,
-                    pointer=f"{pointer}/{index}",
-                )
+                raise refused_feature(place.path, f"{pointer}/{index}")
             if not isinstance(place.layer, keras.layers.InputLayer):
                 paths[place.path] = None
     return tuple(paths)

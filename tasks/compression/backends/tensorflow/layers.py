@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
 from featherweight.spec import LayerSelection
 from tasks.compression.backends.tensorflow._framework import keras
-from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
+from tasks.compression.selection import select_from
 
 __all__ = ["Placed", "copied", "describe", "kernels", "placed_layers", "select", "zero_share"]
 
@@ -24,6 +22,10 @@ class Placed:
 
     path: str
     layer: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.layer.name)
 
 
 def placed_layers(model: Any, prefix: str = "") -> Iterator[Placed]:
@@ -72,17 +74,9 @@ def select(model: Any, selection: LayerSelection, pointer: str) -> list[Placed]:
     Raises CompressionError layer_not_found for a pattern that matches none; `pointer` is that of the
     selection in the spec.
     """
-    places = list(placed_layers(model))
-    for group in ("include", "exclude"):
-        for index, pattern in enumerate(getattr(selection, group)):
-            if not any(_matches(place, pattern) for place in places):
-                raise _not_found(places, pattern, f"{pointer}/{group}/{index}")
-    return [
-        place
-        for place in places
-        if any(_matches(place, pattern) for pattern in selection.include)
-        and not any(_matches(place, pattern) for pattern in selection.exclude)
-    ]
+    return select_from(
+        placed_layers(model), selection, pointer, weighted=lambda place: bool(place.layer.weights)
+    )
 
 
 def _facts(place: Placed) -> LayerFacts:
@@ -96,20 +90,4 @@ def _facts(place: Placed) -> LayerFacts:
         nonzero=sum(int(np.count_nonzero(weight.numpy())) for weight in layer.weights),
         sparsity=zero_share(prunable or layer.weights),
         prunable=bool(prunable),
-    )
-
-
-def _matches(place: Placed, pattern: str) -> bool:
-    return fnmatchcase(place.path, pattern) or fnmatchcase(place.layer.name, pattern)
-
-
-def _not_found(places: list[Placed], pattern: str, pointer: str) -> CompressionError:
-    names = [place.path for place in places]
-    near = difflib.get_close_matches(pattern, names, n=3)
-    offered = near or [place.path for place in places if place.layer.weights][:8]
-    return CompressionError(
-        "layer_not_found",
-        f"the pattern {pattern!r} matches no layer of the model",
-        hint=f"{'did you mean' if near else 'layers with weights are'} {', '.join(offered)}",
-        pointer=pointer,
     )

@@ -14,6 +14,7 @@ from tasks.compression.backends.tensorflow.bridge.files import read_keras3, read
 from tasks.compression.backends.tensorflow.compiled import compiled_outputs
 from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
 from tasks.compression.backends.tensorflow.network import Loaded, Network
+from tasks.compression.backends.tensorflow.refusals import no_inputs, wrong_kind
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import CompiledState, ModelFacts, OutputFacts, Shape
 from tasks.compression.formats import model_format
@@ -35,7 +36,7 @@ def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Lo
     """
     kind = model_format(path)
     if kind not in ("keras_zip", "hdf5"):
-        raise _wrong_kind(kind)
+        raise wrong_kind(kind)
     file = read_config(path, kind)
     keras3 = file.major >= 3
     if keras3:
@@ -97,11 +98,7 @@ def _build(path: Path, kind: str, file: KerasFile, scratch: Path) -> Any:
     finally:
         copy.unlink()
     if not getattr(model, "inputs", None):
-        raise CompressionError(
-            "unsupported_model",
-            "the model has no fixed input shape",
-            hint="build it with an Input layer, or call it on a sample before saving",
-        )
+        raise no_inputs()
     return model
 
 
@@ -113,15 +110,6 @@ def _deserialise(path: Path) -> Any:
     with warnings.catch_warnings(), SafeModeScope(True):
         warnings.simplefilter("ignore")
         return keras.models.load_model(path, compile=False)
-
-
-def _wrong_kind(kind: str) -> CompressionError:
-    what = {"tflite": "a .tflite file, already converted", "zip": "an archive, but no Keras model"}
-    return CompressionError(
-        "unsupported_model" if kind in what else "bad_model",
-        f"the file is {what.get(kind, 'no Keras model')}",
-        hint="upload a model saved by model.save('model.keras') or model.save('model.h5')",
-    )
 
 
 def _known_classes() -> frozenset[str]:

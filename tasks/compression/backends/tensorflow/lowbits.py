@@ -8,30 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from featherweight.spec import Quantize
+from tasks.compression.backends.tensorflow.weight_kernels import obstacle, weight_bits
 from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program, fed, tensors_by_name
 from tasks.compression.samples import Samples, Tensors, signature_names
 from tasks.compression.tflite import Operation
 
 __all__ = ["obstacle", "quantize_weights", "weight_bits"]
-
-_DENSE = frozenset({"FULLY_CONNECTED", "EMBEDDING_LOOKUP"})
-_KERNELS = {
-    16: _DENSE | {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"},
-    8: _DENSE | {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "BATCH_MATMUL"},
-    4: _DENSE | {"CONV_2D"},
-    # The quantiser takes 2-bit convolutions too, but LiteRT's kernel for them answers NaN.
-    2: _DENSE,
-}
-_LEAST_WEIGHTS = 1024
-"""Of dynamic_int8, as TensorFlow's converter has it."""
 
 _ALGORITHMS = {
     "min_max": "MIN_MAX_UNIFORM_QUANT",
@@ -44,37 +33,6 @@ _ALGORITHMS = {
 _GRANULARITIES = {"per_channel": "CHANNELWISE", "per_tensor": "TENSORWISE"}
 
 
-def weight_bits(step: Quantize) -> int:
-    """Of the weights of the schemes that are carried out here."""
-    return {"float16": 16, "dynamic_int8": 8}.get(step.scheme, step.weight_bits)
-
-
-def obstacle(operation: Operation, step: Quantize) -> str | None:
-    """Why the operation's weights cannot be quantised as `step` says; None when they can."""
-    kind, bits, weights = operation.kind, weight_bits(step), operation.weights
-    if weights is None:
-        return "it has no weights"
-    if kind not in _KERNELS[bits]:
-        return f"there is no kernel for {kind} with weights of {bits} bits"
-    if step.scheme == "dynamic_int8" and math.prod(weights.shape) < _LEAST_WEIGHTS:
-        return f"dynamic_int8 is for layers of {_LEAST_WEIGHTS:,} weights or more; dynamic has no such limit"
-    if kind == "DEPTHWISE_CONV_2D" and step.scheme == "dynamic" and step.granularity == "per_tensor":
-        # LiteRT takes the file and answers nonsense: its kernel reads a scale for every channel.
-        return "there is no dynamic kernel for DEPTHWISE_CONV_2D with one scale for the tensor"
-    if step.algorithm == "gptq" and kind != "FULLY_CONNECTED":
-        return f"gptq works on dense layers, and this is {kind}"
-    if step.algorithm == "hadamard" and kind not in _DENSE:
-        return f"hadamard works on dense layers, and this is {kind}"
-    if step.algorithm == "hadamard" and weights.shape[-1] % 2:
-        return f"hadamard needs an even number of inputs, and there are {weights.shape[-1]}"
-    if step.granularity == "blockwise":
-        if kind != "FULLY_CONNECTED":
-            return f"blocks are for dense layers, and this is {kind}"
-        if weights.shape[-1] % step.block_size:
-            return f"blocks of {step.block_size} do not divide its {weights.shape[-1]} inputs"
-    return None
-
-
 def quantize_weights(
     content: bytes,
     step: Quantize,
@@ -82,7 +40,8 @@ def quantize_weights(
     samples: Tensors | None,
 ) -> bytes:
     """The float file `content` with the weights of the `chosen` operations quantised; all have passed
-    `obstacle`. `samples` are what ``gptq`` is calibrated on. CompressionError conversion_failed."""
+    `obstacle`. `samples` are what ``gptq`` is calibrated on. CompressionError
+    conversion_failed."""
     from litert_quantizer.quantizer import Quantizer
 
     if not chosen:

@@ -18,6 +18,7 @@ from featherweight.spec import Prune, PruningSchedule, Unstructured, XnnpackLate
 from tasks.compression.backends.tensorflow._framework import Pruning, keras, sparsity, strip_pruning, tf
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.prunability import KEEP_ZEROS_FROM, is_global
 from tasks.compression.backends.tensorflow.prunable import prunable, schedules, target
 from tasks.compression.backends.tensorflow.rules import Rule, global_rule, layer_rule
 from tasks.compression.backends.tensorflow.schedule import KeptMask, last_sparsity, step_schedule
@@ -39,9 +40,6 @@ __all__ = [
     "warn_of_late_ends",
     "wrapped",
 ]
-
-KEEP_ZEROS_FROM = 0.05
-"""A layer with at least this share of exact zeros was pruned on purpose: training keeps its zeros."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +105,6 @@ def assignments(network: Network, seed: int) -> list[Assignment]:
 def holds_zeros(network: Network) -> set[str]:
     """The layers whose zeros are not weights like any other, since pruning made them."""
     return {*network.pruned, *_zeros_to_keep(network.model)}
-
-
-def is_global(step: Prune) -> bool:
-    """Whether the step ranks the weights of all layers together."""
-    return step.method in ("global_magnitude", "lamp")
 
 
 def warn_of_late_ends(plan: MaskPlan, steps: int, context: Context) -> None:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-from featherweight.spec import Block, NOfM, Prune, PruningSchedule, XnnpackLatency
-from tasks.compression.backends.tensorflow._framework import keras, sparsity
+from featherweight.spec import Prune, PruningSchedule, XnnpackLatency
+from tasks.compression.backends.tensorflow._framework import sparsity
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
 from tasks.compression.backends.tensorflow.network import Network, Pending
-from tasks.compression.backends.tensorflow.rules import TRANSPOSED
+from tasks.compression.backends.tensorflow.prunability import no_pruning, obstacle, target
 from tasks.compression.errors import CompressionError
 
 __all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "target", "unsupported", "unused_overrides"]
-
-_MATRICES = (
-    keras.layers.Dense,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-    keras.layers.SimpleRNN,
-    keras.layers.LSTM,
-    keras.layers.GRU,
-)
 
 
 def prunable(network: Network, pending: Pending[Prune]) -> list[Placed]:
@@ -62,13 +49,6 @@ def unused_overrides(network: Network, pending: Pending[Prune]) -> list[int]:
     return unused
 
 
-def target(step: Prune, schedule: PruningSchedule) -> float:
-    """The sparsity that a layer, or with a global method all layers together, ends with."""
-    if isinstance(step.pattern, NOfM):
-        return 1.0 - step.pattern.n / step.pattern.m
-    return schedule.final_sparsity
-
-
 def unsupported(model: Any, step: Prune, pointer: str) -> Iterator[tuple[Placed, str]]:
     """Selected layers with weights worth pruning that cannot be, and why. Vectors (biases, the statistics of
     a normalisation) are never pruned and do not count."""
@@ -76,7 +56,7 @@ def unsupported(model: Any, step: Prune, pointer: str) -> Iterator[tuple[Placed,
         if not any(len(weight.shape) > 1 for weight in place.layer.weights) or _left_out(place.layer, step):
             continue
         if not kernels(place.layer):
-            yield place, f"TFMOT has no magnitude pruning for {type(place.layer).__name__} layers"
+            yield place, no_pruning(type(place.layer).__name__)
         elif (why := _obstacle(place.layer, step)) is not None:
             yield place, why
 
@@ -123,20 +103,4 @@ def _left_out(layer: Any, step: Prune) -> bool:
 
 def _obstacle(layer: Any, step: Prune) -> str | None:
     """Why the step's pattern cannot be laid on the layer's kernels."""
-    pattern = step.pattern
-    if not isinstance(pattern, Block | NOfM):
-        return None
-    if not isinstance(layer, _MATRICES):
-        return f"the pattern {pattern.type} is for Dense, convolution and recurrent layers"
-    for weight in kernels(layer):
-        shape = list(weight.shape)
-        inputs, outputs = reversed(shape[-2:]) if isinstance(layer, TRANSPOSED) else shape[-2:]
-        if isinstance(pattern, NOfM):
-            if inputs % pattern.m:
-                return f"{pattern.m} does not divide its {inputs} input channels"
-            continue
-        sides = (math.prod(shape) // outputs, outputs)
-        if any(side % part for side, part in zip(sides, pattern.block_size, strict=True)):
-            rows, columns = pattern.block_size
-            return f"blocks of {rows}x{columns} do not divide its matrix of {sides[0]}x{sides[1]}"
-    return None
+    return obstacle(type(layer).__name__, [tuple(weight.shape) for weight in kernels(layer)], step)

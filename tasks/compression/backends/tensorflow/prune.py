@@ -9,6 +9,7 @@ from featherweight.spec import Prune, XnnpackLatency
 from tasks.compression.backends.tensorflow.at_once import carry_out
 from tasks.compression.backends.tensorflow.masks import is_global
 from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.prunability import NOT_FOR_XNNPACK, refused
 from tasks.compression.backends.tensorflow.prunable import (
     check_xnnpack,
     left_out,
@@ -19,7 +20,6 @@ from tasks.compression.backends.tensorflow.prunable import (
     unused_overrides,
 )
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
 from tasks.compression.waiting import waits
 from tasks.compression.workspace import LayerNote
 
@@ -54,13 +54,7 @@ def prune(network: Network, step: Prune, context: Context) -> Network:
 def _refuse_layers(model: Any, step: Prune, pointer: str) -> None:
     for place, why in unsupported(model, step, pointer):
         if step.on_unsupported == "error":
-            raise CompressionError(
-                "layer_not_supported",
-                f"the layer {place.path} was selected for pruning: {why}",
-                hint="exclude it, or set on_unsupported to skip",
-                layer=place.path,
-                pointer=f"{pointer}/layers",
-            )
+            raise refused(place.path, why, pointer)
 
 
 def _note(network: Network, pending: Pending[Prune], context: Context) -> None:
@@ -72,7 +66,7 @@ def _note(network: Network, pending: Pending[Prune], context: Context) -> None:
         layers[place.path] = LayerNote(skipped=why)
         context.warn("layer_skipped", layer=place.path, why=why)
     for place in left_out(network.model, step, pending.pointer):
-        layers[place.path] = LayerNote(skipped="XNNPACK's sparse kernels are for 1x1 convolutions")
+        layers[place.path] = LayerNote(skipped=NOT_FOR_XNNPACK)
     for index in unused_overrides(network, pending):
         context.warn("override_unused", index=index)
     context.record.details.update(method=step.method, pattern=step.pattern.type, layers=len(along))

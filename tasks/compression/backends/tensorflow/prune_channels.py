@@ -7,17 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from featherweight.spec import PruneChannels
-from tasks.compression.backends.tensorflow.channel_requests import (
-    amount_asked,
+from tasks.compression.backends.tensorflow.channel_cuts import (
     cut,
-    described,
-    left_alone,
     outlook,
-    refuse,
+    paths_of,
     remark_on,
-    request_of,
     training_samples,
     warn_of_target,
+)
+from tasks.compression.backends.tensorflow.channel_request import (
+    amount_asked,
+    described,
+    left_alone,
+    refuse,
+    request_of,
 )
 from tasks.compression.backends.tensorflow.joint import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
@@ -30,8 +33,9 @@ __all__ = ["check", "prune_channels"]
 def check(network: Network, step: PruneChannels, pointer: str) -> None:
     """CompressionError unsupported_model; layer_not_found; layer_not_supported where the step says ``error``
     and a selected layer cannot lose channels."""
-    plan = outlook(network.model, request_of(network.model, step, pointer, seed=0))
-    refuse(left_alone(network.model, step, pointer, plan), step, pointer)
+    paths = paths_of(network.model)
+    plan = outlook(network.model, request_of(paths, step, pointer, seed=0))
+    refuse(left_alone(paths, step, pointer, plan), step, pointer)
 
 
 def prune_channels(network: Network, step: PruneChannels, context: Context) -> Network:
@@ -43,15 +47,15 @@ def prune_channels(network: Network, step: PruneChannels, context: Context) -> N
     """
     if step.iterations > 1:
         return _left_pending(network, step, context)
-    model = network.model
-    request = request_of(model, step, context.pointer, seed=context.seed)
+    model, paths = network.model, paths_of(network.model)
+    request = request_of(paths, step, context.pointer, seed=context.seed)
     if request.criterion == "taylor":
         objective = context.training_data.objective
         batches, loss = _told(context, objective.labels), loss_of(objective, everything=True)
         plan = consider(model, request, batches=batches, loss=loss)
     else:
         plan = consider(model, request)
-    alone = left_alone(model, step, context.pointer, plan)
+    alone = left_alone(paths, step, context.pointer, plan)
     refuse(alone, step, context.pointer)
     remark_on(plan, alone, step, context)
     warn_of_target(plan.report, step, context)
@@ -62,10 +66,10 @@ def prune_channels(network: Network, step: PruneChannels, context: Context) -> N
 
 
 def _left_pending(network: Network, step: PruneChannels, context: Context) -> Network:
-    model = network.model
-    request = request_of(model, step, context.pointer, seed=context.seed)
+    model, paths = network.model, paths_of(network.model)
+    request = request_of(paths, step, context.pointer, seed=context.seed)
     plan = outlook(model, request)
-    alone = left_alone(model, step, context.pointer, plan)
+    alone = left_alone(paths, step, context.pointer, plan)
     refuse(alone, step, context.pointer)
     remark_on(plan, alone, step, context)
     rounds = Rounds.of(model, request, step.iterations)

@@ -20,15 +20,17 @@ from tasks.compression.backends.tensorflow.layers import placed_layers, select
 from tasks.compression.backends.tensorflow.lowbits import obstacle, quantize_weights
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.source import Make, Source, obstacles, read_source
+from tasks.compression.backends.tensorflow.weight_kernels import (
+    LOOPS,
+    none_as_asked,
+    refused_loop,
+)
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
 from tasks.compression.samples import Tensors
 from tasks.compression.tflite import operations, weight_types
 
 __all__ = ["check", "quantize"]
 
-# Their loops crash the converter's calibrator; an LSTM has a fused kernel of its own.
-_LOOPS = ("GRU", "RNN", "SimpleRNN")
 
 _NARROW = frozenset(["float16", "int2", "int4", "int8"])
 
@@ -41,14 +43,8 @@ def check(network: Network, step: Quantize, pointer: str) -> None:
         return
     for place in placed_layers(network.model):
         inner = getattr(place.layer, "forward_layer", place.layer)
-        if type(inner).__name__ in _LOOPS:
-            raise CompressionError(
-                "layer_not_supported",
-                f"the {type(inner).__name__} layer {place.path} cannot be converted with {step.scheme}",
-                hint="dynamic_int8 stores its weights in 8 bits too",
-                layer=place.path,
-                pointer=f"{pointer}/scheme",
-            )
+        if type(inner).__name__ in LOOPS:
+            raise refused_loop(type(inner).__name__, place.path, step, pointer)
 
 
 def quantize(network: Network, step: Quantize, context: Context) -> Network:
@@ -109,12 +105,7 @@ def _by_weights(source: Source, step: Quantize, samples: Tensors | None, kept: f
     ]
     if not chosen:
         why = next(iter(obstacles(source, step, kept).values()), "none of them has weights")
-        raise CompressionError(
-            "layer_not_supported",
-            f"no layer selected can be quantised as asked: {why}",
-            hint="choose other weight_bits, granularity, block_size or algorithm",
-            pointer=source.pointer,
-        )
+        raise none_as_asked(why, source.pointer)
     return quantize_weights(source.program, step, chosen, samples)
 
 

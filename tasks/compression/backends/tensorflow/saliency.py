@@ -12,13 +12,9 @@ from typing import Any
 import numpy as np
 
 from tasks.compression.backends.tensorflow._framework import tf
+from tasks.compression.backends.tensorflow.prunability import kept_weights
 
 __all__ = ["block_mask", "global_masks", "keep_largest", "kept_weights", "lamp_scores", "n_of_m_mask"]
-
-
-def kept_weights(size: int, sparsity: float) -> int:
-    """How many of `size` weights stay: TFMOT's count, in its float32 arithmetic."""
-    return max(1, int(np.round(np.float32(size) * (np.float32(1.0) - np.float32(sparsity)))))
 
 
 def keep_largest(scores: Any, sparsity: Any, *, least: int = 1) -> Any:

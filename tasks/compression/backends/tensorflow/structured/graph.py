@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.compression.errors import CompressionError
 
-__all__ = ["Call", "Graph", "Shape", "Tensor", "is_network", "kind", "sublayers", "trace"]
+__all__ = ["Call", "Graph", "Shape", "Tensor", "is_keras", "is_network", "kind", "sublayers", "trace"]
 
 Shape = tuple[int | None, ...]
 """The shape of a tensor with its batch axis; None where the size is not known."""
@@ -61,7 +61,13 @@ class Graph:
 
 
 def kind(layer: Any) -> str:
-    return type(layer).__name__
+    """The name of the layer's class; a layer that is only described has it as `keras_kind`."""
+    return str(getattr(layer, "keras_kind", None) or type(layer).__name__)
+
+
+def is_keras(layer: Any) -> bool:
+    """Whether the layer is exactly one of Keras's own."""
+    return hasattr(layer, "keras_kind") or type(layer).__module__.startswith("tf_keras.")
 
 
 def is_network(layer: Any) -> bool:

@@ -21,7 +21,7 @@ from tasks.compression.backends.tensorflow.structured.graph import Call, Graph, 
 from tasks.compression.backends.tensorflow.structured.macs import uses
 from tasks.compression.backends.tensorflow.structured.rules import Axis, Flow, Opaque, Path, flow
 
-__all__ = ["Alive", "Bound", "Dependencies", "Group", "Parameter", "Units", "dependencies"]
+__all__ = ["Alive", "Bound", "Dependencies", "Group", "Parameter", "Units", "dependencies", "follow"]
 
 Units = npt.NDArray[np.int64]
 Alive = npt.NDArray[np.bool_]
@@ -121,7 +121,11 @@ def dependencies(model: Any) -> Dependencies:
 
     CompressionError unsupported_model as `graph.trace`.
     """
-    graph = trace(model)
+    return follow(trace(model), model)
+
+
+def follow(graph: Graph, model: Any = None) -> Dependencies:
+    """The dependency graph of what was traced already; `model` is what it was traced from."""
     walk = _Walk()
     for call in graph.calls:
         walk.visit(call)

@@ -19,7 +19,7 @@ from tasks.compression.backends.tensorflow.structured.groups import Dependencies
 from tasks.compression.backends.tensorflow.structured.rules import Axis, Role
 from tasks.compression.errors import CompressionError
 
-__all__ = ["CRITERIA", "Batches", "Criterion", "Loss", "Scores", "importance"]
+__all__ = ["CRITERIA", "Batches", "Criterion", "Loss", "Scores", "importance", "rankable"]
 
 Criterion = Literal["l1", "l2", "geometric_median", "batchnorm_scale", "taylor", "random"]
 CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "geometric_median", "batchnorm_scale", "taylor", "random")
@@ -64,6 +64,17 @@ def importance(
         drawn: Scores = np.random.default_rng(seed).random(graph.count)
         return drawn
     return _averaged(graph, criterion)
+
+
+def rankable(graph: Dependencies, criterion: Criterion) -> npt.NDArray[np.bool_]:
+    """The units a criterion has something to say of, which depends on no weight: the others score NaN."""
+    known = np.zeros(graph.count, dtype=np.bool_)
+    if criterion == "random":
+        return ~known
+    roles: tuple[Role, ...] = ("in",) if criterion == "taylor" else _WEIGHT_CRITERIA[criterion][1]
+    for _, _, axis in _axes(graph, roles):
+        known[axis.labels] = True
+    return known
 
 
 def _averaged(graph: Dependencies, criterion: Criterion) -> Scores:

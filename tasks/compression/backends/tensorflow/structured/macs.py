@@ -14,7 +14,15 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-from tasks.compression.backends.tensorflow.structured.graph import Call, Graph, Shape, Tensor, kind, trace
+from tasks.compression.backends.tensorflow.structured.graph import (
+    Call,
+    Graph,
+    Shape,
+    Tensor,
+    is_keras,
+    kind,
+    trace,
+)
 
 __all__ = ["LayerCost", "ModelCost", "Usage", "assumptions", "count", "uses"]
 
@@ -82,7 +90,7 @@ def assumptions(graph: Graph) -> dict[str, str]:
 
 def uses(call: Call) -> Usage:
     """What `call` costs; nothing for layers that are not counted."""
-    if not type(call.layer).__module__.startswith("tf_keras."):
+    if not is_keras(call.layer):
         return Usage()
     rule = _USES.get(kind(call.layer))
     return Usage() if rule is None else rule(call)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tasks.compression.backends.tensorflow.structured.graph import kind
 from tasks.compression.backends.tensorflow.structured.groups import (
     Alive,
     Bound,
@@ -16,7 +17,7 @@ from tasks.compression.backends.tensorflow.structured.groups import (
     layer_macs,
     layer_parameters,
 )
-from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, importance
+from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, Scores, importance
 from tasks.compression.backends.tensorflow.structured.macs import assumptions
 from tasks.compression.backends.tensorflow.structured.request import (
     LayerChange,
@@ -29,7 +30,17 @@ from tasks.compression.backends.tensorflow.structured.select import Choice, Refe
 from tasks.compression.backends.tensorflow.structured.surgery import recompile, remove
 from tasks.compression.errors import CompressionError
 
-__all__ = ["Plan", "Pruned", "Rounds", "carry_out", "consider", "joined", "plan", "prune"]
+__all__ = [
+    "Plan",
+    "Pruned",
+    "Rounds",
+    "carry_out",
+    "consider",
+    "consider_graph",
+    "joined",
+    "plan",
+    "prune",
+]
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,22 @@ def consider(
     loss: Loss | None = None,
 ) -> Plan:
     """As `plan`, but a plan that removes nothing is one too, and its report says why."""
-    graph = dependencies(model)
+    return consider_graph(dependencies(model), request, batches=batches, loss=loss)
+
+
+def consider_graph(
+    graph: Dependencies,
+    request: PruningRequest,
+    *,
+    scores: Scores | None = None,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Plan:
+    """As `consider`, of what was traced already. `scores` stand for the importance of units where there are
+    no weights to compute it from."""
+    if scores is not None:
+        choice = choose(graph, scores, request, reference(graph))
+        return Plan(graph, choice.alive, _report(graph, choice, request.target))
     return _plan(graph, request, reference(graph), batches, loss)
 
 
@@ -120,22 +146,36 @@ class Rounds:
     ) -> Rounds:
         """`model` is as it is before the first. ValueError for fewer than one round; CompressionError
         unsupported_model."""
+        return cls.of_graph(dependencies(model), request, count, pace)
+
+    @classmethod
+    def of_graph(
+        cls,
+        graph: Dependencies,
+        request: PruningRequest,
+        count: int,
+        pace: Literal["geometric", "linear"] = "geometric",
+    ) -> Rounds:
+        """Likewise, of what was traced already."""
         if count < 1:
             raise ValueError("there must be at least one round")
-        return cls(request, count, pace, reference(dependencies(model)))
+        return cls(request, count, pace, reference(graph))
 
     def target(self, number: int) -> Target:
         """Of the round `number`, from 1."""
         return replace(self.request.target, amount=self._amount(self.request.target.amount, number))
+
+    def asks(self, number: int) -> PruningRequest:
+        """The request of the round `number`."""
+        shares = {pattern: self._amount(share, number) for pattern, share in self.request.shares.items()}
+        return replace(self.request, target=self.target(number), shares=shares)
 
     def plan(
         self, model: Any, number: int, *, batches: Batches | None = None, loss: Loss | None = None
     ) -> Plan:
         """What the round `number` removes from `model`, be it nothing; errors as `plan`. The report's shares
         are of the network before the first round, and what it calls before is before this one."""
-        shares = {pattern: self._amount(share, number) for pattern, share in self.request.shares.items()}
-        request = replace(self.request, target=self.target(number), shares=shares)
-        return _plan(dependencies(model), request, self.before, batches, loss)
+        return _plan(dependencies(model), self.asks(number), self.before, batches, loss)
 
     def _amount(self, whole: float, number: int) -> float:
         if number == self.count:
@@ -196,7 +236,7 @@ def _change(layer: Bound, everything: Alive, alive: Alive) -> LayerChange:
     follows = len(layer.made) > 0
     return LayerChange(
         name=layer.name,
-        kind=type(layer.layer).__name__,
+        kind=kind(layer.layer),
         channels_before=len(layer.made) if follows else None,
         channels_after=int(np.count_nonzero(alive[layer.made])) if follows else None,
         parameters_before=layer_parameters(layer, everything),

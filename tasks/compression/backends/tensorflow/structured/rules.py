@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tasks.compression.backends.tensorflow.structured.channels import Channels, Labels
-from tasks.compression.backends.tensorflow.structured.graph import Call, Tensor, kind
+from tasks.compression.backends.tensorflow.structured.graph import Call, Tensor, is_keras, kind
 
 __all__ = ["Axis", "Flow", "Opaque", "Path", "Role", "Weight", "flow"]
 
@@ -62,7 +62,7 @@ Rule = Callable[[Call, Sequence[Labels], Channels], Flow]
 
 def flow(call: Call, inputs: Sequence[Labels], channels: Channels) -> Flow:
     """Apply the layer's rule; Opaque if it has none or does not know the case at hand."""
-    rule = _RULES.get(kind(call.layer)) if type(call.layer).__module__.startswith("tf_keras.") else None
+    rule = _RULES.get(kind(call.layer)) if is_keras(call.layer) else None
     if rule is None:
         raise Opaque("channels cannot be followed through this kind of layer")
     if getattr(call.layer, "data_format", None) == "channels_first":
@@ -346,7 +346,7 @@ def _operation(call: Call, inputs: Sequence[Labels], channels: Channels) -> Flow
     symbol = call.layer.symbol
     constants = [value for value in _flat(call.arguments, call.keywords) if not _is_symbolic(value)]
     if symbol == "concat":
-        axis = call.keywords.get("axis", call.arguments[-1])
+        axis = call.keywords["axis"] if "axis" in call.keywords else call.arguments[-1]
         return _concatenation(call, axis, inputs, channels)
     if symbol in _REDUCTIONS:
         axis = call.keywords.get("axis", call.arguments[1] if len(call.arguments) > 1 else None)

@@ -1,0 +1,209 @@
+"""What a prune step will do: which layers, to which sparsity, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from featherweight.plan import PlannedLayer
+from featherweight.spec import NOfM, Prune, PruningSchedule, Unstructured, XnnpackLatency
+from tasks.compression.backends.tensorflow.prunability import (
+    KEEP_ZEROS_FROM,
+    KERNELS,
+    NOT_FOR_XNNPACK,
+    is_global,
+    kept_weights,
+    no_pruning,
+    obstacle,
+    refused,
+    target,
+    zero_share_of,
+)
+from tasks.compression.backends.tensorflow.schedule_ends import sparsity_after
+from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.planning.state import Context, State, select
+from tasks.compression.resolve import optimiser_steps, resolve_schedule
+from tasks.compression.waiting import carrier
+
+__all__ = ["check", "plan"]
+
+_VECTORS = "it has no kernel: biases and statistics are never pruned"
+
+
+def check(outline: Outline, step: Prune, pointer: str) -> None:
+    """As the handler's: CompressionError layer_not_found, layer_not_supported. Whether XNNPACK's kernels can
+    run the model is not looked at."""
+    for index, override in enumerate(step.overrides):
+        select(outline, override.layers, f"{pointer}/overrides/{index}/layers")
+    for layer, why in _unsupported(outline, step, pointer):
+        if step.on_unsupported == "error":
+            raise refused(layer.path, why, pointer)
+
+
+def plan(state: State, step: Prune, context: Context) -> State:
+    outline, pointer = state.outline, context.pointer
+    check(outline, step, pointer)
+    follows = any(isinstance(waiting, Prune) for waiting in context.waiting())
+    before = state.before_pruning if follows and state.before_pruning is not None else outline
+    along = _schedules(outline, step, pointer)
+    skipped = {layer.path: why for layer, why in _unsupported(outline, step, pointer)}
+    chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
+    earlier = {layer.path: layer for layer in before.layers}
+    changed: dict[str, tuple[Weight, ...]] = {}
+    for layer in outline.listed():
+        if not layer.weights:
+            continue
+        if layer.path in along:
+            planned, weights = _pruned(_unpruned(layer, earlier), step, along[layer.path], context)
+            changed[layer.path] = weights
+        else:
+            planned = _left(layer, step, layer.path in chosen, skipped.get(layer.path))
+        context.layers.append(planned)
+    for path, why in skipped.items():
+        context.warn("layer_skipped", layer=path, why=why)
+    for index in _unused(outline, step, pointer, along):
+        context.warn("override_unused", index=index)
+    if not along:
+        context.warn("nothing_changed", index=context.index, technique=step.technique)
+    if isinstance(step.pattern, XnnpackLatency):
+        context.warn("not_looked_at", what="Whether XNNPACK's sparse kernels can run the model")
+    context.details.update(method=step.method, pattern=step.pattern.type, layers=len(along))
+    if is_global(step) and along:
+        context.details["sparsity"] = target(step, step.schedule)
+    guessed = any("sparsity" in layer.estimated for layer in context.layers)
+    return state.with_weights(
+        changed,
+        before_pruning=before,
+        guessed_zeros=state.guessed_zeros or guessed,
+        held=state.held | along.keys(),
+    )
+
+
+def kernels(layer: Layer) -> list[Weight]:
+    """The weights of a layer that magnitude pruning applies to."""
+    if layer.kind == "MultiHeadAttention":
+        return [weight for weight in layer.weights if len(weight.shape) > 2]
+    names = KERNELS.get(layer.kind, ())
+    return [weight for weight in layer.weights if weight.name in names]
+
+
+def zero_share(weights: list[Weight]) -> float:
+    size = sum(weight.size for weight in weights)
+    return sum(weight.zeros for weight in weights) / size if size else 0.0
+
+
+def _unsupported(outline: Outline, step: Prune, pointer: str) -> Iterator[tuple[Layer, str]]:
+    for layer in select(outline, step.layers, f"{pointer}/layers"):
+        if not any(len(weight.shape) > 1 for weight in layer.weights) or _left_out(layer, step):
+            continue
+        found = kernels(layer)
+        if not found:
+            yield layer, no_pruning(layer.kind)
+        elif (why := obstacle(layer.kind, [weight.shape for weight in found], step)) is not None:
+            yield layer, why
+
+
+def _left_out(layer: Layer, step: Prune) -> bool:
+    """TFMOT's policy for XNNPACK: 1x1 convolutions alone."""
+    if not isinstance(step.pattern, XnnpackLatency) or not kernels(layer):
+        return False
+    return not (layer.kind == "Conv2D" and layer.config.get("kernel_size") == [1, 1])
+
+
+def _schedules(outline: Outline, step: Prune, pointer: str) -> dict[str, PruningSchedule]:
+    """The schedule of each layer that is pruned: that of the first override that matches, else the step's."""
+    found: dict[str, PruningSchedule] = {}
+    for index, override in enumerate(step.overrides):
+        for layer in select(outline, override.layers, f"{pointer}/overrides/{index}/layers"):
+            found.setdefault(layer.path, override.schedule)
+    skipped = {layer.path for layer, _ in _unsupported(outline, step, pointer)}
+    return {
+        layer.path: found.get(layer.path, step.schedule)
+        for layer in select(outline, step.layers, f"{pointer}/layers")
+        if kernels(layer) and layer.path not in skipped and not _left_out(layer, step)
+    }
+
+
+def _unused(outline: Outline, step: Prune, pointer: str, along: dict[str, PruningSchedule]) -> list[int]:
+    """The overrides none of whose layers is prunable, or not without an earlier override for it."""
+    free, unused = set(along), []
+    for index, override in enumerate(step.overrides):
+        matched = select(outline, override.layers, f"{pointer}/overrides/{index}/layers")
+        taken = {layer.path for layer in matched} & free
+        free -= taken
+        if not taken:
+            unused.append(index)
+    return unused
+
+
+def _left(layer: Layer, step: Prune, selected: bool, why: str | None) -> PlannedLayer:
+    if not selected:
+        return PlannedLayer(
+            layer=layer.path,
+            kind=layer.kind,
+            action="not_selected",
+            sparsity=zero_share(kernels(layer)) if kernels(layer) else None,
+        )
+    reason = why or (NOT_FOR_XNNPACK if _left_out(layer, step) else _VECTORS)
+    return PlannedLayer(layer=layer.path, kind=layer.kind, action="leave_alone", reason=reason)
+
+
+def _pruned(
+    layer: Layer, step: Prune, schedule: PruningSchedule, context: Context
+) -> tuple[PlannedLayer, tuple[Weight, ...]]:
+    """What becomes of a layer, from the zeros it had before the first of several prune steps."""
+    found = kernels(layer)
+    share = zero_share(found)
+    floor = share if share >= KEEP_ZEROS_FROM else 0.0
+    asked = target(step, schedule)
+    reached = _reached(step, schedule, asked, context)
+    plain = isinstance(step.pattern, Unstructured | XnnpackLatency)
+    estimated = ["sparsity"] if is_global(step) or (step.method == "random" and share) else []
+    if not plain and share:
+        estimated = ["sparsity"]
+    aim = max(reached, floor) if plain else reached
+    if not is_global(step) and plain:
+        zeros = {item.name: max(item.size - kept_weights(item.size, aim), item.zeros) for item in found}
+    else:
+        made = zero_share_of([weight.size for weight in found], step, aim) if not plain else aim
+        zeros = {item.name: max(round(made * item.size), item.zeros if floor else 0) for item in found}
+    if is_global(step):
+        estimated = ["target_sparsity", "sparsity"]
+    weights = tuple(
+        weight.model_copy(update={"zeros": zeros[weight.name]}) if weight.name in zeros else weight
+        for weight in layer.weights
+    )
+    after = zero_share(kernels(layer.model_copy(update={"weights": weights})))
+    planned = PlannedLayer(
+        layer=layer.path,
+        kind=layer.kind,
+        action="change",
+        target_sparsity=asked,
+        sparsity=after,
+        estimated=estimated,
+    )
+    return planned, weights
+
+
+def _unpruned(layer: Layer, earlier: dict[str, Layer]) -> Layer:
+    """With the zeros it had before the first of several prune steps, and the values it has now."""
+    zeros = {weight.name: weight.zeros for weight in earlier[layer.path].weights}
+    weights = (weight.model_copy(update={"zeros": zeros[weight.name]}) for weight in layer.weights)
+    return layer.model_copy(update={"weights": tuple(weights)})
+
+
+def _reached(step: Prune, schedule: PruningSchedule, asked: float, context: Context) -> float:
+    """The sparsity at the end of the training that carries the step out, which is said where it is less."""
+    training = carrier(context.spec.steps, context.index)
+    if training is None or context.data is None:
+        return asked
+    steps = optimiser_steps(context.data.train, training)
+    resolved = resolve_schedule(schedule, steps, f"{context.pointer}/schedule")
+    end, last = sparsity_after(resolved, steps)
+    if end <= steps:
+        return asked
+    reached = asked if isinstance(step.pattern, NOfM) and last > 0 else last
+    if reached < asked - 1e-6 and not any(
+        warning.code == "schedule_ends_late" for warning in context.warnings
+    ):
+        context.warn("schedule_ends_late", end=end, steps=steps, target=asked, reached=reached)
+    return reached

@@ -1,0 +1,97 @@
+"""What runs in the process of a plan: read the task, lock down, read the files, write the plan.
+
+    stdin    {"spec", "model" or "outline", "has_dataset", "dataset" or "shapes" or "not_counted", limits}
+    stdout   {"plan", "outline", "shapes"}; the last two only where they were read here
+
+Everything is imported before the process is confined, and no file of a caller is opened before that.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py  # noqa: F401 - imported before the process is confined
+
+from featherweight.plan import Plan, PlanProblem
+from featherweight.spec import CompressionSpec
+from tasks.compression.arrays import is_of_samples
+from tasks.compression.catalogue import ROWS, resolve
+from tasks.compression.errors import CompressionError
+from tasks.compression.npz import read_shapes
+from tasks.compression.outline import tflite
+from tasks.compression.outline.bounds import Bounds
+from tasks.compression.outline.facts import Outline
+from tasks.compression.outline.reading import read_outline
+from tasks.compression.planning import plan
+from tasks.sandbox.lockdown import Limits, lock_down
+
+__all__ = ["main", "planned"]
+
+_RESULT_BYTES = 64 << 20
+
+
+def main(scratch: Path, parent: int) -> int:
+    task = json.load(sys.stdin)
+    for row in ROWS:
+        for name in (row.plan, row.plan_check):
+            if name is not None:
+                resolve(name)
+    assert tflite
+    cpu_s = int(task["cpu_s"]) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    limits = Limits(memory_bytes=task["memory_bytes"], file_bytes=_RESULT_BYTES, open_files=64)
+    lock_down(scratch, limits, parent=parent, keep_fds=frozenset({0, 1, 2}))
+    json.dump(planned(scratch, task), sys.stdout)
+    return 0
+
+
+def planned(scratch: Path, task: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan, and what was read for it."""
+    spec = CompressionSpec.model_validate(task["spec"])
+    read: dict[str, Any] = {}
+    try:
+        if task.get("outline") is not None:
+            outline = Outline.model_validate(task["outline"])
+        else:
+            outline = read_outline(scratch / task["model"], Bounds(weight_bytes=task["memory_bytes"] // 2))
+            read["outline"] = outline.model_dump(mode="json")
+    except CompressionError as error:
+        return {"plan": _refused(spec, error)}
+    fault = None
+    shapes = task.get("shapes")
+    if shapes is None and task.get("dataset"):
+        try:
+            shapes = read["shapes"] = read_shapes(scratch / task["dataset"], is_of_samples)
+        except CompressionError as error:
+            fault = error
+    made = plan(
+        outline,
+        spec,
+        shapes=None
+        if shapes is None
+        else {name: (tuple(size), room) for name, (size, room) in shapes.items()},
+        has_dataset=task["has_dataset"],
+        not_counted=str(fault.detail) if fault is not None else task.get("not_counted"),
+    )
+    if fault is not None:
+        problems = [*made.problems, _problem(fault)]
+        made = made.model_copy(update={"feasible": False, "problems": problems})
+    return {"plan": made.model_dump(mode="json"), **read}
+
+
+def _refused(spec: CompressionSpec, error: CompressionError) -> dict[str, Any]:
+    refused = Plan(feasible=False, problems=[_problem(error)], spec=spec.model_dump(mode="json"))
+    return refused.model_dump(mode="json")
+
+
+def _problem(error: CompressionError) -> PlanProblem:
+    return PlanProblem(code=error.code, detail=error.detail, hint=error.hint, layer=error.layer)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
