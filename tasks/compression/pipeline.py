@@ -145,6 +145,8 @@ def _run(
         records=job.records,
         before=before,
         after=after,
+        stored=backend.stored(network, original.samples),
+        macs=backend.macs(network),
         original=original,
         baseline=measured.baseline,
         outputs=measured.outputs,

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ def _facts(place: Placed) -> LayerFacts:
         nonzero=sum(int(np.count_nonzero(weight.numpy())) for weight in layer.weights),
         sparsity=zero_share(prunable or layer.weights),
         prunable=bool(prunable),
+        shape=max((tuple(weight.shape) for weight in layer.weights), key=prod),
     )
 
 
