@@ -83,7 +83,7 @@ def test_dynamic_kernels_are_hybrid(cnn_file: Path, tmp_path: Path) -> None:
 
 
 def test_peak_of_activations_is_that_of_the_two_largest_neighbours(outcome: Outcome) -> None:
-    # In int8 the float input beside its quantised copy; in float two outputs of 13x13x8, one made of the other.
+    # In int8 the float input beside its quantised copy; in float two outputs of 13x13x8, one of the other.
     peak = variant(outcome.report, "tflite").peak_activation_bytes
     assert peak == sum(-(-size // 64) * 64 for size in (28 * 28 * 4, 28 * 28))
     assert outcome.report.baseline is not None
