@@ -226,7 +226,7 @@ class Conformance:
                 step = {"technique": row.technique}
                 report, out = run(step, outputs=list(row.outputs))
                 assert {path.name for path in out.iterdir()} == {
-                    *(f"model.{name}" for name in row.outputs), "report.json", "spec.json"
+                    *(f"model.{name}" for name in row.outputs), "report.html", "report.json", "spec.json"
                 }  # fmt: skip
                 assert [variant.format for variant in report.outputs] == list(row.outputs)
 
