@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         StorageError,
         UnexpectedResponse,
         UnsupportedMediaType,
+        VerificationFailed,
         WaitTimeout,
     )
     from featherweight.events import (
@@ -130,6 +131,7 @@ __all__ = [
     "UnexpectedResponse",
     "UnknownEvent",
     "UnsupportedMediaType",
+    "VerificationFailed",
     "WaitTimeout",
     "WarningEvent",
     "__version__",
@@ -165,6 +167,7 @@ _HOMES = {
         "StorageError",
         "UnexpectedResponse",
         "UnsupportedMediaType",
+        "VerificationFailed",
         "WaitTimeout",
     ],
     "events": ["Event", "LogEvent", "ProgressEvent", "StageEvent", "StateEvent", "WarningEvent"],

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from featherweight.cli.output import columns
-from featherweight.report import Difference, LayerReport, Measurement, OperatorCount, Report, Variant
+from featherweight.report import (
+    Difference,
+    LayerReport,
+    Measurement,
+    OperatorCount,
+    OutputMeasure,
+    Report,
+    Variant,
+)
 
 __all__ = ["interval", "report_text", "shown", "signed", "signed_interval"]
 
@@ -60,7 +68,7 @@ def _changes(report: Report) -> str:
     """A row for every output of the model and file, against the original."""
     rows = []
     for variant in report.outputs:
-        for name, part in (variant.by_output or {"": variant}).items():
+        for name, part in _parts(variant):
             rows.append(
                 [
                     f"{variant.name}{f' ({name})' if name else ''}",
@@ -72,6 +80,11 @@ def _changes(report: Report) -> str:
             )
     head = ["against the original", "change", "95 % interval, paired", "flipped", "calibration error"]
     return columns(head, rows, right=[1, 3, 4])
+
+
+def _parts(variant: Variant) -> Iterable[tuple[str, Variant | OutputMeasure]]:
+    """Of a model with several outputs every one by its name, else the file itself."""
+    return variant.by_output.items() if variant.by_output else [("", variant)]
 
 
 def signed(change: Difference | None) -> str | None:

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _INK = "#010203"  # nothing else has this colour: it stands for the page's own
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "featherweight",
     "text.parse_math": False,

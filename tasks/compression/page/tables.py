@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from featherweight.report import Difference, LayerReport, Measurement, Report, Variant
+from featherweight.report import Difference, LayerReport, Measurement, OutputMeasure, Report, Variant
 
 __all__ = ["changes", "files", "layers", "operators", "provenance", "table"]
 
@@ -71,9 +71,14 @@ def changes(report: Report) -> str:
             None if part.calibration_error is None else f"{part.calibration_error:.4f}",
         ]
         for item in (report.original, *report.outputs)
-        for name, part in (item.by_output or {"": item}).items()
+        for name, part in _parts(item)
     ]
     return table(head, rows, numbers=range(2, len(head)))
+
+
+def _parts(item: Variant) -> Iterable[tuple[str, Variant | OutputMeasure]]:
+    """Of a model with several outputs every one by its name, else the file itself."""
+    return item.by_output.items() if item.by_output else [("", item)]
 
 
 def _change(name: str, accuracy: Measurement | None, change: Difference | None) -> list[Cell]:
