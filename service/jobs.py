@@ -33,6 +33,10 @@ bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 _PREFER_WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*", re.IGNORECASE)
 _REPORT = "report.json"
+_PAGE = "report.html"
+_HTML = "text/html"
+# A runner made the page out of a caller's names: nothing in it runs, sends or fetches, whatever it holds.
+_SEALED = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 EXAMPLE = {
     "model_id": "mdl_abcdefghijklmnopqrstuvwxyz",
@@ -266,16 +270,25 @@ def _sentences(record: JobRecord) -> Iterator[bytes]:
 @operation(
     summary="The report of a job that succeeded",
     answers={200: Shape(Report, "What was done and what it cost.")},
+    parameters=[
+        Parameter("Accept", "text/html: the same as one page that needs no network.", place="header")
+    ],
     problems=["not_found", "job_not_done", "artifact_gone", "storage_unavailable"],
 )
 def report(job_id: str) -> Response:
+    """JSON, or with `Accept: text/html` one page for people."""
     record = _ended(job_id)
-    _artifact(record, _REPORT)
+    as_page = request.accept_mimetypes.best_match([JSON, _HTML], JSON) == _HTML
+    name = _artifact(record, _PAGE if as_page else _REPORT).name
     try:
-        body = services().storage.read(keys.report_key(record.project, record.id, record.attempt))
+        body = services().storage.read(keys.artifact_key(record.project, record.id, record.attempt, name))
     except FileNotFoundError:
-        raise _gone(_REPORT) from None
-    return Response(body, content_type=JSON)
+        raise _gone(name) from None
+    response = Response(body, content_type=f"{_HTML}; charset=utf-8" if as_page else JSON)
+    response.vary.add("Accept")
+    if as_page:
+        response.headers["Content-Security-Policy"] = _SEALED
+    return response
 
 
 @bp.get("/<job_id>/artifacts")

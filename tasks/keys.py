@@ -1,5 +1,6 @@
 """Keys in object storage, all of them made here.
 
+receipt-keys/<key id>.json    a public key that receipts are checked with
 projects/<project>/
 ├── models/<id>/<id>.bin      the bytes, as they were uploaded
 │              model.json     the record beside it
@@ -17,6 +18,7 @@ from __future__ import annotations
 from tasks.identifiers import check_name
 
 __all__ = [
+    "RECEIPT_KEYS",
     "artifact_key",
     "attempt_prefix",
     "dataset_key",
@@ -26,9 +28,17 @@ __all__ = [
     "log_key",
     "model_key",
     "model_record_key",
+    "receipt_key_key",
     "report_key",
     "result_key",
 ]
+
+
+RECEIPT_KEYS = "receipt-keys/"
+
+
+def receipt_key_key(key_id: str) -> str:
+    return f"{RECEIPT_KEYS}{check_name(key_id)}.json"
 
 
 def model_key(project: str, model_id: str) -> str:

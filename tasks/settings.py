@@ -75,4 +75,8 @@ class Settings(BaseSettings):
     runner_memory_bytes: int = Field(default=0, ge=0)
     scratch_dir: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()) / "featherweight")
 
+    # An Ed25519 private key, PEM or 32 bytes in base64, that workers sign receipts with. Left out, jobs
+    # have no receipt.
+    receipt_key: SecretStr | None = None
+
     log_level: str = "INFO"

@@ -15,6 +15,7 @@ a task ends the whole worker.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -33,10 +34,13 @@ from pydantic import ValidationError
 
 from featherweight.job import Artifact
 from featherweight.problem import CODES, Problem, problem
+from featherweight.receipt import RECEIPT
+from featherweight.report import FileDigest
 from tasks import keys
 from tasks.joblog import Hidden, JobLog
 from tasks.lease import Interrupted, Lease, Reason
 from tasks.queue import Queue
+from tasks.receipts import Signer
 from tasks.records import Claim, DatasetRecord, ModelRecord, Outcome
 from tasks.recordstore import RecordStore
 from tasks.relay import Relay
@@ -59,7 +63,7 @@ _T = TypeVar("_T")
 
 _ROOT = Path(__file__).parents[1]
 _SUFFIX = {"keras_zip": ".keras", "hdf5": ".h5", "tflite": ".tflite", "npz": ".npz", "zip": ".zip"}
-_MEDIA_TYPE = {".json": "application/json"}
+_MEDIA_TYPE = {".json": "application/json", ".html": "text/html"}
 _RESULT_BYTES = 1024 * 1024
 _CHUNK = 1024 * 1024
 # How long an attempt waits for Redis or storage to come back before it gives the job back.
@@ -87,6 +91,9 @@ class Supervisor:
         self._models = RecordStore(client, "model", ModelRecord)
         self._datasets = RecordStore(client, "dataset", DatasetRecord)
         self._stopping = threading.Event()
+        key = settings.receipt_key
+        self._signer = None if key is None else Signer(key.get_secret_value())
+        self._key_published = False
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @property
@@ -159,10 +166,48 @@ class Supervisor:
             raise Interrupted(Reason.LOST)
         if isinstance(result, Failed):
             return self._store_kept(claim, scratch, lease, result)
-        artifacts = [
-            self._store_output(claim, scratch, lease, name) for name in sorted(set(result.artifacts))
-        ]
+        names = sorted(set(result.artifacts))
+        if RECEIPT in names:
+            raise Refused(problem("output_refused", f"{RECEIPT} is not a runner's to make"))
+        artifacts = [self._store_output(claim, scratch, lease, name) for name in names]
+        if self._signer is not None:
+            artifacts.append(self._store_receipt(claim, self._signer, artifacts, lease))
         return Outcome.succeeded(artifacts, result.verdict)
+
+    def _store_receipt(
+        self, claim: Claim, signer: Signer, artifacts: list[Artifact], lease: Lease
+    ) -> Artifact:
+        """Sign for the files stored, with the digests made while storing them."""
+        inputs = self._patiently(lambda: self._input_digests(claim), lease)
+        receipt = signer.receipt(claim.job_id, claim.attempt, inputs, artifacts)
+        content = receipt.model_dump_json(indent=2).encode()
+        key = keys.artifact_key(claim.job.project, claim.job_id, claim.attempt, RECEIPT)
+
+        def store() -> None:
+            if not self._key_published:
+                public = signer.public
+                self._storage.put_json(keys.receipt_key_key(public.key_id), public.model_dump(mode="json"))
+                self._key_published = True
+            self._storage.put_bytes(key, content, media_type="application/json")
+
+        self._patiently(store, lease)
+        return Artifact(
+            name=RECEIPT,
+            format="json",
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            media_type="application/json",
+        )
+
+    def _input_digests(self, claim: Claim) -> list[FileDigest]:
+        """As uploaded; what was downloaded for this attempt was compared with them."""
+        job = claim.job
+        model = self._models.get(job.project, job.model_id)
+        found = [FileDigest(role="model", name=model.filename, bytes=model.bytes, sha256=model.sha256)]
+        if job.dataset_id:
+            data = self._datasets.get(job.project, job.dataset_id)
+            found.append(FileDigest(role="dataset", name=data.filename, bytes=data.bytes, sha256=data.sha256))
+        return found
 
     def _store_kept(self, claim: Claim, scratch: Scratch, lease: Lease, failed: Failed) -> Outcome:
         """A file that cannot be kept does not hide why the job failed."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         StorageError,
         UnexpectedResponse,
         UnsupportedMediaType,
+        VerificationFailed,
         WaitTimeout,
     )
     from featherweight.events import (
@@ -132,6 +133,7 @@ __all__ = [
     "UnexpectedResponse",
     "UnknownEvent",
     "UnsupportedMediaType",
+    "VerificationFailed",
     "WaitTimeout",
     "WarningEvent",
     "__version__",
@@ -167,6 +169,7 @@ _HOMES = {
         "StorageError",
         "UnexpectedResponse",
         "UnsupportedMediaType",
+        "VerificationFailed",
         "WaitTimeout",
     ],
     "events": ["Event", "LogEvent", "ProgressEvent", "StageEvent", "StateEvent", "WarningEvent"],

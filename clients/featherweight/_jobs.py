@@ -92,6 +92,10 @@ class Jobs:
         """Raises Conflict (``job_not_done``) before the end."""
         return self._session.get(f"{_one(id)}/report", Report)
 
+    def report_html(self, id: str) -> str:
+        """The report as one page that needs no network. As `report`; NotFound for a job older than it."""
+        return self._session.request("GET", f"{_one(id)}/report", headers={"Accept": "text/html"}).text
+
     def artifacts(self, id: str) -> Artifacts:
         return self._session.get(f"{_one(id)}/artifacts", Page[Artifact]).data
 

@@ -27,6 +27,7 @@ from featherweight.errors import ConfigurationError
 from featherweight.handle import JobHandle
 from featherweight.job import Job, JobLimits
 from featherweight.plan import Plan
+from featherweight.receipt import ReceiptKey
 from featherweight.resources import Dataset, Health, Model, Page, Technique
 from featherweight.specfile import SpecSource, load_spec
 
@@ -151,6 +152,10 @@ class Client:
     def techniques(self) -> list[Technique]:
         """What the service can do, for which frameworks, with the JSON Schema of every step."""
         return self._session.get("/v1/techniques", Page[Technique]).data
+
+    def receipt_keys(self) -> list[ReceiptKey]:
+        """The public keys that the service's receipts are checked with: see `featherweight.verify`."""
+        return self._session.get("/.well-known/receipt_keys", Page[ReceiptKey]).data
 
     def health(self) -> Health:
         """Whether the service can do its work, and if not, what is missing. Asked once: no retries."""

@@ -19,6 +19,7 @@ FeatherweightError
 ├── UnexpectedResponse         an answer, but not one of this API's: is the URL right?
 ├── StorageError               the object storage refused a presigned transfer
 ├── ChecksumMismatch           the bytes that came are not the bytes that were announced
+├── VerificationFailed         files are not those their receipt was signed for
 ├── JobError                   a job waited for did not succeed: .job .problem
 │   ├── JobFailed
 │   ├── JobCancelled
@@ -63,6 +64,7 @@ __all__ = [
     "StorageError",
     "UnexpectedResponse",
     "UnsupportedMediaType",
+    "VerificationFailed",
     "WaitTimeout",
     "api_error",
     "job_error",
@@ -184,6 +186,10 @@ class ChecksumMismatch(FeatherweightError):
         self.name = name
         self.expected = expected
         self.actual = actual
+
+
+class VerificationFailed(FeatherweightError):
+    """Files are not those that a receipt was signed for, or it was not signed: says which, and how."""
 
 
 class JobError(FeatherweightError):

@@ -73,6 +73,9 @@ class JobHandle:
     def report(self) -> Report:
         return self._jobs.report(self.id)
 
+    def report_html(self) -> str:
+        return self._jobs.report_html(self.id)
+
     def artifacts(self) -> list[Artifact]:
         return self._jobs.artifacts(self.id)
 

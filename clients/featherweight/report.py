@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "REPORT_VERSION",
+    "ClassChange",
     "DataCounts",
     "DataSource",
+    "Difference",
     "EpochReport",
     "FileDigest",
     "Host",
@@ -24,6 +26,7 @@ __all__ = [
     "Latency",
     "LayerReport",
     "Measurement",
+    "OperatorCount",
     "OutputMeasure",
     "Report",
     "ReportWarning",
@@ -139,7 +142,13 @@ class LayerReport(_Part):
     counted once. `sparsity_before` is that layer's.
     `target_sparsity` is null where the layer was not selected for pruning or could not be pruned;
     `skipped` then says why. `distinct_values_before` and `_after`, counted where the spec has a cluster step,
-    are the most that one of the layer's kernels has, zero among them."""
+    are the most that one of the layer's kernels has, zero among them.
+
+    `shape` is that of the layer's largest weight, `macs` the multiply-accumulates of one sample. `stored_as`
+    is the type (several joined by a plus) of its weights in the ``.tflite`` output, or in the ``.keras``
+    output where that is the only one; `bits` the widest of them. `snr_db` is the power of the layer's float
+    output over that of the quantised file's error in it, of the first test samples, what earlier layers add
+    included; null for a float file and for layers whose output is not in both files."""
 
     name: str
     kind: str
@@ -150,6 +159,11 @@ class LayerReport(_Part):
     target_sparsity: float | None = None
     distinct_values_before: int | None = None
     distinct_values_after: int | None = None
+    shape: list[int] | None = None
+    macs: int | None = None
+    stored_as: str | None = None
+    bits: int | None = None
+    snr_db: float | None = None
     skipped: str | None = None
     made_from: str | None = None
 
@@ -180,34 +194,92 @@ class Latency(_Part):
     runtime: str
 
 
+class Difference(_Part):
+    """By how much the metric changed against the original, `n` test samples paired: the output's value of
+    each less the original's, and the mean's seeded percentile bootstrap interval (Efron 1979)."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    method: Literal["paired_bootstrap"] = "paired_bootstrap"
+    higher_is_better: bool = True
+    confidence: float = 0.95
+
+
+class ClassChange(_Part):
+    """The share of the `n` test samples (or places in them) of the class `label` that are named rightly:
+    `before` by the original, `after` by the output, and `change` from the one to the other."""
+
+    label: int
+    n: int
+    before: float
+    after: float
+    change: float
+
+
+class OperatorCount(_Part):
+    """How often the operation `name` is in a ``.tflite``. Of these `in_float` compute in floating point, and
+    `hybrid` take float inputs and multiply them by integer weights; the others are integer, or convert."""
+
+    name: str
+    count: int
+    in_float: int
+    hybrid: int
+
+
 class OutputMeasure(_Part):
     """What was measured of one output of several. `accuracy` says by its metric's name where it is the
-    agreement with the original, for want of labels."""
+    agreement with the original, for want of labels.
+
+    `difference` and `by_class` (the worst change first, 1,000 at most) compare with the original, by labels.
+    `flipped` is the share of the test split's decisions that are not the original's. `calibration_error` is
+    the expected calibration error of the probabilities, in 15 bins of equal width (Guo et al. 2017)."""
 
     accuracy: Measurement | None = None
     max_abs_difference: float | None = None
     agreement: float | None = None
+    difference: Difference | None = None
+    flipped: float | None = None
+    calibration_error: float | None = None
+    by_class: list[ClassChange] | None = None
 
 
 class Variant(_Part):
     """One file: its size, and what was measured running it. Of a model with several outputs `by_output` has
-    every one by its name; `accuracy`, `max_abs_difference` and `agreement` are then those of the first that
-    has labels, or of the first."""
+    every one by its name; what it says is said here of the first that has labels, or of the first.
+
+    `gzip_bytes` are of ``gzip -9``, `zstd_bytes` of ``zstd -9``. `distinct_weights` adds up how many values
+    each kernel of the file takes, as stored; `macs` are one sample's multiply-accumulates, null where they
+    cannot be counted. `peak_activation_bytes` is the most that tensors alive at the same time take, of one
+    sample, which no runtime can do without; `arena_bytes` what the interpreter set aside, null where it
+    does not tell."""
 
     name: str
     format: str
     bytes: int
     gzip_bytes: int
+    zstd_bytes: int | None = None
     sha256: str
     parameters: int | None = None
     nonzero_parameters: int | None = None
+    distinct_weights: int | None = None
+    macs: int | None = None
     scheme: str | None = None
     input_dtype: str | None = None
     accuracy: Measurement | None = None
     latency: Latency | None = None
+    peak_activation_bytes: int | None = None
+    arena_bytes: int | None = None
+    operators: list[OperatorCount] | None = None
     # |output - float reference| on the samples verified; null where nothing could be compared.
     max_abs_difference: float | None = None
     agreement: float | None = None
+    difference: Difference | None = None
+    flipped: float | None = None
+    calibration_error: float | None = None
+    by_class: list[ClassChange] | None = None
     compression_ratio: float | None = None
     by_output: dict[str, OutputMeasure] | None = Field(default=None, exclude_if=_is_none)
 

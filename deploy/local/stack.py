@@ -21,6 +21,7 @@ from deploy.local.object_store import ObjectStore, Ports
 from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
 from deploy.local.redis_server import RedisServer
 from tasks.queue import DEFAULT_QUEUE
+from tasks.receipts import new_key
 from tasks.settings import Settings
 
 __all__ = ["LocalStack"]
@@ -38,6 +39,7 @@ class _Identity(BaseModel):
     access_key_id: str
     secret_access_key: str
     api_key: str | None = None
+    receipt_key: str | None = None
 
 
 class LocalStack:
@@ -244,8 +246,16 @@ class LocalStack:
             "s3_access_key_id": SecretStr(self.object_store.access_key_id),
             "s3_secret_access_key": SecretStr(self.object_store.secret_access_key),
             "scratch_dir": self.directory / "scratch",
+            "receipt_key": SecretStr(self._receipt_key()),
         }
         return Settings(**{**values, **self._overrides})
+
+    def _receipt_key(self) -> str:
+        """Made once and kept, so that receipts of earlier runs are still known by their key."""
+        if self._identity.receipt_key is None:
+            self._identity.receipt_key = new_key()
+            self._save_identity()
+        return self._identity.receipt_key
 
     def _lock(self) -> None:
         # Two stacks on the same data would destroy it. The kernel gives the lock back, whatever happens.

@@ -28,7 +28,8 @@ __all__ = ["CompressionError", "Outcome", "compress", "ignore"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job made: the report, and the files in ``workdir/out`` (outputs, report.json, spec.json)."""
+    """What a job made: the report, and the files in ``workdir/out`` (outputs, report.json, report.html and
+    spec.json)."""
 
     report: Report
     artifacts: tuple[Path, ...]

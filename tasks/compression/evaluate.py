@@ -13,7 +13,7 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.intervals import bootstrap, wilson
 from tasks.compression.objective import Objective
 
-__all__ = ["Likeness", "chance", "compare", "measure", "metric_values"]
+__all__ = ["Likeness", "chance", "classes_of", "compare", "decisions", "measure", "metric_values"]
 
 MIN_KAPPA = 0.1
 MIN_COMPARED = 20
@@ -50,7 +50,7 @@ def metric_values(metric: str, objective: Objective, outputs: Array, labels: Arr
         return np.square(outputs.astype(np.float64) - labels)
     if metric == "mean_absolute_error":
         return np.abs(outputs.astype(np.float64) - labels)
-    hits: Array = decisions(objective, outputs) == _classes_of(objective, labels)
+    hits: Array = decisions(objective, outputs) == classes_of(objective, labels)
     return hits
 
 
@@ -66,7 +66,7 @@ def chance(objective: Objective, labels: Array) -> float | None:
     """The accuracy of always naming the commonest class; None where that says nothing."""
     if objective.task not in ("classification", "binary"):
         return None
-    _, counts = np.unique(_classes_of(objective, labels), return_counts=True)
+    _, counts = np.unique(classes_of(objective, labels), return_counts=True)
     return float(counts.max() / counts.sum())
 
 
@@ -118,7 +118,7 @@ def _kappa(ours: Array, theirs: Array, agreement: float) -> float:
     return 1.0 if expected >= 1.0 else (agreement - expected) / (1.0 - expected)
 
 
-def _classes_of(objective: Objective, labels: Array) -> Array:
+def classes_of(objective: Objective, labels: Array) -> Array:
     if objective.task == "binary" and labels.ndim > 1:
         return labels[..., 0] > 0.5
     return labels if objective.task == "classification" else labels > 0.5

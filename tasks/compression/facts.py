@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["CompiledState", "LayerFacts", "ModelFacts", "OutputFacts", "Shape"]
+__all__ = ["CompiledState", "LayerFacts", "ModelFacts", "OutputFacts", "Shape", "StoredLayer"]
 
 Shape = tuple[int | None, ...]
 """The shape of one sample: no batch axis, None where any size goes."""
@@ -26,7 +26,7 @@ class CompiledState:
 class LayerFacts:
     """A layer with weights. `sparsity` is the share of zeros in its prunable weights (kernels), or in all
     its weights when it has none; `prunable` says which of the two. `distinct_values` are the most that one of
-    its kernels has, where they were counted."""
+    its kernels has, where they were counted; `shape` is that of its largest weight."""
 
     name: str
     kind: str
@@ -35,6 +35,16 @@ class LayerFacts:
     sparsity: float
     prunable: bool
     distinct_values: int | None = None
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer as a delivered file has it: the type of its weights (several joined by a plus), and the signal
+    to noise ratio in dB of its output against the float network's, None where that cannot be told."""
+
+    dtype: str
+    snr_db: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from featherweight.report import Measurement, OutputMeasure, Variant
+from tasks.compression.changes import Change, change
 from tasks.compression.errors import CompressionError
 from tasks.compression.evaluate import Likeness, compare, measure
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import Aim, Objectives, each_output
 from tasks.compression.samples import Array, Samples, Tensors
 
-__all__ = ["Measures", "compared", "described", "measured", "outcomes"]
+__all__ = ["Measures", "changed", "compared", "described", "measured", "outcomes"]
 
 _FIELDS = tuple(OutputMeasure.model_fields)
 
@@ -25,6 +26,18 @@ def measured(aim: Aim, outputs: Tensors, labels: Tensors, seed: int) -> dict[str
     return {
         name: measure(part, values, truth, seed)
         for name, part, (values, truth) in each_output(aim, outputs, labels)
+    }
+
+
+def changed(
+    aim: Aim, before: Tensors | None, outputs: Tensors, labels: Tensors, seed: int
+) -> dict[str, Change]:
+    """What changed at every output since the original's answers `before`; without them, of the original
+    itself, how well its probabilities are calibrated."""
+    given = (outputs, labels) if before is None else (outputs, labels, before)
+    return {
+        name: change(part, tensors[2] if before is not None else None, tensors[0], tensors[1], seed)
+        for name, part, tensors in each_output(aim, *given)
     }
 
 
@@ -62,10 +75,18 @@ def _compared(
         raise
 
 
-def described(aim: Aim | None, accuracies: Measures, likenesses: Mapping[str, Likeness]) -> dict[str, Any]:
+def described(
+    aim: Aim | None,
+    accuracies: Measures,
+    likenesses: Mapping[str, Likeness],
+    changes: Mapping[str, Change] | None = None,
+) -> dict[str, Any]:
     """The fields of a Variant that say it."""
     names = list(dict.fromkeys((*likenesses, *accuracies)))
-    parts = {name: _part(accuracies.get(name), likenesses.get(name)) for name in names}
+    found = changes or {}
+    parts = {
+        name: _part(accuracies.get(name), likenesses.get(name), found.get(name, Change())) for name in names
+    }
     main = parts.get(aim.main if isinstance(aim, Objectives) else next(iter(parts), ""))
     update: dict[str, Any] = {} if main is None else {name: getattr(main, name) for name in _FIELDS}
     if isinstance(aim, Objectives) or len(parts) > 1:
@@ -73,13 +94,15 @@ def described(aim: Aim | None, accuracies: Measures, likenesses: Mapping[str, Li
     return update
 
 
-def _part(accuracy: Measurement | None, likeness: Likeness | None) -> OutputMeasure:
-    if likeness is None:
-        return OutputMeasure(accuracy=accuracy)
+def _part(accuracy: Measurement | None, likeness: Likeness | None, change: Change) -> OutputMeasure:
     return OutputMeasure(
         accuracy=accuracy,
-        max_abs_difference=likeness.max_abs_difference,
-        agreement=likeness.agreement,
+        max_abs_difference=None if likeness is None else likeness.max_abs_difference,
+        agreement=None if likeness is None else likeness.agreement,
+        difference=change.difference,
+        flipped=change.flipped,
+        calibration_error=change.calibration_error,
+        by_class=change.by_class,
     )
 
 

@@ -21,6 +21,7 @@ from tasks.compression.data import Data, prepare, validation_share
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.litert import same_answers
+from tasks.compression.page import page
 from tasks.compression.progress import Progress
 from tasks.compression.remarks import remark
 from tasks.compression.report import Findings, build_report
@@ -145,6 +146,8 @@ def _run(
         records=job.records,
         before=before,
         after=after,
+        stored=backend.stored(network, original.samples),
+        macs=backend.macs(network),
         original=original,
         baseline=measured.baseline,
         outputs=measured.outputs,
@@ -156,6 +159,7 @@ def _run(
     report = build_report(findings)
     written = [*files.values(), job.workspace.write_json("spec.json", report.spec)]
     written += [job.workspace.write(name, content) for name, content in backend.extras(network).items()]
+    written.append(job.workspace.write("report.html", page(report).encode()))
     written.append(job.workspace.write_json("report.json", report))
     return report, tuple(written)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from featherweight.report import (
     FileDigest,
@@ -19,7 +21,7 @@ from featherweight.report import (
 )
 from featherweight.spec import CompressionSpec
 from tasks.compression.data import Data
-from tasks.compression.facts import LayerFacts
+from tasks.compression.facts import LayerFacts, StoredLayer
 from tasks.compression.host import host
 from tasks.compression.verify import Original
 from tasks.compression.workspace import LayerNote, StepRecord
@@ -30,7 +32,8 @@ __all__ = ["Findings", "build_report"]
 @dataclass(frozen=True)
 class Findings:
     """`spec` is the resolved one, `model` and `dataset` a file and its sha256; `before` and `after` are the
-    layers at the start and after the last step."""
+    layers at the start and after the last step, `stored` those in the file delivered, by name; `macs` are of
+    the network after the last step, by layer."""
 
     job_id: str | None
     spec: CompressionSpec
@@ -41,6 +44,8 @@ class Findings:
     records: Sequence[StepRecord]
     before: Sequence[LayerFacts]
     after: Sequence[LayerFacts]
+    stored: Mapping[str, StoredLayer]
+    macs: Mapping[str, int] | None
     original: Original
     baseline: Variant | None
     outputs: Sequence[Variant]
@@ -111,11 +116,21 @@ def _layers(found: Findings) -> list[LayerReport]:
                 target_sparsity=note.target_sparsity,
                 distinct_values_before=None if itself is None else itself.distinct_values,
                 distinct_values_after=layer.distinct_values,
+                shape=list(layer.shape),
+                macs=None if found.macs is None else found.macs.get(layer.name, 0),
+                **_stored(found.stored.get(layer.name)),
                 skipped=note.skipped,
                 made_from=origins.get(layer.name),
             )
         )
     return layers
+
+
+def _stored(layer: StoredLayer | None) -> dict[str, Any]:
+    if layer is None or layer.dtype == "unknown":
+        return {}
+    widths = [int(digits) for digits in re.findall(r"\d+", layer.dtype)]
+    return {"stored_as": layer.dtype, "bits": max(widths, default=None), "snr_db": layer.snr_db}
 
 
 def _origins(records: Sequence[StepRecord]) -> dict[str, str]:

@@ -11,7 +11,18 @@ from typing import Any
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
-__all__ = ["Operation", "Tensor", "operations", "strip", "tensors", "weight_types"]
+__all__ = [
+    "Operation",
+    "Tensor",
+    "is_empty",
+    "kind_of",
+    "operations",
+    "read",
+    "strip",
+    "tensors",
+    "type_name",
+    "weight_types",
+]
 
 _IDENTIFIER = b"TFL3"
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
@@ -44,7 +55,7 @@ class Operation:
 
 def tensors(content: bytes) -> list[Tensor]:
     """Every tensor of the file."""
-    model = _read(content)
+    model = read(content)
     return [_tensor(model, item) for graph in model.subgraphs for item in graph.tensors]
 
 
@@ -55,7 +66,7 @@ def weight_types(content: bytes) -> dict[str, int]:
 
 def operations(content: bytes) -> list[Operation]:
     """Every operation of the file, in the order it is run."""
-    model = _read(content)
+    model = read(content)
     return [item for graph in model.subgraphs for item in _operations(model, graph)]
 
 
@@ -65,7 +76,7 @@ def strip(content: bytes) -> bytes:
     Inputs and outputs keep their names, and the signatures stay as they are. About 600 bytes of a small
     gzipped file are such things.
     """
-    model = _read(content)
+    model = read(content)
     model.metadata = model.metadataBuffer = model.description = None
     for graph in model.subgraphs:
         graph.name = None
@@ -78,7 +89,8 @@ def strip(content: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-def _read(content: bytes) -> Any:
+def read(content: bytes) -> Any:
+    """The file as the schema's objects."""
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(content), 0))
 
 
@@ -101,7 +113,7 @@ def _drop_buffers(model: Any) -> None:
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             if tensor.buffer not in places:
-                empty = _is_empty(model.buffers[tensor.buffer]) and not tensor.isVariable
+                empty = is_empty(model.buffers[tensor.buffer]) and not tensor.isVariable
                 places[tensor.buffer] = 0 if empty else len(kept)
                 if not empty:
                     kept.append(model.buffers[tensor.buffer])
@@ -109,20 +121,21 @@ def _drop_buffers(model: Any) -> None:
     model.buffers = kept
 
 
-def _is_empty(buffer: Any) -> bool:
+def is_empty(buffer: Any) -> bool:
+    """Whether the file holds no values there."""
     return (buffer.data is None or len(buffer.data) == 0) and not buffer.offset
 
 
 def _tensor(model: Any, item: Any) -> Tensor:
     shape = () if item.shape is None else tuple(int(size) for size in item.shape)
     name = (item.name or b"").decode("utf-8", "replace")
-    return Tensor(name, _TYPES[item.type], shape, not _is_empty(model.buffers[item.buffer]))
+    return Tensor(name, type_name(item), shape, not is_empty(model.buffers[item.buffer]))
 
 
 def _operations(model: Any, graph: Any) -> Iterator[Operation]:
     sources: dict[int, int] = {}
     for item in graph.operators or ():
-        kind = _kind(model, item)
+        kind = kind_of(model, item)
         if kind == "DEQUANTIZE":
             sources[int(item.outputs[0])] = int(item.inputs[0])
         yield _operation(model, graph, item, kind, sources)
@@ -149,6 +162,12 @@ def _size(tensor: Tensor) -> int:
     return size
 
 
-def _kind(model: Any, item: Any) -> str:
+def type_name(tensor: Any) -> str:
+    """The schema's name of a tensor's type, in lower case."""
+    return str(_TYPES[tensor.type])
+
+
+def kind_of(model: Any, item: Any) -> str:
+    """The schema's name of an operation."""
     code = model.operatorCodes[item.opcodeIndex]
     return str(_KINDS[max(int(code.builtinCode), int(code.deprecatedBuiltinCode))])

@@ -13,19 +13,21 @@ import numpy as np
 from featherweight.report import Latency, Measurement, ReportWarning, Variant, Verdict
 from featherweight.spec import CompressionSpec, LayerSelection, Quantize, QuantizeAware
 from tasks.compression.backends import Backend, LoadedModel
+from tasks.compression.changes import Change
+from tasks.compression.contents import contents
 from tasks.compression.data import Data
 from tasks.compression.errors import CompressionError
 from tasks.compression.evaluate import chance
-from tasks.compression.facts import LayerFacts, ModelFacts
+from tasks.compression.facts import ModelFacts
 from tasks.compression.formats import model_format
 from tasks.compression.latency import interleaved
 from tasks.compression.litert import Program
-from tasks.compression.measures import compared, described, measured, outcomes
+from tasks.compression.measures import changed, compared, described, measured, outcomes
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
 from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
-from tasks.compression.sizes import gzip_size, sha256
+from tasks.compression.sizes import gzip_size, sha256, zstd_size
 from tasks.compression.workspace import Workspace
 
 __all__ = ["Measured", "Original", "measure_original", "measure_outputs"]
@@ -42,7 +44,8 @@ class Original:
     size, or that of the model saved without the optimiser state the file holds.
 
     `samples` are what outputs are compared on: the test split, or seeded noise where there is no data;
-    None where several inputs have open axes, which noise may not fit.
+    None where several inputs have open axes, which noise may not fit. `answers` are the original's own to the
+    test split, None where there is no data.
     """
 
     variant: Variant
@@ -50,6 +53,7 @@ class Original:
     samples: Tensors | None
     baseline: Variant | None
     program: bytes | None
+    answers: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,11 @@ def measure_original(
     workspace: Workspace,
     warn: Warn,
 ) -> Original:
-    layers = backend.layers(loaded.network)
     samples = _samples(data, loaded.facts, spec.seed)
-    fields = {} if data is None else _of_original(backend, loaded, data, spec, warn)
+    answers = None if data is None else backend.predict(loaded.network, data.x[data.test])
+    fields = {} if data is None or answers is None else _of_original(answers, data, spec, warn)
     variant = _variant("original", model_format(path), path).model_copy(
-        update={**fields, **_parameters(layers)}
+        update={**fields, **_network(backend, loaded.network)}
     )
     gzip_bytes = variant.gzip_bytes
     if loaded.facts.compiled.has_optimizer_state:
@@ -82,7 +86,7 @@ def measure_original(
     baseline, program = None, None
     if "tflite" in spec.outputs:
         baseline, program = _baseline(backend, loaded, workspace, warn)
-    return Original(variant, gzip_bytes, samples, baseline, program)
+    return Original(variant, gzip_bytes, samples, baseline, program, answers)
 
 
 def measure_outputs(
@@ -99,19 +103,19 @@ def measure_outputs(
 
     CompressionError verification_failed for an output that does not do what `network` does.
     """
-    layers = backend.layers(network)
+    fields = _network(backend, network)
     programs = _programs(files, threads or os.cpu_count() or 1)
     _remark_on_programs(programs, spec, warn)
     variants = []
     for output, path in files.items():
-        variant = _variant(path.name, output, path).model_copy(update=_parameters(layers))
+        variant = _variant(path.name, output, path).model_copy(update=fields)
         if original.samples is not None:
             reference = backend.expected(network, output, original.samples)
             answers = _answers(backend, output, path, programs, original.samples)
-            variant = _judged(variant, reference, answers, data, spec)
+            variant = _judged(variant, reference, answers, original, data, spec)
         else:
             warn(remark("not_verified", name=path.name, why="its inputs have open axes and there is no data"))
-        variants.append(_described(variant, output, spec, programs, original))
+        variants.append(_described(variant, output, path, spec, programs, original))
     baseline = original.baseline
     if programs:
         latencies = _latencies(files, original)
@@ -133,20 +137,21 @@ def _samples(data: Data | None, facts: ModelFacts, seed: int) -> Tensors | None:
     return gathered(facts.input_names, noise)
 
 
-def _of_original(
-    backend: Backend, loaded: LoadedModel, data: Data, spec: CompressionSpec, warn: Warn
-) -> dict[str, Any]:
+def _of_original(outputs: Tensors, data: Data, spec: CompressionSpec, warn: Warn) -> dict[str, Any]:
     """Its accuracy on the outputs that have labels: it agrees with itself."""
     labelled = {name: part for name, part, _ in each_output(data.objective) if part.labels_from != "original"}
     if not labelled:
         return {}
-    outputs = backend.predict(loaded.network, data.x[data.test])
     accuracies = {
         name: accuracy for name, accuracy in _measured(data, outputs, spec.seed).items() if name in labelled
     }
     for name, accuracy in accuracies.items():
         _remark_on_chance(name, labelled[name], data, accuracy, warn)
-    return described(data.objective, accuracies, {})
+    return described(data.objective, accuracies, {}, _changed(data, None, outputs, spec.seed))
+
+
+def _changed(data: Data, before: Tensors | None, outputs: Tensors, seed: int) -> dict[str, Change]:
+    return changed(data.objective, before, outputs, data.objective.labels[data.test], seed)
 
 
 def _measured(data: Data, outputs: Tensors, seed: int) -> dict[str, Measurement]:
@@ -173,14 +178,33 @@ def _remark_on_range(x: Array, warn: Warn) -> None:
 
 def _variant(name: str, kind: str, path: Path) -> Variant:
     return Variant(
-        name=name, format=kind, bytes=path.stat().st_size, gzip_bytes=gzip_size(path), sha256=sha256(path)
+        name=name,
+        format=kind,
+        bytes=path.stat().st_size,
+        gzip_bytes=gzip_size(path),
+        zstd_bytes=zstd_size(path),
+        sha256=sha256(path),
     )
 
 
-def _parameters(layers: list[LayerFacts]) -> dict[str, int]:
+def _network(backend: Backend, network: Any) -> dict[str, int | None]:
+    """What is said of a file by the network in it."""
+    layers, macs = backend.layers(network), backend.macs(network)
     return {
         "parameters": sum(layer.parameters for layer in layers),
         "nonzero_parameters": sum(layer.nonzero for layer in layers),
+        "distinct_weights": backend.distinct_weights(network),
+        "macs": None if macs is None else sum(macs.values()),
+    }
+
+
+def _contents(program: bytes) -> dict[str, Any]:
+    """What is said of a ``.tflite`` by its own bytes."""
+    found = contents(program)
+    return {
+        "distinct_weights": found.distinct_weights,
+        "operators": found.operators,
+        "peak_activation_bytes": found.peak_activation_bytes,
     }
 
 
@@ -204,7 +228,12 @@ def _baseline(
     path = workspace.scratch / "baseline.tflite"
     path.write_bytes(program)
     variant = _variant("baseline", "tflite", path).model_copy(
-        update={"scheme": "float32", "input_dtype": "float32", **_parameters(backend.layers(loaded.network))}
+        update={
+            "scheme": "float32",
+            "input_dtype": "float32",
+            **_network(backend, loaded.network),
+            **_contents(program),
+        }
     )
     path.unlink()
     return variant, program
@@ -264,17 +293,24 @@ def _answers(
 
 
 def _judged(
-    variant: Variant, reference: Tensors, answers: Tensors, data: Data | None, spec: CompressionSpec
+    variant: Variant,
+    reference: Tensors,
+    answers: Tensors,
+    original: Original,
+    data: Data | None,
+    spec: CompressionSpec,
 ) -> Variant:
     aim = None if data is None else data.objective
     likenesses = compared(variant.name, reference, answers, aim)
     accuracies = {} if data is None else _measured(data, answers, spec.seed)
-    return variant.model_copy(update=described(aim, accuracies, likenesses))
+    changes = {} if data is None else _changed(data, original.answers, answers, spec.seed)
+    return variant.model_copy(update=described(aim, accuracies, likenesses, changes))
 
 
 def _described(
     variant: Variant,
     output: str,
+    path: Path,
     spec: CompressionSpec,
     programs: Mapping[str, Program],
     original: Original,
@@ -286,6 +322,7 @@ def _described(
             "scheme": scheme,
             "input_dtype": program.input_dtype if program is not None else "float32",
             "compression_ratio": round(original.gzip_bytes / variant.gzip_bytes, 3),
+            **(_contents(path.read_bytes()) if output == "tflite" else {}),
         }
     )
 

@@ -13,19 +13,35 @@ def test_report_is_a_table_of_files_and_one_of_layers() -> None:
     expected = "output    model.tflite (full_int8)   12,000   7,000   12.86x    97.10%"
     assert output.startswith(expected)
     assert "96.10% to 98.10% (n=1000)" in output
-    assert output.endswith("0.100   0.200")
+    assert output.split()[-6:] == ["0.100", "0.200", "6,900", "1,000", "200", "30,560"]
     assert "nothing to prune" in text
     assert "samples: 5000 (3600 train, 400 validation, 200 calibration, 1000 test from the split)" in lines
     assert "inferred: loss = mean_squared_error (compiled_model)" in lines
     assert lines[-1] == "warning: Only a few samples (layer conv2d) [few_samples]"
 
 
+def test_report_says_what_changed_and_where() -> None:
+    lines = report_text(Report.model_validate(REPORT)).splitlines()
+    change = next(line for line in lines if line.startswith("model.tflite"))
+    assert "-0.40 points" in change
+    assert "-0.90 points to +0.10 points (n=1000)" in change
+    assert "1.20%" in change
+    assert change.endswith("0.0310")
+    worst = lines[next(index for index, line in enumerate(lines) if line.startswith("worst classes")) + 1]
+    assert worst.split() == ["model.tflite", "8", "90", "97.8%", "93.3%"]
+    assert "operations of model.tflite: CONV_2D 2 (1 in float), FULLY_CONNECTED 1 (1 hybrid)" in lines
+    conv = next(line for line in lines if line.startswith("conv2d"))
+    assert conv.split()[-2:] == ["int8", "31.4"]
+
+
 def test_report_without_data_has_dashes_where_nothing_was_measured() -> None:
     bare = {**REPORT, "data": None, "baseline": None, "warnings": [], "inferred": [], "layers": []}
-    bare["outputs"] = [{**REPORT["outputs"][0], "accuracy": None, "latency": None}]
+    unmeasured = dict.fromkeys(("accuracy", "latency", "difference", "flipped", "by_class"))
+    bare["outputs"] = [{**REPORT["outputs"][0], **unmeasured}]
     bare["original"] = {**REPORT["original"], "accuracy": None}
     lines = report_text(Report.model_validate(bare)).splitlines()
-    assert lines[-1].split()[-4:] == ["-", "-", "-", "-"]
+    output = next(line for line in lines if line.startswith("output"))
+    assert output.split()[6:10] == ["-", "-", "-", "-"]
 
 
 def test_mean_error_is_shown_as_a_number() -> None:

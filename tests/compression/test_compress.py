@@ -66,7 +66,7 @@ def test_outputs_are_small_and_as_good(full: Outcome) -> None:
 
 def test_report_tells_of_the_files_delivered(full: Outcome, work: Path) -> None:
     names = {path.name: path for path in full.artifacts}
-    assert set(names) == {"model.tflite", "model.keras", "report.json", "spec.json"}
+    assert set(names) == {"model.tflite", "model.keras", "report.html", "report.json", "spec.json"}
     for variant in full.report.outputs:
         path = names[variant.name]
         assert variant.sha256 == sha256(path)

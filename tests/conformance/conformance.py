@@ -228,7 +228,7 @@ class Conformance:
                     steps.append({"technique": "finetune"})
                 report, out = run(*steps, outputs=list(row.outputs))
                 assert {path.name for path in out.iterdir()} == {
-                    *(f"model.{name}" for name in row.outputs), "report.json", "spec.json"
+                    *(f"model.{name}" for name in row.outputs), "report.html", "report.json", "spec.json"
                 }  # fmt: skip
                 assert [variant.format for variant in report.outputs] == list(row.outputs)
 

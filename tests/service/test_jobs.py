@@ -30,16 +30,17 @@ def claimed(parts: Services, job_id: str) -> Claim:
     return claim
 
 
-def succeed(parts: Services, job_id: str) -> None:
+def succeed(parts: Services, job_id: str, **more: bytes) -> None:
     """What a worker does at the end of a job that went well."""
     claim = claimed(parts, job_id)
     parts.jobs.finalizing(claim)
     files = {"report.json": REPORT, "model.tflite": b"\x1c\0\0\0TFL3", "log.txt": b"[info] all went well\n"}
+    files |= {name.replace("_", "."): data for name, data in more.items()}
     for name, data in files.items():
         parts.storage.put_bytes(keys.artifact_key(PROJECT, job_id, 1, name), data)
     artifacts = [
         Artifact(name=name, format=name.rpartition(".")[2], bytes=len(files[name]), sha256="0" * 64)
-        for name in ("model.tflite", "report.json")
+        for name in sorted(files.keys() - {"log.txt"})
     ]
     assert parts.jobs.commit(claim, Outcome.succeeded(artifacts, "smaller"))
 
@@ -376,6 +377,36 @@ def test_only_the_jobs_own_files_are_handed_out(caller: Caller, parts: Services,
     job_id = caller.job()
     succeed(parts, job_id)
     assert_problem(caller.get(f"/v1/jobs/{job_id}/artifacts/{name}"), "not_found")
+
+
+def test_the_report_is_a_page_for_who_accepts_one(caller: Caller, parts: Services) -> None:
+    job_id = caller.job()
+    succeed(parts, job_id, report_html=b"<!doctype html><p>small</p>")
+    path = f"/v1/jobs/{job_id}/report"
+    browser = caller.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert browser.data == b"<!doctype html><p>small</p>"
+    assert browser.content_type == "text/html; charset=utf-8"
+    # Whatever a runner wrote there, nothing in it may run.
+    assert "sandbox" in browser.headers["Content-Security-Policy"]
+    assert "script-src" not in browser.headers["Content-Security-Policy"]
+    for accept in ("application/json", "*/*", "application/json, text/html;q=0.5"):
+        answer = caller.get(path, headers={"Accept": accept})
+        assert (answer.content_type, answer.data) == ("application/json", REPORT)
+        assert "Accept" in answer.vary
+
+
+def test_a_job_from_before_pages_has_none(caller: Caller, parts: Services) -> None:
+    job_id = caller.job()
+    succeed(parts, job_id)
+    assert_problem(caller.get(f"/v1/jobs/{job_id}/report", headers={"Accept": "text/html"}), "not_found")
+
+
+def test_receipt_keys_are_open_to_all(caller: Caller, parts: Services) -> None:
+    key = {"key_id": "0123456789abcdef", "algorithm": "Ed25519", "public_key": "AAAA"}
+    parts.storage.put_json(keys.receipt_key_key(key["key_id"]), key)
+    answer = caller.get("/.well-known/receipt_keys", headers={"Authorization": ""})
+    assert answer.status_code == 200
+    assert key in answer.json["data"]
 
 
 def test_a_failed_job_says_why_and_has_no_report(caller: Caller, parts: Services) -> None:

@@ -11,8 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from featherweight.errors import VerificationFailed
+from featherweight.receipt import ReceiptKey
+from featherweight.verify import verify
 from tasks import keys
+from tasks.receipts import Signer, new_key
 from tasks.sandbox.children import Runners
 from tests.tasks.conftest import MODEL, PROJECT, Bench, eventually, is_alive, pids
 
@@ -27,6 +32,36 @@ def test_job_ends_succeeded_with_its_outputs_hashed_and_stored(bench: Bench) -> 
     assert by_name["report.json"].media_type == "application/json"
     assert bench.storage.read(keys.artifact_key(PROJECT, job.id, 1, "model.tflite")) == 2 * MODEL
     assert bench.keys(job) == {"result.json", "a1/model.tflite", "a1/report.json", "a1/log.txt"}
+
+
+def test_what_was_stored_is_signed_for(bench: Bench, tmp_path: Path) -> None:
+    key = new_key()
+    job = bench.run("behaves", settings={"receipt_key": SecretStr(key)})
+    assert job.state == "succeeded", job.error
+    assert {artifact.name for artifact in job.artifacts} == {"model.tflite", "report.json", "receipt.json"}
+    for artifact in job.artifacts:
+        content = bench.storage.read(keys.artifact_key(PROJECT, job.id, 1, artifact.name))
+        assert hashlib.sha256(content).hexdigest() == artifact.sha256
+        (tmp_path / artifact.name).write_bytes(content)
+    public = ReceiptKey.model_validate(
+        bench.storage.get_json(keys.receipt_key_key(Signer(key).public.key_id))
+    )
+    found = verify(tmp_path, [public])
+    assert found.files == ["model.tflite", "report.json"]
+    assert found.receipt.job_id == job.id
+    assert [file.sha256 for file in found.receipt.inputs] == [hashlib.sha256(MODEL).hexdigest()]
+    assert key not in bench.log(job) + job.model_dump_json()
+    (tmp_path / "report.json").write_bytes(b"{ }")
+    with pytest.raises(VerificationFailed, match=r"report\.json was changed"):
+        verify(tmp_path, [public])
+
+
+def test_runner_cannot_write_its_own_receipt(bench: Bench) -> None:
+    job = bench.run("forges_receipt", settings={"receipt_key": SecretStr(new_key())})
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error.code == "output_refused"
+    assert job.artifacts == []
 
 
 def test_result_json_is_written_from_the_committed_record(bench: Bench) -> None:

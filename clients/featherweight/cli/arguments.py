@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from featherweight._version import version
-from featherweight.cli import commands, exit_codes
+from featherweight.cli import commands, exit_codes, reports
 
 __all__ = ["parser"]
 
@@ -29,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     _add_jobs(subparsers)
     _add_download(subparsers)
     _add_report(subparsers)
+    _add_verify(subparsers)
+    _add_compare(subparsers)
     for kind in ("models", "datasets"):
         _add_files(subparsers, kind)
     _command(subparsers, "techniques", commands.techniques, "what the service can do")
@@ -152,8 +154,28 @@ def _add_download(subparsers: Any) -> None:
 
 
 def _add_report(subparsers: Any) -> None:
-    command = _command(subparsers, "report", commands.report, "show a job's report as a table")
+    command = _command(subparsers, "report", reports.report, "show a job's report as a table")
     command.add_argument("job", help="the job's id, or a report.json that was downloaded")
+    command.add_argument("--html", metavar="FILE", help="write the report as one HTML page there instead")
+
+
+def _add_verify(subparsers: Any) -> None:
+    command = _command(
+        subparsers, "verify", reports.verify_files, "check downloaded files against their signed receipt"
+    )
+    command.add_argument("directory", metavar="DIR", help="the folder a job was downloaded to")
+    command.add_argument(
+        "--key",
+        metavar="KEY",
+        help="the public key, or a file with it (PEM, base64, or from /.well-known/receipt_keys); "
+        "left out, the service is asked",
+    )
+
+
+def _add_compare(subparsers: Any) -> None:
+    command = _command(subparsers, "compare", reports.compare, "show two reports side by side")
+    for name in ("first", "second"):
+        command.add_argument(name, help="a job's id, or a report.json that was downloaded")
 
 
 def _add_files(subparsers: Any, kind: str) -> None:

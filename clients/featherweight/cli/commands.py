@@ -19,12 +19,11 @@ from featherweight.cli.plan_text import plan_text
 from featherweight.cli.progress import NoProgress
 from featherweight.cli.report_text import report_text
 from featherweight.client import Client
-from featherweight.errors import FeatherweightError, JobError, NotFound, job_error
+from featherweight.errors import FeatherweightError, JobError, job_error
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent, StateEvent, WarningEvent
 from featherweight.eventstream import UnknownEvent
 from featherweight.handle import JobHandle
 from featherweight.job import Job
-from featherweight.report import Report
 from featherweight.spec import CompressionSpec
 from featherweight.specfile import load_spec, parse_spec
 
@@ -253,27 +252,6 @@ def download(context: Context) -> int:
     if (error := job_error(job.job)) is not None:
         raise error  # a script must not take what a failed job kept for its result
     return OK
-
-
-def report(context: Context) -> int:
-    name = context.args.job
-    if Path(name).is_file():
-        shown = Report.model_validate_json(Path(name).read_bytes())
-    else:
-        shown = _report_of(context, name)
-    context.output.result(shown, report_text(shown))
-    return OK
-
-
-def _report_of(context: Context, job_id: str) -> Report:
-    """JobError for a job that failed, which says more than that there is no report."""
-    try:
-        return context.client.jobs.report(job_id)
-    except NotFound:
-        job = context.client.jobs.get(job_id)
-        if (error := job_error(job)) is not None:
-            raise error from None
-        raise
 
 
 def list_files(context: Context) -> int:

@@ -11,6 +11,7 @@
 8    the time given to --timeout is over; the job goes on
 9    the job was cancelled
 10   the bytes received are not those announced
+11   a file is not the one that its receipt was signed for
 130  interrupted (Ctrl-C)
 """
 
@@ -42,6 +43,7 @@ TABLE: list[tuple[type[Exception], int]] = [
     (errors.PayloadTooLarge, 3),
     (errors.UnsupportedMediaType, 3),
     (errors.ChecksumMismatch, 10),
+    (errors.VerificationFailed, 11),
     (errors.FeatherweightError, UNAVAILABLE),
     (OSError, 2),
     (ValueError, 2),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from featherweight.report import ReportWarning
-from tasks.compression.facts import LayerFacts, ModelFacts
+from tasks.compression.facts import LayerFacts, ModelFacts, StoredLayer
 from tasks.compression.samples import Tensors
 
 __all__ = ["Backend", "LoadedModel"]
@@ -49,6 +49,16 @@ class Backend(Protocol):
     def layers(self, network: Any, *, distinct: bool = False) -> list[LayerFacts]:
         """Every layer with weights, in the order of the model; their distinct values are counted on demand,
         since that takes longer than all the rest."""
+
+    def macs(self, network: Any) -> Mapping[str, int] | None:
+        """The multiply-accumulates of one sample by layer; None where the network cannot be traced."""
+
+    def distinct_weights(self, network: Any) -> int:
+        """How many values each kernel takes, added up over the kernels."""
+
+    def stored(self, network: Any, samples: Tensors | None) -> Mapping[str, StoredLayer]:
+        """Its layers with weights as its ``.tflite`` has them; those that cannot be told apart in there are
+        left out. Signal and noise are of the `samples`."""
 
     def fingerprint(self, network: Any) -> str:
         """Equal only for networks that would be delivered as the same files."""

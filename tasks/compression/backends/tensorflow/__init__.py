@@ -10,6 +10,8 @@ from importlib import import_module
 __all__ = ["warm"]
 
 _HEAVY = (
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
     "tasks.compression.backends.tensorflow.backend",
     "tasks.compression.backends.tensorflow.distill",
     "tasks.compression.backends.tensorflow.finetune",

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from tasks.compression.backends.tensorflow import convert as _convert
@@ -16,6 +17,9 @@ from tasks.compression.backends.tensorflow._framework import configure_threads, 
 from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
 from tasks.compression.backends.tensorflow.rows import distinct_values
+from tasks.compression.backends.tensorflow.stored import stored
+from tasks.compression.backends.tensorflow.structured.macs import count
+from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
 from tasks.compression.samples import Tensors, read_tensors, write_tensors
@@ -23,17 +27,20 @@ from tasks.compression.waiting import WaitingStep
 
 __all__ = [
     "copy",
+    "distinct_weights",
     "expected",
     "extras",
     "fingerprint",
     "float_program",
     "layers",
     "load",
+    "macs",
     "predict",
     "predict_file",
     "restore",
     "save",
     "start",
+    "stored",
     "versions",
     "waits",
     "write",
@@ -82,6 +89,23 @@ def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
         return described
     counts = {place.path: distinct_values(place.layer) for place in _layers.placed_layers(network.model)}
     return [replace(facts, distinct_values=counts[facts.name] or None) for facts in described]
+
+
+def macs(network: Network) -> dict[str, int] | None:
+    try:
+        return {layer.name: layer.macs for layer in count(network.model).layers}
+    except CompressionError:
+        return None
+
+
+def distinct_weights(network: Network) -> int:
+    places = _layers.placed_layers(network.model)
+    return sum(
+        len(np.unique(weight.numpy()))
+        for place in places
+        for weight in place.layer.weights
+        if len(weight.shape) > 1
+    )
 
 
 def fingerprint(network: Network) -> str:

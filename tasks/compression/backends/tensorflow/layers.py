@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -90,4 +91,5 @@ def _facts(place: Placed) -> LayerFacts:
         nonzero=sum(int(np.count_nonzero(weight.numpy())) for weight in layer.weights),
         sparsity=zero_share(prunable or layer.weights),
         prunable=bool(prunable),
+        shape=max((tuple(weight.shape) for weight in layer.weights), key=prod),
     )

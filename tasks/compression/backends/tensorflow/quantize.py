@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Set
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from tasks.compression.backends.tensorflow.layers import placed_layers, select
 from tasks.compression.backends.tensorflow.lowbits import obstacle, quantize_weights
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.source import Make, Source, obstacles, read_source
+from tasks.compression.backends.tensorflow.tracing import stored_types
 from tasks.compression.backends.tensorflow.weight_kernels import (
     LOOPS,
     none_as_asked,
@@ -27,7 +27,7 @@ from tasks.compression.backends.tensorflow.weight_kernels import (
 )
 from tasks.compression.context import Context
 from tasks.compression.samples import Tensors
-from tasks.compression.tflite import operations, weight_types
+from tasks.compression.tflite import weight_types
 
 __all__ = ["check", "quantize"]
 
@@ -112,7 +112,7 @@ def _by_weights(source: Source, step: Quantize, samples: Tensors | None, kept: f
 def _account(content: bytes, source: Source, kept: frozenset[str], step: Quantize, context: Context) -> None:
     """The type every layer's weights have in the file goes into the report; a layer that was selected and
     is float all the same is said."""
-    types = _types(content, source)
+    types = stored_types(content, source.traced)
     context.record.details["layers"] = types
     why = obstacles(source, step, kept)
     for layer, dtype in types.items():
@@ -135,27 +135,3 @@ def _untraced(source: Source, known: Set[str]) -> list[str]:
         for place in placed_layers(source.model)
         if place.path not in known and any(len(weight.shape) > 1 for weight in place.layer.weights)
     ]
-
-
-def _types(content: bytes, source: Source) -> dict[str, str]:
-    """Of the weights of every layer, as the file has them."""
-    stored = {
-        name: item.weights.dtype
-        for item in operations(content)
-        if item.weights is not None and item.kind != "DEQUANTIZE"
-        for name in (*item.outputs, _unnumbered(item.weights.name), item.weights.name)
-    }
-    types: dict[str, set[str]] = {}
-    for item in source.traced:
-        weights = item.operation.weights
-        if item.layer is None or weights is None:
-            continue
-        names = (weights.name, *item.operation.outputs, _unnumbered(weights.name))
-        dtype = next((stored[name] for name in names if name in stored), "unknown")
-        types.setdefault(item.layer, set()).add(dtype)
-    return {layer: "+".join(sorted(found)) for layer, found in types.items()}
-
-
-def _unnumbered(name: str) -> str:
-    """The converter numbers tensors of one name, the float file's not as the quantised one's."""
-    return re.sub(r"\d+$", "", name)
