@@ -17,10 +17,10 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
 # Named after what it installed: nothing is installed again until one of these files changes.
 STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help install demo serve test lint format bench lock docs clean
+.PHONY: help install demo serve test lint format bench bench-quality lock docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install exactly what requirements.lock says
 
@@ -56,6 +56,9 @@ format: install ## Put code in the one style
 
 bench: install ## Measure beside a plain script and plain S3; writes docs/benchmarks.md (BENCH_ARGS='--data DIR')
 	$(BIN)/python -m tests.benchmarks --write $(BENCH_ARGS)
+
+bench-quality: install ## Compress the papers' networks by docs/recipes and write what they reach (BENCH_ARGS='--data DIR')
+	$(BIN)/python -m tests.benchmarks.quality --write $(BENCH_ARGS)
 
 lock: install ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/python -m deploy.lock

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from pathlib import Path
 from deploy.local import digits
 from deploy.local.stack import LocalStack
 from tests.benchmarks import full_mnist, reads, tutorial_job, uploads
+from tests.benchmarks.machine import machine
 from tests.benchmarks.table import Row, markdown
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -78,17 +77,7 @@ def _tutorial_data(directory: Path, full: Path | None) -> dict[str, Path]:
 
 def _machine() -> str:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return (
-        f"Measured {today} on {os.cpu_count()} cores ({_cpu()}), {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}.\n"
-    )
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    return f"Measured {today} on {machine()}.\n"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from deploy.local.stack import LocalStack
 from featherweight import Client
 from tests.benchmarks.table import Row
 
+__all__ = ["SPEC", "plain_script", "run"]
+
 SPEC: dict[str, Any] = {
     "version": 1,
     "steps": [
@@ -38,7 +40,7 @@ def run(stack: LocalStack, model: Path, data: Path, *, name: str, rounds: int) -
     _through_the_service(client, model, data)  # the first job pays for the fork server's imports
     script, service = [], []
     for _ in range(rounds):
-        script.append(_plain_script(model, data))
+        script.append(plain_script(model, data))
         service.append(_through_the_service(client, model, data))
     cold = statistics.median(item["wall_s"] for item in script)
     compute = statistics.median(item["compute_s"] for item in script)
@@ -61,7 +63,8 @@ def run(stack: LocalStack, model: Path, data: Path, *, name: str, rounds: int) -
     ]
 
 
-def _plain_script(model: Path, data: Path) -> dict[str, Any]:
+def plain_script(model: Path, data: Path) -> dict[str, Any]:
+    """What the script says of itself, and ``wall_s``, the seconds of its whole process."""
     with tempfile.TemporaryDirectory() as output:
         began = time.perf_counter()
         done = subprocess.run(

@@ -90,6 +90,18 @@ def test_calibration_is_chosen_among_candidates(run: Run, scheme: str) -> None:
     assert choice["compared_on"] == report.data.validation == 160
 
 
+def test_candidates_are_compared_on_all_but_the_test_split_where_validation_is_small(
+    digit_arrays: dict[str, Any], dense_file: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.npz"
+    np.savez(few, x=digit_arrays["x"][:120], y=digit_arrays["y"][:120])
+    step = {"technique": "quantize", "calibration_candidates": 2, "calibration_samples": 20}
+    report = compress(dense_file, {"steps": [step]}, dataset=few, workdir=tmp_path / "work").report
+    assert report.data is not None
+    assert report.data.validation == 10
+    assert details(report)["calibration"]["compared_on"] == report.data.train + report.data.validation == 96
+
+
 def test_harmful_layer_is_found_and_left_in_float(
     digit_arrays: dict[str, Any], run: Run, tmp_path: Path
 ) -> None:

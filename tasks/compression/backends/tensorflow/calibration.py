@@ -22,6 +22,10 @@ __all__ = ["COMPARED", "best", "calibration_subsets"]
 COMPARED = 2000
 """Validation samples that candidates are compared on, at most."""
 
+ENOUGH = 100
+"""Candidates are not told apart by fewer validation samples than this: those of the training split are then
+looked at too. What is compared needs no labels, and ranges are all that calibration takes from a sample."""
+
 SHARES = (1, 4, 16)
 """Candidates for calibration take all, a quarter and a sixteenth of `calibration_samples` in turn: ranges
 grow with the samples seen, and the widest are not the best."""
@@ -40,9 +44,11 @@ def calibration_subsets(data: Data, step: Quantize, seed: int) -> list[npt.NDArr
 
 
 def best(makers: Sequence[Make], source: Source, context: Context) -> Make:
-    """The candidate whose outputs on the validation split diverge least from the float model's."""
+    """The candidate whose outputs on the validation split, or where it is small on all but the test split,
+    diverge least from the float model's."""
     data = context.training_data
-    samples = data.x[draw(data.validation, COMPARED, context.seed)]
+    pool = data.validation if len(data.validation) >= ENOUGH else np.union1d(data.train, data.validation)
+    samples = data.x[draw(pool, COMPARED, context.seed)]
     reference = predict(source.model, samples)
     scores: dict[str, list[float]] = {name: [] for name, _, _ in each_output(data.objective)}
     for index, make in enumerate(makers):

@@ -1,0 +1,34 @@
+"""Measured results, a JSON file for each row: the table can be made from runs on different days."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Result", "read_results"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the row `name` came to: `measured` by the names in rows.MEASURES; `seconds` from the first byte
+    sent to the last received; `machine` and `date` say where and when."""
+
+    name: str
+    measured: Mapping[str, float]
+    seconds: float
+    machine: str
+    date: str
+
+    def write(self, folder: Path) -> Path:
+        path = folder / f"{self.name}.json"
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        return path
+
+
+def read_results(folder: Path) -> dict[str, Result]:
+    """By name; rows that were never measured are not in it."""
+    found = [Result(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    return {result.name: result for result in found}
