@@ -157,7 +157,7 @@ def test_originals_never_see_the_digits_that_recipes_are_chosen_by(tmp_path: Pat
     np.savez(path, **arrays, x_test=np.ones((50, 2), np.float32), y_test=labels[:50])
     spec = CompressionSpec.model_validate({"steps": [{"technique": "finetune"}]})
     facts = ModelFacts(((2,),), ((10,),), "linear", CompiledState())
-    data = prepare(path, facts, spec, lambda _: None, lambda x: x)
+    data = prepare(path, facts, spec, tmp_path, lambda _: None, lambda x: x)
     assert len(data.validation) == 40
     assert np.array_equal(originals.training_digits(arrays), data.train)
 

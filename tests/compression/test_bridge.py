@@ -236,15 +236,17 @@ def test_a_function_from_elsewhere_is_refused(tmp_path: Path) -> None:
     assert "os.function" in caught.value.detail
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
-def test_a_keras3_model_comes_back_as_one(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "activation"), [("model.keras", "relu"), ("model.keras", "hard_silu"), ("model.h5", "hard_silu")]
+)
+def test_a_keras3_model_comes_back_as_one(tmp_path: Path, name: str, activation: str) -> None:
     x, y = digits()
     layers = keras().layers
     model = keras().Sequential(
         [
             keras().Input(x.shape[1:]),
             layers.Reshape((*x.shape[1:], 1)),
-            layers.Conv2D(8, 3, strides=2, activation="hard_silu", name="conv"),
+            layers.Conv2D(8, 3, strides=2, activation=activation, name="conv"),
             layers.BatchNormalization(name="norm"),
             layers.Flatten(),
             layers.Dense(10, name="logits"),

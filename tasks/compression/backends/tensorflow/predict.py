@@ -21,7 +21,8 @@ def predict(model: Any, x: Tensors) -> Tensors:
     batch = _batch_size(x)
     answers = [_answers(model, x[start : start + batch]) for start in range(0, len(x), batch)]
     outputs = [np.concatenate(output) for output in zip(*answers, strict=True)]
-    return gathered(model.output_names, outputs)
+    # A Sequential of Keras 3 has one output and no name for it.
+    return gathered(getattr(model, "output_names", ("",)), outputs)
 
 
 def _answers(model: Any, x: Tensors) -> list[Array]:
