@@ -31,7 +31,7 @@ class ReceiptFile(BaseModel):
 
 
 class Receipt(BaseModel):
-    """`key_id` names the key of ``GET /.well-known/receipt_keys`` that the signature, in base64, was made with.
+    """`key_id` names the key of ``GET /.well-known/receipt_keys`` that the base64 signature was made with.
     A field that is none of these is refused: nobody may add to what was signed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

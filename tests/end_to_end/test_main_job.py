@@ -15,6 +15,8 @@ from deploy.local.demo import SPEC
 from deploy.local.stack import LocalStack
 from deploy.local.table import report_table
 from featherweight import Client, JobHandle, Report
+from featherweight.receipt import RECEIPT
+from featherweight.verify import verify
 from tests.conftest import Digits
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -85,6 +87,18 @@ def test_every_prunable_layer_reaches_the_asked_sparsity(result: Result) -> None
 def test_the_artifact_and_the_resource_are_the_same_report(result: Result) -> None:
     stored = Report.model_validate(json.loads((result.directory / "report.json").read_text()))
     assert stored == result.report
+
+
+def test_the_receipt_vouches_for_every_file_delivered(client: Client, result: Result) -> None:
+    found = verify(result.directory, client.receipt_keys())
+    assert {RECEIPT, *found.files} == {path.name for path in result.directory.iterdir()}
+    assert found.receipt.job_id == result.job.id
+
+
+def test_the_page_is_the_downloaded_one(client: Client, result: Result) -> None:
+    page = client.jobs.report_html(result.job.id)
+    assert page == (result.directory / "report.html").read_text()
+    assert page.count("<svg") >= 3
 
 
 def test_the_table_says_what_the_report_says(result: Result) -> None:
