@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -63,6 +64,7 @@ _T = TypeVar("_T")
 
 _ROOT = Path(__file__).parents[1]
 _SUFFIX = {"keras_zip": ".keras", "hdf5": ".h5", "tflite": ".tflite", "npz": ".npz", "zip": ".zip"}
+_FORMAT = re.compile(r"\.(tar\.gz|[^.]+)$")
 _MEDIA_TYPE = {".json": "application/json", ".html": "text/html"}
 _RESULT_BYTES = 1024 * 1024
 _CHUNK = 1024 * 1024
@@ -305,8 +307,10 @@ class Supervisor:
             size, sha256 = self._patiently(store, lease)
         except (OutputRefused, TooLarge) as error:
             raise Refused(problem("output_refused", str(error))) from error
-        form = suffix.removeprefix(".") or "bin"
-        return Artifact(name=name, format=form, bytes=size, sha256=sha256, media_type=media_type)
+        form = _FORMAT.search(name)
+        return Artifact(
+            name=name, format=form[1] if form else "bin", bytes=size, sha256=sha256, media_type=media_type
+        )
 
     # How an attempt ends
 

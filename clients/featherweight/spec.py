@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from featherweight.data import CsvReading, DataReading, ImageReading, RecordFeature, RecordReading
 from featherweight.techniques.cluster import Cluster, ClusterOverride
@@ -110,18 +110,30 @@ __all__ = [
     "Sensitivity",
     "Step",
     "StepRate",
+    "TfliteMetadata",
     "Unstructured",
     "XnnpackLatency",
 ]
 
 SPEC_VERSION: Final = 1
 
-OutputFormat = Literal["tflite", "keras"]
+OutputFormat = Literal["tflite", "keras", "saved_model", "c_array", "onnx"]
+"""tflite        ``model.tflite``, for LiteRT
+keras         ``model.keras``, of the Keras that the model came from
+saved_model   ``saved_model.tar.gz``, for TensorFlow and its servers
+c_array       ``model.c`` and ``model.h``: the ``.tflite`` as an array, for microcontrollers
+onnx          ``model.onnx``, opset 15
+
+Quantisation is in ``tflite`` and ``c_array``; the others hold float weights.
+"""
 
 Step = Annotated[
     Prune | PruneChannels | Decompose | Cluster | QuantizeAware | Finetune | Distill | Quantize,
     Field(discriminator="technique"),
 ]
+
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\r\n]+$")]
 
 
 def _is_none(value: object) -> bool:
@@ -132,6 +144,25 @@ class DataSplit(Part):
     """The share of the samples kept for the final test when the data set brings no test split."""
 
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class TfliteMetadata(Part):
+    """What the ``tflite`` and ``c_array`` outputs say of themselves, by TFLite's metadata schema, for tools
+    and generated code. `labels` name the classes, one for each value of the model's only output in their
+    order; they are packed into the file as ``labels.txt``."""
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    version: Annotated[str, Field(max_length=200)] = ""
+    author: Annotated[str, Field(max_length=1000)] = ""
+    license: Annotated[str, Field(max_length=10_000)] = ""
+    labels: Annotated[tuple[Label, ...], Field(max_length=100_000)] = ()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> TfliteMetadata:
+        if not any(getattr(self, name) for name in TfliteMetadata.model_fields):
+            raise ValueError("tflite_metadata says nothing: give one of its fields, or leave it out")
+        return self
 
 
 class CompressionSpec(Part):
@@ -147,6 +178,7 @@ class CompressionSpec(Part):
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)]
     outputs: Annotated[tuple[OutputFormat, ...], Field(min_length=1, max_length=8)] = ("tflite",)
     tflite_names: Literal["strip", "keep"] = "strip"
+    tflite_metadata: TfliteMetadata | None = None
     split: DataSplit = DataSplit()
     data: DataReading | None = Field(default=None, exclude_if=_is_none)
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)] = 0
@@ -156,19 +188,24 @@ class CompressionSpec(Part):
         kinds = [step.technique for step in self.steps]
         if "quantize" in kinds[:-1]:
             raise ValueError("a quantize step must be the last: what follows would undo it or be lost")
-        if "quantize" in kinds and "tflite" not in self.outputs:
-            raise ValueError("a quantize step needs the output tflite: keras files keep float weights")
+        if "quantize" in kinds and _QUANTISED.isdisjoint(self.outputs):
+            raise ValueError("a quantize step needs the output tflite or c_array: others hold float weights")
+        if self.tflite_metadata is not None and _QUANTISED.isdisjoint(self.outputs):
+            raise ValueError("tflite_metadata needs the output tflite or c_array")
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("an output is named twice")
         _check_network_first(kinds)
         _check_iterations(self.steps)
         if "quantize_aware" in kinds:
             _check_quantize_aware(kinds)
-            if "tflite" not in self.outputs:
-                raise ValueError("quantize_aware needs the output tflite: keras files keep float weights")
+            if _QUANTISED.isdisjoint(self.outputs):
+                raise ValueError(
+                    "quantize_aware needs the output tflite or c_array: others hold float weights"
+                )
         return self
 
 
+_QUANTISED = frozenset({"tflite", "c_array"})
 _CHANGE_THE_NETWORK = ("prune_channels", "decompose")
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 from featherweight.events import Event
 from featherweight.report import Report, StepReport
 from featherweight.spec import Cluster, CompressionSpec, Distill, Prune, Step
-from tasks.compression import Outcome
+from tasks.compression import Outcome, c_array
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
 from tasks.compression.context import Context
@@ -21,6 +21,7 @@ from tasks.compression.data import Data, prepare, validation_share
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.litert import same_answers
+from tasks.compression.outputs import COMPANIONS, FILES, PROGRAMS, companions, wants_program
 from tasks.compression.page import page
 from tasks.compression.progress import Progress
 from tasks.compression.remarks import remark
@@ -29,6 +30,7 @@ from tasks.compression.resolve import resolve_spec
 from tasks.compression.sizes import sha256
 from tasks.compression.stopping import Never, Stop
 from tasks.compression.tflite import strip
+from tasks.compression.tflite_metadata import check_labels, described
 from tasks.compression.verify import measure_original, measure_outputs
 from tasks.compression.waiting import waits
 from tasks.compression.workspace import StepRecord, Workspace, chain
@@ -46,7 +48,6 @@ _WEIGHTS = {
     "prune_channels": 1.0,
     "decompose": 1.0,
 }
-_FILES = {"tflite": "model.tflite", "keras": "model.keras"}
 _CHECKPOINT = "checkpoint.keras"
 
 
@@ -151,13 +152,14 @@ def _run(
         original=original,
         baseline=measured.baseline,
         outputs=measured.outputs,
+        companions=companions(files),
         verdict=measured.verdict,
         warnings=progress.warnings,
         versions=job.versions,
         seconds=time.monotonic() - began,
     )
     report = build_report(findings)
-    written = [*files.values(), job.workspace.write_json("spec.json", report.spec)]
+    written = [*files.values(), *companions(files), job.workspace.write_json("spec.json", report.spec)]
     written += [job.workspace.write(name, content) for name, content in backend.extras(network).items()]
     written.append(job.workspace.write("report.html", page(report).encode()))
     written.append(job.workspace.write_json("report.json", report))
@@ -167,6 +169,7 @@ def _run(
 def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Data | None]:
     job.digests["model"] = sha256(model)
     loaded = job.backend.load(model, job.workspace.scratch, job.progress.warn)
+    check_labels(job.spec.tflite_metadata, loaded.facts)
     for index, step in enumerate(job.spec.steps):
         check = row(step.technique, _FRAMEWORK).check
         if check is not None:
@@ -312,20 +315,35 @@ def _for_sparse_kernels(spec: CompressionSpec) -> bool:
 def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:
     shutil.rmtree(job.workspace.out)
     job.workspace.out.mkdir()
+    program = _program(job, network) if wants_program(job.spec) else b""
     files: dict[str, Path] = {}
     for output in job.spec.outputs:
-        path = job.workspace.out / _FILES[output]
-        job.backend.write(network, output, path)
-        if output == "tflite" and job.spec.tflite_names == "strip":
-            _strip(job, path)
-        files[output] = path
+        path = files[output] = job.workspace.out / FILES[output]
+        if output == "tflite":
+            path.write_bytes(program)
+        elif output == "c_array":
+            path.write_text(c_array.source(program), encoding="ascii")
+            path.with_name(COMPANIONS[output]).write_text(c_array.header(), encoding="ascii")
+        else:
+            job.backend.write(network, output, path)
     return files
 
 
-def _strip(job: _Job, path: Path) -> None:
+def _program(job: _Job, network: Any) -> bytes:
+    """The ``.tflite`` that is delivered, as such or as an array."""
+    path = job.workspace.scratch / FILES["tflite"]
+    job.backend.write(network, "tflite", path)
     content = path.read_bytes()
+    path.unlink()
+    if job.spec.tflite_names == "strip":
+        content = _stripped(job, content)
+    return content if job.spec.tflite_metadata is None else described(content, job.spec.tflite_metadata)
+
+
+def _stripped(job: _Job, content: bytes) -> bytes:
     stripped = strip(content)
     if same_answers(content, stripped):
-        path.write_bytes(stripped)
-    else:
-        job.progress.warn(remark("not_stripped", name=path.name))
+        return stripped
+    for output in sorted(PROGRAMS.intersection(job.spec.outputs)):
+        job.progress.warn(remark("not_stripped", name=FILES[output]))
+    return content

@@ -23,6 +23,7 @@ from featherweight.spec import CompressionSpec
 from tasks.compression.data import Data
 from tasks.compression.facts import LayerFacts, StoredLayer
 from tasks.compression.host import host
+from tasks.compression.sizes import sha256
 from tasks.compression.verify import Original
 from tasks.compression.workspace import LayerNote, StepRecord
 
@@ -33,7 +34,7 @@ __all__ = ["Findings", "build_report"]
 class Findings:
     """`spec` is the resolved one, `model` and `dataset` a file and its sha256; `before` and `after` are the
     layers at the start and after the last step, `stored` those in the file delivered, by name; `macs` are of
-    the network after the last step, by layer."""
+    the network after the last step, by layer; `companions` are delivered beside the outputs."""
 
     job_id: str | None
     spec: CompressionSpec
@@ -49,6 +50,7 @@ class Findings:
     original: Original
     baseline: Variant | None
     outputs: Sequence[Variant]
+    companions: Sequence[Path]
     verdict: Verdict
     warnings: Sequence[ReportWarning]
     versions: Mapping[str, str]
@@ -63,10 +65,7 @@ def build_report(found: Findings) -> Report:
         spec=found.spec.model_dump(mode="json"),
         seed=found.spec.seed,
         inputs=_inputs(found),
-        files=[
-            FileDigest(role="output", name=item.name, bytes=item.bytes, sha256=item.sha256)
-            for item in found.outputs
-        ],
+        files=_files(found),
         inferred=_inferred(found),
         data=None if found.data is None else found.data.counts(),
         steps=list(found.steps),
@@ -79,6 +78,17 @@ def build_report(found: Findings) -> Report:
         host=host(),
         seconds=round(found.seconds, 4),
     )
+
+
+def _files(found: Findings) -> list[FileDigest]:
+    files = [
+        FileDigest(role="output", name=item.name, bytes=item.bytes, sha256=item.sha256)
+        for item in found.outputs
+    ]
+    return files + [
+        FileDigest(role="output", name=path.name, bytes=path.stat().st_size, sha256=sha256(path))
+        for path in found.companions
+    ]
 
 
 def _inputs(found: Findings) -> list[FileDigest]:

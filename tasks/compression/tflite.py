@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 __all__ = [
     "Operation",
     "Tensor",
+    "ends",
     "is_empty",
     "kind_of",
     "operations",
@@ -22,6 +24,7 @@ __all__ = [
     "tensors",
     "type_name",
     "weight_types",
+    "with_entry",
 ]
 
 _IDENTIFIER = b"TFL3"
@@ -84,14 +87,42 @@ def strip(content: bytes) -> bytes:
         for index, tensor in enumerate(graph.tensors):
             _strip_tensor(tensor, keep_name=index in kept)
     _drop_buffers(model)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), _IDENTIFIER)
-    return bytes(builder.Output())
+    return _written(model, len(content))
+
+
+def ends(content: bytes) -> tuple[list[str], list[str]]:
+    """The names of the inputs and of the outputs, in the order of the file: those of its signature, and of
+    the tensors in a file without one."""
+    model = read(content)
+    graph = model.subgraphs[0]
+    names = [(tensor.name or b"").decode("utf-8", "replace") for tensor in graph.tensors]
+    for signature in (model.signatureDefs or ())[:1]:
+        for item in (*signature.inputs, *signature.outputs):
+            names[int(item.tensorIndex)] = item.name.decode("utf-8", "replace")
+    return [names[int(index)] for index in graph.inputs], [names[int(index)] for index in graph.outputs]
+
+
+def with_entry(content: bytes, name: str, entry: bytes) -> bytes:
+    """The same program with `entry` in its metadata, under that name."""
+    model = read(content)
+    held = schema.BufferT()
+    held.data = np.frombuffer(entry, dtype=np.uint8)
+    told = schema.MetadataT()
+    told.name, told.buffer = name, len(model.buffers)
+    model.buffers.append(held)
+    model.metadata = [*(model.metadata or ()), told]
+    return _written(model, len(content) + len(entry))
 
 
 def read(content: bytes) -> Any:
     """The file as the schema's objects."""
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(content), 0))
+
+
+def _written(model: Any, size: int) -> bytes:
+    builder = flatbuffers.Builder(size)
+    builder.Finish(model.Pack(builder), _IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def _strip_tensor(tensor: Any, *, keep_name: bool) -> None:

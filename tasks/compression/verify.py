@@ -25,6 +25,7 @@ from tasks.compression.litert import Program
 from tasks.compression.measures import changed, compared, described, measured, outcomes
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
+from tasks.compression.outputs import PROGRAMS, program_in, wants_program
 from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.sizes import gzip_size, sha256, zstd_size
@@ -84,7 +85,7 @@ def measure_original(
     if loaded.facts.compiled.has_optimizer_state:
         gzip_bytes = _without_optimizer(backend, loaded, workspace, warn)
     baseline, program = None, None
-    if "tflite" in spec.outputs:
+    if wants_program(spec):
         baseline, program = _baseline(backend, loaded, workspace, warn)
     return Original(variant, gzip_bytes, samples, baseline, program, answers)
 
@@ -240,17 +241,17 @@ def _baseline(
 
 
 def _programs(files: Mapping[str, Path], threads: int) -> dict[str, Program]:
-    return {name: _program(name, path, threads) for name, path in _tflite_files(files)}
+    return {name: _program(name, content, threads) for name, content in _programs_in(files).items()}
 
 
-def _program(name: str, path: Path, threads: int) -> Program:
+def _program(name: str, content: bytes, threads: int) -> Program:
     try:
-        return Program(path.read_bytes(), threads=threads)
+        return Program(content, threads=threads)
     except (RuntimeError, ValueError) as error:
         raise CompressionError(
             "verification_failed",
             f"LiteRT cannot run {name}: {error}",
-            hint="try another quantisation scheme, or leave out the output tflite",
+            hint="try another quantisation scheme, or leave out the outputs tflite and c_array",
         ) from error
 
 
@@ -277,7 +278,7 @@ def _wholly_int8(spec: CompressionSpec) -> bool:
 
 
 def _scheme(spec: CompressionSpec) -> str:
-    """Of the ``.tflite`` output."""
+    """Of the outputs that hold a LiteRT program."""
     schemes = {
         step.technique: step.scheme if isinstance(step, Quantize) else step.technique
         for step in spec.steps
@@ -289,7 +290,16 @@ def _scheme(spec: CompressionSpec) -> str:
 def _answers(
     backend: Backend, output: str, path: Path, programs: Mapping[str, Program], samples: Tensors
 ) -> Tensors:
-    return programs[path.name].predict(samples) if output == "tflite" else backend.predict_file(path, samples)
+    if output in PROGRAMS:
+        return programs[path.name].predict(samples)
+    try:
+        return backend.predict_file(output, path, samples)
+    except ValueError as error:
+        raise CompressionError(
+            "verification_failed",
+            f"{path.name} does not run as it was written: {error}",
+            hint=f"leave out the output {output}",
+        ) from error
 
 
 def _judged(
@@ -315,20 +325,25 @@ def _described(
     programs: Mapping[str, Program],
     original: Original,
 ) -> Variant:
-    scheme = _scheme(spec) if output == "tflite" else "float32"
+    scheme = _scheme(spec) if output in PROGRAMS else "float32"
     program = programs.get(variant.name)
     return variant.model_copy(
         update={
             "scheme": scheme,
             "input_dtype": program.input_dtype if program is not None else "float32",
             "compression_ratio": round(original.gzip_bytes / variant.gzip_bytes, 3),
-            **(_contents(path.read_bytes()) if output == "tflite" else {}),
+            **_contents_of(output, path),
         }
     )
 
 
+def _contents_of(output: str, path: Path) -> dict[str, Any]:
+    program = program_in(output, path)
+    return {} if program is None else _contents(program)
+
+
 def _latencies(files: Mapping[str, Path], original: Original) -> dict[str, Latency]:
-    timed = {name: Program(path.read_bytes()) for name, path in _tflite_files(files)}
+    timed = {name: Program(content) for name, content in _programs_in(files).items()}
     if original.program is not None:
         timed["baseline"] = Program(original.program)
     for program in timed.values():
@@ -336,8 +351,10 @@ def _latencies(files: Mapping[str, Path], original: Original) -> dict[str, Laten
     return interleaved(timed)
 
 
-def _tflite_files(files: Mapping[str, Path]) -> list[tuple[str, Path]]:
-    return [(path.name, path) for output, path in files.items() if output == "tflite"]
+def _programs_in(files: Mapping[str, Path]) -> dict[str, bytes]:
+    """The LiteRT programs in the files, by the names of the files."""
+    found = {path.name: program_in(output, path) for output, path in files.items()}
+    return {name: content for name, content in found.items() if content is not None}
 
 
 def _remark_on_outputs(

@@ -110,7 +110,7 @@ def test_value_outside_its_bounds_is_refused(step: dict[str, Any], key: str, bad
         ("steps", "prune"),
         ("outputs", []),
         ("outputs", ["tflite", "tflite"]),
-        ("outputs", ["onnx"]),
+        ("outputs", ["pickle"]),
         ("split", {"test": 0}),
         ("split", {"test": 1}),
         ("seed", -1),
@@ -159,6 +159,7 @@ def test_every_faulty_step_is_named() -> None:
         {"steps": [QUANTIZE, PRUNE]},
         {"steps": [QUANTIZE, QUANTIZE]},
         {"steps": [QUANTIZE], "outputs": ["keras"]},
+        {"steps": [QUANTIZE], "outputs": ["keras", "saved_model", "onnx"]},
     ],
 )
 def test_quantize_comes_last_and_makes_tflite(body: dict[str, Any]) -> None:

@@ -80,5 +80,7 @@ class Backend(Protocol):
     def extras(self, network: Any) -> Mapping[str, bytes]:
         """Files to be delivered beside the outputs, by name."""
 
-    def predict_file(self, path: Path, x: Tensors) -> Tensors:
-        """Outputs of a written file of the framework's own format, loaded afresh."""
+    def predict_file(self, output: str, path: Path, x: Tensors) -> Tensors:
+        """Outputs of a written file that holds no LiteRT program, loaded afresh in its own runtime.
+
+        ValueError for one that its runtime cannot run."""

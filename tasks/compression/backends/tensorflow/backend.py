@@ -16,12 +16,16 @@ from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
 from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
+from tasks.compression.backends.tensorflow.onnx import write_onnx
 from tasks.compression.backends.tensorflow.rows import distinct_values
+from tasks.compression.backends.tensorflow.saved_model import answer, write_saved_model
 from tasks.compression.backends.tensorflow.stored import stored
 from tasks.compression.backends.tensorflow.structured.macs import count
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
+from tasks.compression.onnx_program import OnnxProgram
+from tasks.compression.outputs import PROGRAMS
 from tasks.compression.samples import Tensors, read_tensors, write_tensors
 from tasks.compression.waiting import WaitingStep
 
@@ -56,9 +60,12 @@ _DISTRIBUTIONS = (
     "keras",
     "litert-quantizer",
     "numpy",
+    "onnx",
+    "onnxruntime",
     "tensorflow",
     "tensorflow-model-optimization",
     "tf-keras",
+    "tf2onnx",
 )
 
 
@@ -76,7 +83,7 @@ def predict(network: Network, x: Tensors) -> Tensors:
 
 
 def expected(network: Network, output: str, x: Tensors) -> Tensors:
-    return predict(network, x) if output != "tflite" or network.simulated is None else network.simulated
+    return predict(network, x) if output not in PROGRAMS or network.simulated is None else network.simulated
 
 
 def copy(network: Network) -> Network:
@@ -163,6 +170,10 @@ def float_program(network: Network) -> bytes:
 def write(network: Network, output: str, path: Path) -> None:
     if output == "keras":
         _convert.write_keras(network.model, path, keras3=network.keras3)
+    elif output == "saved_model":
+        write_saved_model(network.model, path)
+    elif output == "onnx":
+        write_onnx(network.model, path)
     else:
         encoded = _convert.encode_zeros if network.sparse_kernels else None
         path.write_bytes(network.tflite or _convert.to_tflite(network.model, encoded))
@@ -172,5 +183,9 @@ def extras(network: Network) -> dict[str, bytes]:
     return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
-def predict_file(path: Path, x: Tensors) -> Tensors:
+def predict_file(output: str, path: Path, x: Tensors) -> Tensors:
+    if output == "saved_model":
+        return answer(path, x)
+    if output == "onnx":
+        return OnnxProgram(path).predict(x)
     return _predict.predict(read_delivered(path), x)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.compression.backends.tensorflow._framework import lite, tf, without_autograph
+from tasks.compression.backends.tensorflow._framework import lite, without_autograph
 from tasks.compression.backends.tensorflow.bridge.files import write_keras3
+from tasks.compression.backends.tensorflow.inference import served
 from tasks.compression.errors import CompressionError
-from tasks.compression.samples import signature_names
 
 __all__ = ["encode_zeros", "to_tflite", "write_keras"]
 
@@ -59,19 +59,7 @@ def _convert(model: Any, configure: Callable[[Any], None] | None, batch: int | N
 def _converter(model: Any, batch: int | None) -> Any:
     """What from_keras_model makes, the same names in the signature, in half the time: that one traces every
     layer on its own to save the model in full."""
-    names = signature_names(model.input_names)
-    specs = [
-        tf.TensorSpec([batch or tensor.shape[0], *tensor.shape[1:]], tensor.dtype, name=name)
-        for name, tensor in zip(names, model.inputs, strict=True)
-    ]
-
-    def serve(*inputs: Any) -> dict[str, Any]:
-        outputs = tf.nest.flatten(model(inputs[0] if len(inputs) == 1 else list(inputs), training=False))
-        return dict(zip(model.output_names, outputs, strict=True))
-
-    module = tf.Module()
-    module.variables_used = model.variables
-    module.serve = tf.function(serve, input_signature=specs, autograph=False)
+    module = served(model, batch)
     return lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
 
 

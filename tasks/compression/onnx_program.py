@@ -1,0 +1,69 @@
+"""Runs ``.onnx`` files in ONNX Runtime, on the CPU and in one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tasks.compression.samples import Array, Samples, Tensors, gathered, joined, signature_names
+
+__all__ = ["OnnxProgram"]
+
+BATCH = 256
+
+
+class OnnxProgram:
+    """A loaded file. ValueError for one that ONNX Runtime cannot run, in one line that says why."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; they are raised too
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        # Its exceptions are of a class for each status, below Exception and nothing in between.
+        except Exception as error:
+            raise ValueError(_first_line(error)) from error
+        self._inputs = {item.name: np.dtype(_DTYPES[item.type]) for item in self._session.get_inputs()}
+        self._outputs = [item.name for item in self._session.get_outputs()]
+
+    def predict(self, x: Tensors) -> Tensors:
+        """The outputs for samples `x` (axis 0), as float32; several inputs and outputs go by their names."""
+        return joined([self._answer(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
+
+    def _answer(self, x: Tensors) -> Tensors:
+        values = self._session.run(self._outputs, self._fed(x))
+        return gathered(self._outputs, [np.asarray(value, dtype=np.float32) for value in values])
+
+    def _fed(self, x: Tensors) -> dict[str, Array]:
+        arrays = (
+            dict(zip(signature_names(x.names), x.arrays, strict=True))
+            if isinstance(x, Samples)
+            else {next(iter(self._inputs)): x}
+        )
+        return {
+            name: np.ascontiguousarray(values, dtype=self._inputs[name]) for name, values in arrays.items()
+        }
+
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
