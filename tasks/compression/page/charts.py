@@ -20,6 +20,8 @@ MAX_LAYERS = 60
 MAX_CLASSES = 30
 _BLUE, _ORANGE, _GREEN, _RED = "#3b82c4", "#d9822b", "#3aa675", "#d4574a"
 _COLOURS = (_BLUE, _ORANGE, _GREEN, _RED, "#8b6fc0", "#a0785a")
+_LEGEND_LETTERS = 54  # of a line of the legend, its lines and gaps aside
+_LEGEND_ROW = 0.17  # inches
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -177,12 +179,16 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
 
 
 def _legend_above(axes: Any, lines: Sequence[Any] | None = None) -> None:
-    """Where it hides nothing."""
+    """Where it hides nothing, in as many columns as the figure is wide enough for; the figure grows by it."""
     handles, labels = axes.get_legend_handles_labels()
     if lines is not None:
         handles, labels = list(lines), [str(line.get_label()) for line in lines]
+    labels = [_short(label) for label in labels]
+    columns = max(1, min(3, len(labels), _LEGEND_LETTERS // max(map(len, labels), default=1)))
+    figure = axes.get_figure()
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * -(-len(labels) // columns))
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "fontsize": 8}
-    axes.legend(handles, labels, ncols=min(len(labels), 3), **place)
+    axes.legend(handles, labels, ncols=columns, **place)
 
 
 def _plain_ticks(axes: Any) -> None:
