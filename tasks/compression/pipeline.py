@@ -33,7 +33,7 @@ from tasks.compression.tflite import strip
 from tasks.compression.tflite_metadata import check_labels, described
 from tasks.compression.verify import measure_original, measure_outputs
 from tasks.compression.waiting import waits
-from tasks.compression.workspace import StepRecord, Workspace, chain
+from tasks.compression.workspace import LAYOUT, StepRecord, Workspace, chain
 
 __all__ = ["run"]
 
@@ -262,6 +262,7 @@ def _keys(job: _Job) -> list[str]:
     """The key of every step's result: the step and its place, the key before it, versions, data, seed."""
     key = chain(
         "start",
+        layout=LAYOUT,
         inputs=job.digests,
         versions=dict(job.versions),
         split=job.spec.split.model_dump(mode="json"),

@@ -23,7 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from featherweight.report import EpochReport, ReportWarning
 from tasks.compression.checkpoints import CheckpointFile
 
-__all__ = ["LayerNote", "StepRecord", "Workspace", "chain"]
+__all__ = ["LAYOUT", "LayerNote", "StepRecord", "Workspace", "chain"]
+
+LAYOUT = 2
+"""What the folder of a finished step holds, as a number that changes with it: results that another version of
+this code left behind are not taken for its own."""
 
 _KEY_LENGTH = 32
 
