@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 import redis
 from kombu.exceptions import OperationalError
@@ -29,8 +30,16 @@ _SWEEP_EVERY_S = 600.0
 
 
 class Reaper:
+    """`clock` counts seconds, those in which this process was frozen too: it shows absences."""
+
     def __init__(
-        self, settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
+        self,
+        settings: Settings,
+        client: redis.Redis,
+        store: JobStore,
+        storage: Storage,
+        queue: Queue,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._redis = client
@@ -39,7 +48,8 @@ class Reaper:
         self._queue = queue
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="reaper", daemon=True)
-        self._looked_at = time.monotonic()
+        self._clock = clock
+        self._looked_at = clock()
         self._spare_leases_until = 0.0
 
     def start(self) -> None:
@@ -89,14 +99,14 @@ class Reaper:
 
     def _note_absence(self) -> None:
         """After Redis was away, or this process frozen, others get the time to renew first."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._looked_at > self._settings.lease_s:
             self._spare_leases_until = now + self._settings.lease_s
         self._looked_at = now
 
     def _requeue_lost(self) -> None:
         self._note_absence()
-        if time.monotonic() < self._spare_leases_until:
+        if self._clock() < self._spare_leases_until:
             return
         for job_id in self._store.expire_leases():
             _log.warning("%s lost its worker and is queued again", job_id)

@@ -19,6 +19,7 @@ from featherweight.spec import Quantize
 from tasks.compression import compress
 from tasks.compression.catalogue import BACKENDS, ROWS, support
 from tasks.compression.litert import Program
+from tasks.compression.outputs import COMPANIONS, FILES
 from tasks.compression.tflite import tensors
 
 Array = npt.NDArray[Any]
@@ -228,8 +229,12 @@ class Conformance:
                     steps.append({"technique": "finetune"})
                 report, out = run(*steps, outputs=list(row.outputs))
                 assert {path.name for path in out.iterdir()} == {
-                    *(f"model.{name}" for name in row.outputs), "report.html", "report.json", "spec.json"
-                }  # fmt: skip
+                    *(FILES[name] for name in row.outputs),
+                    *(COMPANIONS[name] for name in row.outputs if name in COMPANIONS),
+                    "report.html",
+                    "report.json",
+                    "spec.json",
+                }
                 assert [variant.format for variant in report.outputs] == list(row.outputs)
 
     def test_techniques_a_framework_lacks_are_refused(self) -> None:

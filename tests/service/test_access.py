@@ -20,6 +20,7 @@ PUBLIC = {
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/problems/<code>"),
+    ("GET", "/.well-known/receipt_keys"),
 }
 
 
