@@ -29,6 +29,7 @@ __all__ = [
     "left_alone",
     "refuse",
     "request_of",
+    "round_described",
     "without_effect",
 ]
 
@@ -136,3 +137,20 @@ def _overridden(paths: Paths, step: PruneChannels, pointer: str) -> dict[str, in
         for path in paths(override.layers, f"{pointer}/overrides/{index}/layers"):
             found.setdefault(path, index)
     return found
+
+
+def round_described(number: int, report: PruningReport, step: PruneChannels) -> dict[str, Any]:
+    """A round as the job's report has it; what it calls reached is of the network before the first round."""
+    return {
+        "round": number,
+        "asked": amount_asked(report.target, step),
+        "reached": amount_reached(report),
+        "met": report.met,
+        "parameters": report.parameters_after,
+        "macs": report.macs_after,
+        "channels": {
+            change.name: change.channels_after
+            for change in report.layers
+            if change.channels_after is not None
+        },
+    }

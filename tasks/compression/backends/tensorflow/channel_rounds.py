@@ -18,10 +18,9 @@ from tasks.compression.backends.tensorflow.channel_cuts import (
     warn_of_target,
 )
 from tasks.compression.backends.tensorflow.channel_request import (
-    amount_asked,
-    amount_reached,
     described,
     request_of,
+    round_described,
 )
 from tasks.compression.backends.tensorflow.joint import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
@@ -101,17 +100,7 @@ def _round(
     number: int, report: PruningReport, pending: Pending[PruneChannels], record: StepRecord
 ) -> dict[str, Any]:
     return {
-        "round": number,
-        "asked": amount_asked(report.target, pending.step),
-        "reached": amount_reached(report),
-        "met": report.met,
-        "parameters": report.parameters_after,
-        "macs": report.macs_after,
-        "channels": {
-            change.name: change.channels_after
-            for change in report.layers
-            if change.channels_after is not None
-        },
+        **round_described(number, report, pending.step),
         "epochs": len(record.epochs),
         **{name: record.details[name] for name in OF_A_ROUND if name in record.details},
     }

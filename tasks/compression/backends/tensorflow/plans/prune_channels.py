@@ -24,6 +24,7 @@ from tasks.compression.backends.tensorflow.channel_request import (
     left_alone,
     refuse,
     request_of,
+    round_described,
     without_effect,
 )
 from tasks.compression.backends.tensorflow.structured import Plan as ChannelPlan
@@ -82,7 +83,9 @@ def plan(state: State, step: PruneChannels, context: Context) -> State:
     if rounds:
         context.details.update(
             iterations=step.iterations,
-            rounds=[_round(number, each, step) for number, each in enumerate(rounds, start=1)],
+            rounds=[
+                round_described(number, each.report, step) for number, each in enumerate(rounds, start=1)
+            ],
         )
     if step.importance == "taylor" and context.data is not None:
         samples = min(TAYLOR_SAMPLES, context.data.train)
@@ -117,24 +120,6 @@ def _remark_on(
             reached=amount_reached(made.report),
             asked=amount_asked(made.report.target, step),
         )
-
-
-def _round(number: int, made: ChannelPlan, step: PruneChannels) -> dict[str, Any]:
-    """As the report has it; what it calls reached is of the network before the first round."""
-    report = made.report
-    return {
-        "round": number,
-        "asked": amount_asked(report.target, step),
-        "reached": amount_reached(report),
-        "met": report.met,
-        "parameters": report.parameters_after,
-        "macs": report.macs_after,
-        "channels": {
-            change.name: change.channels_after
-            for change in report.layers
-            if change.channels_after is not None
-        },
-    }
 
 
 def _paths(outline: Outline) -> Any:
