@@ -12,6 +12,7 @@ import numpy as np
 
 from featherweight.report import Latency, Measurement, ReportWarning, Variant, Verdict
 from featherweight.spec import CompressionSpec, LayerSelection, Quantize, QuantizeAware
+from tasks.compression.arena import arena_bytes
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.changes import Change
 from tasks.compression.contents import contents
@@ -200,9 +201,10 @@ def _network(backend: Backend, network: Any) -> dict[str, int | None]:
 
 
 def _contents(program: bytes) -> dict[str, Any]:
-    """What is said of a ``.tflite`` by its own bytes."""
+    """What is said of a ``.tflite`` by its own bytes, and by the memory it is given."""
     found = contents(program)
     return {
+        "arena_bytes": arena_bytes(program),
         "distinct_weights": found.distinct_weights,
         "operators": found.operators,
         "peak_activation_bytes": found.peak_activation_bytes,
