@@ -20,6 +20,7 @@ FeatherweightError
 ├── StorageError               the object storage refused a presigned transfer
 ├── ChecksumMismatch           the bytes that came are not the bytes that were announced
 ├── VerificationFailed         files are not those their receipt was signed for
+├── RerunFailed                an evaluation could not be run again: no engine here, or it refused the files
 ├── JobError                   a job waited for did not succeed: .job .problem
 │   ├── JobFailed
 │   ├── JobCancelled
@@ -60,6 +61,7 @@ __all__ = [
     "PermissionDenied",
     "RateLimited",
     "RequestTimeout",
+    "RerunFailed",
     "ServiceUnavailable",
     "StorageError",
     "UnexpectedResponse",
@@ -190,6 +192,10 @@ class ChecksumMismatch(FeatherweightError):
 
 class VerificationFailed(FeatherweightError):
     """Files are not those that a receipt was signed for, or it was not signed: says which, and how."""
+
+
+class RerunFailed(FeatherweightError):
+    """An evaluation could not be run again: the engine is not installed here, or it refuses the files."""
 
 
 class JobError(FeatherweightError):

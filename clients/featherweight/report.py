@@ -253,8 +253,8 @@ class Variant(_Part):
     `gzip_bytes` are of ``gzip -9``, `zstd_bytes` of ``zstd -9``. `distinct_weights` adds up how many values
     each kernel of the file takes, as stored; `macs` are one sample's multiply-accumulates, null where they
     cannot be counted. `peak_activation_bytes` is the most that tensors alive at the same time take, of one
-    sample, which no runtime can do without; `arena_bytes` what the interpreter set aside, null where it
-    does not tell."""
+    sample, which no runtime can do without; `arena_bytes` what LiteRT set aside to run one sample with its
+    own kernels, variables and scratch included and the file's constants not, null where it does not tell."""
 
     name: str
     format: str

@@ -12,6 +12,7 @@ import numpy as np
 
 from featherweight.report import Latency, Measurement, ReportWarning, Variant, Verdict
 from featherweight.spec import CompressionSpec, LayerSelection, Quantize, QuantizeAware
+from tasks.compression.arena import arena_bytes
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.changes import Change
 from tasks.compression.contents import contents
@@ -31,7 +32,7 @@ from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.sizes import gzip_size, sha256, zstd_size
 from tasks.compression.workspace import Workspace
 
-__all__ = ["Measured", "Original", "measure_original", "measure_outputs"]
+__all__ = ["Measured", "Original", "measure_original", "measure_outputs", "verdict"]
 
 RANDOM_SAMPLES = 8
 SLOWER = 1.1  # less than a tenth more is within what the measurement repeats to
@@ -124,7 +125,7 @@ def measure_outputs(
         if baseline is not None:
             baseline = baseline.model_copy(update={"latency": latencies["baseline"]})
     _remark_on_outputs(variants, original, baseline, warn)
-    return Measured(variants, baseline, _verdict(variants, original))
+    return Measured(variants, baseline, verdict(variants, original))
 
 
 def _samples(data: Data | None, facts: ModelFacts, seed: int) -> Tensors | None:
@@ -200,9 +201,10 @@ def _network(backend: Backend, network: Any) -> dict[str, int | None]:
 
 
 def _contents(program: bytes) -> dict[str, Any]:
-    """What is said of a ``.tflite`` by its own bytes."""
+    """What is said of a ``.tflite`` by its own bytes, and by the memory it is given."""
     found = contents(program)
     return {
+        "arena_bytes": arena_bytes(program),
         "distinct_weights": found.distinct_weights,
         "operators": found.operators,
         "peak_activation_bytes": found.peak_activation_bytes,
@@ -378,7 +380,7 @@ def _remark_on_outputs(
             warn(remark("slower_than_original", name=variant.name, value=value, baseline=floor.p50_ms))
 
 
-def _verdict(variants: list[Variant], original: Original) -> Verdict:
+def verdict(variants: list[Variant], original: Original) -> Verdict:
     smallest = min(variants, key=lambda variant: variant.gzip_bytes)
     if smallest.gzip_bytes >= original.gzip_bytes:
         return "not_smaller"

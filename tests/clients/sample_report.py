@@ -85,6 +85,7 @@ REPORT: dict[str, Any] = {
             "nonzero_parameters": 1_000,
             "distinct_weights": 200,
             "macs": 30_560,
+            "arena_bytes": 25_732,
             "difference": {
                 "metric": "accuracy",
                 "value": -0.004,

@@ -13,7 +13,7 @@ def test_report_is_a_table_of_files_and_one_of_layers() -> None:
     expected = "output    model.tflite (full_int8)   12,000   7,000   12.86x    97.10%"
     assert output.startswith(expected)
     assert "96.10% to 98.10% (n=1000)" in output
-    assert output.split()[-6:] == ["0.100", "0.200", "6,900", "1,000", "200", "30,560"]
+    assert output.split()[-7:] == ["0.100", "0.200", "6,900", "1,000", "200", "30,560", "25,732"]
     assert "nothing to prune" in text
     assert "samples: 5000 (3600 train, 400 validation, 200 calibration, 1000 test from the split)" in lines
     assert "inferred: loss = mean_squared_error (compiled_model)" in lines

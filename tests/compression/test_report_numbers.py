@@ -90,6 +90,16 @@ def test_peak_of_activations_is_that_of_the_two_largest_neighbours(outcome: Outc
     assert outcome.report.baseline.peak_activation_bytes == 2 * -(-13 * 13 * 8 * 4 // 64) * 64
 
 
+def test_arena_is_told_of_every_program_and_holds_the_peak(outcome: Outcome) -> None:
+    baseline = outcome.report.baseline
+    assert baseline is not None
+    for item in (baseline, variant(outcome.report, "tflite")):
+        assert item.arena_bytes is not None
+        assert item.peak_activation_bytes is not None
+        assert item.arena_bytes > item.peak_activation_bytes - 64
+    assert outcome.report.original.arena_bytes is None
+
+
 def test_what_changed_is_told_of_every_output(outcome: Outcome) -> None:
     report = outcome.report
     before = report.original

@@ -170,6 +170,18 @@ def _add_verify(subparsers: Any) -> None:
         help="the public key, or a file with it (PEM, base64, or from /.well-known/receipt_keys); "
         "left out, the service is asked",
     )
+    command.add_argument(
+        "--rerun",
+        action="store_true",
+        help="evaluate the files again and compare with report.json; needs the engine, which is in a "
+        "checkout of the service and in the workers' image",
+    )
+    for role, what in (("model", "model"), ("dataset", "data set")):
+        command.add_argument(
+            f"--{role}",
+            metavar="FILE",
+            help=f"with --rerun, the {what} that the job had (default: the file of its name in DIR)",
+        )
 
 
 def _add_compare(subparsers: Any) -> None:

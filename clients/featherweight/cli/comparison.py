@@ -59,6 +59,7 @@ def _file(name: str, first: Variant | None, second: Variant | None) -> Iterator[
         "zstd": [_count(item.zstd_bytes) if item else None for item in pair],
         "non-zero": [_count(item.nonzero_parameters) if item else None for item in pair],
         "MACs": [_count(item.macs) if item else None for item in pair],
+        "arena bytes": [_count(item.arena_bytes) if item else None for item in pair],
         _metric(pair): [shown(item.accuracy) if item else None for item in pair],
         "95 % interval": [interval(item.accuracy) if item else None for item in pair],
         "change": [signed(item.difference) if item else None for item in pair],

@@ -12,6 +12,8 @@
 9    the job was cancelled
 10   the bytes received are not those announced
 11   a file is not the one that its receipt was signed for
+12   the evaluation, run again, does not give the numbers of the report
+13   the evaluation could not be run again: no engine here, or it refused the files
 130  interrupted (Ctrl-C)
 """
 
@@ -19,11 +21,12 @@ from __future__ import annotations
 
 from featherweight import errors
 
-__all__ = ["INTERRUPTED", "NOT_VALID", "OK", "TABLE", "UNAVAILABLE", "exit_code"]
+__all__ = ["DIFFERS", "INTERRUPTED", "NOT_VALID", "OK", "TABLE", "UNAVAILABLE", "exit_code"]
 
 OK = 0
 NOT_VALID = 3
 UNAVAILABLE = 7
+DIFFERS = 12
 INTERRUPTED = 130
 
 # The first row whose class fits counts, so a class stands before those it derives from.
@@ -44,6 +47,7 @@ TABLE: list[tuple[type[Exception], int]] = [
     (errors.UnsupportedMediaType, 3),
     (errors.ChecksumMismatch, 10),
     (errors.VerificationFailed, 11),
+    (errors.RerunFailed, 13),
     (errors.FeatherweightError, UNAVAILABLE),
     (OSError, 2),
     (ValueError, 2),

@@ -59,9 +59,9 @@ def _files(report: Report) -> str:
         files.append(("baseline", report.baseline))
     files += [("output", variant) for variant in report.outputs]
     head = ["", "file", "bytes", "gzip", "smaller", _metric(files), "95 % interval", "p50 ms", "p95 ms"]
-    head += ["zstd", "non-zero", "distinct", "MACs"]
+    head += ["zstd", "non-zero", "distinct", "MACs", "arena"]
     rows = [_file_row(role, variant) for role, variant in files]
-    return columns(head, rows, right=[2, 3, 4, 5, 7, 8, 9, 10, 11, 12])
+    return columns(head, rows, right=[2, 3, 4, 5, *range(7, len(head))])
 
 
 def _changes(report: Report) -> str:
@@ -166,6 +166,7 @@ def _file_row(role: str, file: Variant) -> list[str | None]:
         _count(file.nonzero_parameters),
         _count(file.distinct_weights),
         _count(file.macs),
+        _count(file.arena_bytes),
     ]
 
 

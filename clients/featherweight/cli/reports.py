@@ -7,11 +7,13 @@ from pathlib import Path
 from featherweight._files import atomic_writer
 from featherweight.cli.commands import Context
 from featherweight.cli.comparison import comparison_text
-from featherweight.cli.exit_codes import OK
+from featherweight.cli.exit_codes import DIFFERS, OK
 from featherweight.cli.report_text import report_text
+from featherweight.cli.rerun_text import rerun_text
 from featherweight.errors import NotFound, job_error
 from featherweight.receipt import ReceiptKey
 from featherweight.report import Report
+from featherweight.rerun import rerun
 
 __all__ = ["compare", "report", "verify_files"]
 
@@ -40,15 +42,28 @@ def compare(context: Context) -> int:
 def verify_files(context: Context) -> int:
     from featherweight.verify import verify
 
-    found = verify(Path(context.args.directory), _keys(context))
+    directory, args = Path(context.args.directory), context.args
+    if not args.rerun and (args.model or args.dataset):
+        raise ValueError("--model and --dataset are for --rerun")
+    found = verify(directory, _keys(context))
     lines = [
         f"signed by {found.receipt.key_id} on {found.receipt.signed_at:%Y-%m-%d %H:%M:%S} UTC "
         f"for {found.receipt.job_id}",
         *(f"ok  {name}" for name in (*found.files, *found.inputs)),
     ]
-    value = {"receipt": found.receipt, "files": found.files, "inputs": found.inputs}
+    again = None
+    if args.rerun:
+        again = rerun(directory, found.receipt, model=_path(args.model), dataset=_path(args.dataset))
+        lines += ["", rerun_text(again)]
+    else:
+        lines.append("not measured again (--rerun, where the engine is installed)")
+    value = {"receipt": found.receipt, "files": found.files, "inputs": found.inputs, "rerun": again}
     context.output.result(value, "\n".join(lines))
-    return OK
+    return OK if again is None or again.agrees else DIFFERS
+
+
+def _path(given: str | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _keys(context: Context) -> list[ReceiptKey]:

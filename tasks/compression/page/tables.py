@@ -40,6 +40,7 @@ def files(report: Report) -> str:
         "non-zero",
         "distinct",
         "MACs",
+        "arena",
     ]
     head += ["p50 ms", "p95 ms"]
     return table(head, [_file(item) for item in variants], numbers=range(2, len(head)))
@@ -57,6 +58,7 @@ def _file(item: Variant) -> list[Cell]:
         _count(item.nonzero_parameters),
         _count(item.distinct_weights),
         _count(item.macs),
+        _count(item.arena_bytes),
         None if item.latency is None else f"{item.latency.p50_ms:.3f}",
         None if item.latency is None else f"{item.latency.p95_ms:.3f}",
     ]
