@@ -66,7 +66,7 @@ class InspectedLayer(_Part):
 
 
 class InspectedTotals(_Part):
-    """`macs` are for one sample, null where they do not follow from the file for the layers in `macs_unknown`;
+    """`macs` are for one sample, null where the file does not tell those of the layers in `macs_unknown`;
     sizes left open count as 1 in those of `macs_assumed`. `activation_bytes_peak_estimate` is the most that
     tensors alive at the same time take for one sample in float32, null where shapes are not known."""
 

@@ -82,7 +82,8 @@ class Refusal(_Part):
 
 
 class Outline(_Part):
-    """`tensors` has the shape of each tensor with its batch axis, None where it is not known; `inputs` and
+    """`tensors` has the shape of each tensor with its batch axis, None where it is not known, `types` the
+    type of each, empty where all are float32; `writer` is the program that wrote the file; `inputs` and
     `outputs` are numbers of tensors, `input_names` and `output_names` what Keras calls these. `traced` is
     False where the file does not tell how the layers are joined (subclassed models). `output_activation` is
     the last layer's."""
@@ -90,11 +91,13 @@ class Outline(_Part):
     format: str
     framework: str
     keras: str | None = None
+    writer: str | None = None
     name: str = ""
     bytes: int = 0
     layers: tuple[Layer, ...] = ()
     calls: tuple[Call, ...] = ()
     tensors: tuple[Shape | None, ...] = ()
+    types: tuple[str, ...] = ()
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     input_names: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ import numpy as np
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds, too_large
 from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Weight
+from tasks.compression.outline.tflite_writer import writer
 
 __all__ = ["KINDS", "TYPES", "read_tflite"]
 
@@ -191,11 +192,13 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
     return Outline(
         format="tflite",
         framework="tensorflow",
+        writer=writer(file, model, buffers),
         name=file.text(graph, _GRAPH_NAME),
         bytes=len(file.content),
         layers=tuple(layers.values()),
         calls=tuple(calls),
         tensors=tuple(tensor.shape for tensor in tensors),
+        types=tuple(tensor.dtype for tensor in tensors),
         inputs=tuple(file.integers(graph, _GRAPH_INPUTS)),
         outputs=tuple(file.integers(graph, _GRAPH_OUTPUTS)),
     )
