@@ -111,8 +111,9 @@ class Inspection(_Part):
     """The answer of ``POST /v1/models/{id}/inspection``. `usable` is whether a job would take the model at
     all; if not, `problem` says why, and all that could be read is told nevertheless.
 
-    `format` is keras_zip, hdf5, tflite or what else the file is, `written_by` the program and version that
-    wrote it, where the file says so."""
+    `format` is keras_zip, hdf5, saved_model, tflite or what else the file is, `written_by` the program and
+    version that wrote it, where the file says so. `kind` is what can be done to it: keras (everything), graph
+    or tflite (quantised); `kind_reason` says of this file why no more."""
 
     object: Literal["inspection"] = "inspection"
     version: Literal[1] = INSPECTION_VERSION
@@ -121,6 +122,8 @@ class Inspection(_Part):
     sha256: str | None = None
     format: str
     framework: str
+    kind: str | None = None
+    kind_reason: str | None = None
     written_by: str | None = None
     bytes: int
     name: str | None = None

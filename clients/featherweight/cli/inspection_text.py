@@ -52,7 +52,7 @@ def _sections(found: Inspection) -> Iterator[str]:
 def _head(found: Inspection) -> str:
     facts: list[tuple[str, Any]] = [
         ("file", found.filename),
-        ("format", found.format),
+        ("format", f"{found.format} ({found.kind_reason})" if found.kind_reason else found.format),
         ("written by", found.written_by),
         ("bytes", f"{found.bytes:,}"),
         ("inputs", _tensors(found.inputs)),

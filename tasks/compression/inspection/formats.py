@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from featherweight.inspection import InspectedObstacle, InspectedOutput
-from featherweight.spec import OutputFormat
-from tasks.compression.abilities import Abilities
+from featherweight.spec import CompressionSpec, OutputFormat
+from tasks.compression.abilities import unable
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline
 from tasks.compression.planning.outputs import blocked, untried
@@ -14,18 +14,13 @@ from tasks.compression.planning.outputs import blocked, untried
 __all__ = ["inspect_formats"]
 
 
-def inspect_formats(
-    outline: Outline, known: Abilities | None, refused: InspectedObstacle | None
-) -> list[InspectedOutput]:
-    """Every format of the contract. `known` is what the model's kind allows; `refused` why a job would not
-    take the model at all."""
-    return [_inspected(outline, output, known, refused) for output in get_args(OutputFormat)]
+def inspect_formats(outline: Outline, refused: InspectedObstacle | None) -> list[InspectedOutput]:
+    """Every format of the contract. `refused` is why a job would not take the model at all."""
+    return [_inspected(outline, output, refused) for output in get_args(OutputFormat)]
 
 
-def _inspected(
-    outline: Outline, output: OutputFormat, known: Abilities | None, refused: InspectedObstacle | None
-) -> InspectedOutput:
-    why = refused or _not_of_the_kind(output, known) or _obstacle(blocked(outline, output))
+def _inspected(outline: Outline, output: OutputFormat, refused: InspectedObstacle | None) -> InspectedOutput:
+    why = refused or _not_of_the_kind(outline, output) or _obstacle(blocked(outline, output))
     if why is not None:
         return InspectedOutput(output=output, possible=False, why=why)
     if kinds := untried(outline, output):
@@ -34,14 +29,12 @@ def _inspected(
     return InspectedOutput(output=output, possible=True)
 
 
-def _not_of_the_kind(output: OutputFormat, known: Abilities | None) -> InspectedObstacle | None:
-    if known is None or output not in known.refused_outputs:
-        return None
-    return InspectedObstacle(
-        code="unsupported_output",
-        detail=f"{known.title} cannot be delivered as {output}: {known.refused_outputs[output]}",
-        hint=known.hint,
-    )
+def _not_of_the_kind(outline: Outline, output: OutputFormat) -> InspectedObstacle | None:
+    spec = CompressionSpec.model_validate({"steps": [{"technique": "prune"}], "outputs": [output]})
+    for fault in unable(spec, outline.kind, outline.why, outline.framework):
+        if fault.pointer == "/outputs/0":
+            return InspectedObstacle(code=fault.code, detail=fault.detail, hint=fault.hint)
+    return None
 
 
 def _obstacle(error: CompressionError | None) -> InspectedObstacle | None:

@@ -8,17 +8,11 @@ from collections import Counter
 from featherweight.inspection import InspectedLayer, InspectedTensor, InspectedTotals
 from tasks.compression.inspection.memory import peak_activation_bytes
 from tasks.compression.outline.facts import Layer, Outline, Weight
-from tasks.compression.outline.operations import operation_cost
-from tasks.compression.outline.skeleton import Cost, cost
+from tasks.compression.outline.skeleton import Cost
 
-__all__ = ["counted", "layer_table", "tensors", "totals"]
+__all__ = ["layer_table", "tensors", "totals"]
 
 _BITS = {"int2": 2, "int4": 4, "bool": 8, "bfloat16": 16, "complex64": 64, "complex128": 128}
-
-
-def counted(outline: Outline) -> Cost:
-    """MACs by layer: of Keras layers, or of the operations of a converted file."""
-    return operation_cost(outline) if outline.format == "tflite" else cost(outline)
 
 
 def layer_table(outline: Outline, found: Cost) -> list[InspectedLayer]:

@@ -8,7 +8,7 @@ from typing import Any
 from featherweight.inspection import InspectedObstacle, InspectedOutput, InspectedTechnique
 from featherweight.plan import Plan, PlannedStep, PlanProblem
 from featherweight.spec import CompressionSpec
-from tasks.compression.abilities import Abilities
+from tasks.compression.abilities import unable
 from tasks.compression.catalogue import ROWS, Row, missing_dataset
 from tasks.compression.outline.facts import Outline
 from tasks.compression.planning import plan
@@ -37,15 +37,12 @@ _LEFT_FLOAT = "its weights stay float"
 
 
 def inspect_techniques(
-    outline: Outline,
-    known: Abilities | None,
-    refused: InspectedObstacle | None,
-    formats: Sequence[InspectedOutput],
+    outline: Outline, refused: InspectedObstacle | None, formats: Sequence[InspectedOutput]
 ) -> list[InspectedTechnique]:
-    """Every row of the framework. `known` is what the model's kind allows; `refused` why a job would not take
-    the model at all; `formats` what it can be had in."""
+    """Every row of the framework. `refused` is why a job would not take the model at all; `formats` what it
+    can be had in."""
     return [
-        _inspected(outline, row, parameters, refused or _not_of_the_kind(row, known), formats)
+        _inspected(outline, row, parameters, refused, formats)
         for row in ROWS
         if row.framework == outline.framework
         for parameters in LOOKED_AT.get(row.technique, ({},))
@@ -65,15 +62,16 @@ def _inspected(
 ) -> InspectedTechnique:
     step = {"technique": row.technique, **parameters}
     spec = _spec(row, step)
+    why = refused or _not_of_the_kind(outline, spec)
     found = InspectedTechnique(
         technique=row.technique,
         title=row.title,
         step=step,
         needs_data=any(fault.pointer == "/steps/0" for fault in missing_dataset(spec)),
         possible=False,
-        why=refused,
+        why=why,
     )
-    if refused is not None:
+    if why is not None:
         return found
     possible = [each.output for each in formats if each.possible is not False]
     outputs = [name for name in row.outputs if name in possible]
@@ -97,14 +95,11 @@ def _spec(row: Row, step: dict[str, Any]) -> CompressionSpec:
     return CompressionSpec.model_validate({"steps": steps, "outputs": list(row.outputs[:1])})
 
 
-def _not_of_the_kind(row: Row, known: Abilities | None) -> InspectedObstacle | None:
-    if known is None or row.technique not in known.refused_techniques:
-        return None
-    return InspectedObstacle(
-        code="unsupported_technique",
-        detail=f"{row.technique} cannot be done to {known.title}: {known.refused_techniques[row.technique]}",
-        hint=known.hint,
-    )
+def _not_of_the_kind(outline: Outline, spec: CompressionSpec) -> InspectedObstacle | None:
+    for fault in unable(spec, outline.kind, outline.why, outline.framework):
+        if fault.pointer == "/steps/0/technique":
+            return InspectedObstacle(code=fault.code, detail=fault.detail, hint=fault.hint)
+    return None
 
 
 def _judged(made: Plan) -> dict[str, Any]:

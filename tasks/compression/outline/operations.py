@@ -1,96 +1,59 @@
-"""Multiply-accumulates of the operations of a ``.tflite``, from the shapes in its outline.
-
-A kernel of n weights is used once for every place of what it makes: n times the output's places of a
-convolution or a matrix, of a transposed convolution the input's. Biases are not counted, as in
-structured.macs.
-"""
+"""Multiply-accumulates of the operations of a ``.tflite``, by the conventions of structured.macs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from math import isqrt, prod
 
-from tasks.compression.outline.facts import Call, Layer, Outline
-from tasks.compression.outline.skeleton import Cost
+from tasks.compression.outline.facts import Call, Layer, Outline, Weight
 
-__all__ = ["operation_cost"]
+__all__ = ["kernel", "macs_of"]
+
+_UNCOUNTED = frozenset({"SVDF", "RNN", "LSTM", "WHILE", "IF", "CALL", "CONV_3D_TRANSPOSE"})
+_SEQUENCES = frozenset(
+    {
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+    }
+)
 
 Shape = tuple[int | None, ...]
 
 
-def operation_cost(outline: Outline) -> Cost:
-    """`unknown` are operations that multiply, and the file does not hold their weights or shapes."""
-    layers = {layer.path: layer for layer in outline.layers}
-    found = Cost()
-    for call in outline.calls:
-        layer = layers[call.layer]
-        rule = _RULES.get(layer.kind)
-        if rule is None:
-            continue
-        macs = rule(outline, layer, call)
-        if macs is None:
-            found.unknown.add(call.layer)
-            continue
-        found.macs[call.layer] = found.macs.get(call.layer, 0) + macs
-        if _is_open(outline, call):
-            found.assumed.add(call.layer)
-    return found
+def kernel(layer: Layer) -> Weight | None:
+    """What is quantised of an operation: the largest of its weights with two axes or more."""
+    return max((w for w in layer.weights if len(w.shape) > 1), key=lambda w: w.size, default=None)
 
 
-def _is_open(outline: Outline, call: Call) -> bool:
-    shapes = [outline.tensors[number] for number in (*call.inputs[:1], *call.outputs[:1])]
-    return any(size is None or size < 0 for shape in shapes if shape for size in shape[1:])
-
-
-def _kernel(layer: Layer) -> int | None:
-    sizes = [weight.size for weight in layer.weights if len(weight.shape) > 1]
-    return sizes[0] if sizes else None
-
-
-def _places(shape: Shape | None, batch: int = 1) -> int | None:
-    return None if not shape else math.prod(max(size or 1, 1) for size in shape[batch:-1])
-
-
-def _times(kernel: int | None, places: int | None) -> int | None:
-    return None if kernel is None or places is None else kernel * places
-
-
-def _convolution(outline: Outline, layer: Layer, call: Call) -> int | None:
-    return _times(_kernel(layer), _places(outline.tensors[call.outputs[0]]))
-
-
-def _transposed(outline: Outline, layer: Layer, call: Call) -> int | None:
-    # Its inputs are the shape of the output, the kernel, and then what it is applied to.
-    given = call.inputs[2] if len(call.inputs) > 2 else call.inputs[0]
-    return _times(_kernel(layer), _places(outline.tensors[given]))
-
-
-def _matrix(outline: Outline, layer: Layer, call: Call) -> int | None:
-    return _times(_kernel(layer), _places(outline.tensors[call.outputs[0]]))
-
-
-def _sequence(outline: Outline, layer: Layer, call: Call) -> int | None:
-    shape = outline.tensors[call.inputs[0]]
-    kernels = [weight.size for weight in layer.weights if len(weight.shape) > 1]
-    if not kernels or shape is None or len(shape) != 3:
+def macs_of(outline: Outline, layer: Layer, call: Call) -> int | None:
+    """Of one call for one sample, sizes left open counted as 1; None where they cannot be told."""
+    given = [outline.tensors[number] or () for number in call.inputs]
+    made = [outline.tensors[number] or () for number in call.outputs]
+    weights = kernel(layer)
+    if layer.kind in _UNCOUNTED or (layer.kind.startswith("STABLEHLO") and weights is not None):
         return None
-    return sum(kernels) * max(shape[1] or 1, 1)
+    if layer.kind == "BATCH_MATMUL" and len(given) > 1:
+        # Of (m, k) and (k, n) into (m, n), either transposed or not; the leading axes are the batch's.
+        batch = _size(made[0][:-2])
+        parts = [_size(shape[-2:]) for shape in (given[0], given[1], made[0])]
+        return batch * isqrt(prod(parts))
+    if weights is None or not made:
+        return 0
+    if layer.kind in _SEQUENCES:
+        every = sum(weight.size for weight in layer.weights if len(weight.shape) == 2)
+        return every * _size(given[0][:-1])
+    if layer.kind == "TRANSPOSE_CONV":
+        images = [shape for shape in given if len(shape) == 4 and shape != weights.shape]
+        return weights.size * _size(images[0][1:3]) if images else None
+    positions = {
+        "CONV_2D": _size(made[0][1:3]),
+        "DEPTHWISE_CONV_2D": _size(made[0][1:3]),
+        "CONV_3D": _size(made[0][1:4]),
+        "FULLY_CONNECTED": _size(made[0][:-1]),
+    }
+    return weights.size * positions.get(layer.kind, 0)
 
 
-def _open(_: Outline, __: Layer, ___: Call) -> int | None:
-    return None
-
-
-_RULES: dict[str, Callable[[Outline, Layer, Call], int | None]] = {
-    "CONV_2D": _convolution,
-    "DEPTHWISE_CONV_2D": _convolution,
-    "CONV_3D": _convolution,
-    "TRANSPOSE_CONV": _transposed,
-    "CONV_3D_TRANSPOSE": _transposed,
-    "FULLY_CONNECTED": _matrix,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": _sequence,
-    "UNIDIRECTIONAL_SEQUENCE_RNN": _sequence,
-    **dict.fromkeys(
-        ["BATCH_MATMUL", "LSTM", "RNN", "SVDF", "WHILE", "CUSTOM", "BIDIRECTIONAL_SEQUENCE_LSTM"], _open
-    ),
-}
+def _size(shape: Shape) -> int:
+    return prod(size or 1 for size in shape)

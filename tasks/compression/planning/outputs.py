@@ -12,12 +12,10 @@ from tasks.compression.outline.facts import Layer, Outline
 
 __all__ = ["blocked", "untried"]
 
-_OF_KERAS = ("keras_zip", "hdf5")
-
 
 def blocked(outline: Outline, output: OutputFormat) -> CompressionError | None:
     """conversion_failed for the first layer that the format has nothing for; None where none is known."""
-    if outline.format not in _OF_KERAS:
+    if outline.kind != "keras":
         return None
     for layer in outline.layers:
         for kind, config in _with_inner(layer):
@@ -33,8 +31,10 @@ def blocked(outline: Outline, output: OutputFormat) -> CompressionError | None:
 
 
 def untried(outline: Outline, output: OutputFormat) -> list[str]:
-    """The kinds of layers of which only the conversion tells whether the format takes them."""
-    if output == "keras" or outline.format not in _OF_KERAS:
+    """The kinds of layers of which only the conversion tells whether the format takes them, or the graph."""
+    if outline.kind == "graph" and output != "saved_model":
+        return ["the graph"]
+    if output == "keras" or outline.kind != "keras":
         return []
     kinds = {kind for layer in outline.layers for kind, _ in _with_inner(layer)}
     return sorted(kinds - CONVERTED)
