@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from featherweight.inspection import Inspection
 from featherweight.resources import Model, Page
 from service.auth import project
 from service.filekinds import MODEL
 from service.openapi import Empty, Shape, Stream, operation, paging
+from service.planning import planning
 from service.receiving import PARAMETERS, PROBLEMS, receive
 from service.rendering import json_answer, page
 from service.services import services
@@ -51,6 +53,23 @@ def index() -> Response:
 )
 def show(model_id: str) -> Response:
     return json_answer(services().models.get(project(), model_id).public())
+
+
+@bp.post("/<model_id>/inspection")
+@operation(
+    summary="What is in a model, and what can be done to it",
+    answers={200: Shape(Inspection, "The inspection, of a file that no job would take as well.")},
+    problems=["not_found", "artifact_gone", "not_plannable", "overloaded", "storage_unavailable"],
+)
+def inspect(model_id: str) -> Response:
+    """Format and writer, layers with shapes, parameters and MACs, and each technique and output format:
+    possible or not, for which layers, and why not. Nothing of the model is run, nothing is queued; the answer
+    is the same each time, and kept by the file's sha256."""
+    model = services().models.get(project(), model_id)
+    with planning():
+        found = services().planner.inspect(model)
+    told = {"model_id": model.id, "filename": model.filename, "sha256": model.sha256}
+    return json_answer(found.model_copy(update=told))
 
 
 @bp.delete("/<model_id>")

@@ -8,13 +8,13 @@ from featherweight.job import JobRequest
 from featherweight.plan import Plan
 from service.auth import project
 from service.bodies import json_body
-from service.errors import ProblemError, validated
+from service.errors import validated
 from service.jobs import EXAMPLE
 from service.openapi import Body, Shape, operation
+from service.planning import planning
 from service.rendering import json_answer
 from service.services import services
 from service.submission import find_inputs
-from tasks.plans import NotPlannable, PlannerBusy
 
 __all__ = ["bp"]
 
@@ -45,13 +45,7 @@ def create() -> Response:
     wanted = validated(JobRequest, json_body(services().settings.max_json_bytes))
     app = services()
     model, dataset = find_inputs(app, project(), wanted)
-    try:
+    with planning():
         plan = app.planner.plan(model, dataset, wanted.spec)
-    except NotPlannable as error:
-        raise ProblemError("not_plannable", str(error)) from None
-    except PlannerBusy:
-        raise ProblemError("overloaded", "as many plans as may be are being made; try again") from None
-    except FileNotFoundError:
-        raise ProblemError("artifact_gone", "the model or the data set is no longer stored") from None
     ids = {"model_id": wanted.model_id, "dataset_id": wanted.dataset_id}
     return json_answer(plan.model_copy(update=ids))

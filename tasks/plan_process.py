@@ -1,7 +1,8 @@
-"""What runs in the process of a plan: read the task, lock down, read the files, write the plan.
+"""What runs in the process of a plan or an inspection: read the task, lock down, read the files, write it.
 
-    stdin    {"spec", "model" or "outline", "has_dataset", "dataset" or "shapes" or "not_counted", limits}
-    stdout   {"plan", "outline", "shapes"}; the last two only where they were read here
+    stdin    {"spec", "model" or "outline", "has_dataset", "dataset" or "shapes" or "not_counted", limits},
+             without "spec" an inspection: {"model" or "outline", "format", "framework", limits}
+    stdout   {"plan" or "inspection", "outline", "shapes"}; the last two only where they were read here
 
 Everything is imported before the process is confined, and no file of a caller is opened before that.
 """
@@ -22,6 +23,7 @@ from featherweight.spec import CompressionSpec
 from tasks.compression.arrays import is_of_samples
 from tasks.compression.catalogue import ROWS, resolve
 from tasks.compression.errors import CompressionError
+from tasks.compression.inspection import inspect, unreadable
 from tasks.compression.npz import read_shapes
 from tasks.compression.outline import tflite
 from tasks.compression.outline.bounds import Bounds
@@ -30,7 +32,7 @@ from tasks.compression.outline.reading import read_outline
 from tasks.compression.planning import plan
 from tasks.sandbox.lockdown import Limits, lock_down
 
-__all__ = ["main", "planned"]
+__all__ = ["inspected", "main", "planned"]
 
 _RESULT_BYTES = 64 << 20
 
@@ -46,7 +48,8 @@ def main(scratch: Path, parent: int) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     limits = Limits(memory_bytes=task["memory_bytes"], file_bytes=_RESULT_BYTES, open_files=64)
     lock_down(scratch, limits, parent=parent, keep_fds=frozenset({0, 1, 2}))
-    json.dump(planned(scratch, task), sys.stdout)
+    answer = planned if "spec" in task else inspected
+    json.dump(answer(scratch, task), sys.stdout)
     return 0
 
 
@@ -55,11 +58,7 @@ def planned(scratch: Path, task: Mapping[str, Any]) -> dict[str, Any]:
     spec = CompressionSpec.model_validate(task["spec"])
     read: dict[str, Any] = {}
     try:
-        if task.get("outline") is not None:
-            outline = Outline.model_validate(task["outline"])
-        else:
-            outline = read_outline(scratch / task["model"], Bounds(weight_bytes=task["memory_bytes"] // 2))
-            read["outline"] = outline.model_dump(mode="json")
+        outline = _outline(scratch, task, read)
     except CompressionError as error:
         return {"plan": _refused(spec, error)}
     fault = None
@@ -82,6 +81,26 @@ def planned(scratch: Path, task: Mapping[str, Any]) -> dict[str, Any]:
         problems = [*made.problems, _problem(fault)]
         made = made.model_copy(update={"feasible": False, "problems": problems})
     return {"plan": made.model_dump(mode="json"), **read}
+
+
+def inspected(scratch: Path, task: Mapping[str, Any]) -> dict[str, Any]:
+    """The inspection, and what was read for it."""
+    read: dict[str, Any] = {}
+    try:
+        made = inspect(_outline(scratch, task, read))
+    except CompressionError as error:
+        size = (scratch / task["model"]).stat().st_size
+        made = unreadable(error, format=task["format"], framework=task["framework"], bytes=size)
+    return {"inspection": made.model_dump(mode="json"), **read}
+
+
+def _outline(scratch: Path, task: Mapping[str, Any], read: dict[str, Any]) -> Outline:
+    """As it was kept, or else of the file; then it is in `read` as well."""
+    if task.get("outline") is not None:
+        return Outline.model_validate(task["outline"])
+    outline = read_outline(scratch / task["model"], Bounds(weight_bytes=task["memory_bytes"] // 2))
+    read["outline"] = outline.model_dump(mode="json")
+    return outline
 
 
 def _refused(spec: CompressionSpec, error: CompressionError) -> dict[str, Any]:

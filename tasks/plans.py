@@ -1,8 +1,9 @@
-"""Plans for the service: the caller's bytes are fetched, and read in a process that may be lost.
+"""Plans and inspections for the service: the caller's bytes are fetched, and read in a process that may be
+lost.
 
     service ──> Planner.plan ──fetch──> <scratch>/model.bin, data.bin
                      │ ──task.json──> tasks.plan_process (locked down) ──result.json──> Plan
-                     └── outline and shapes kept in Redis by the file's sha256
+                     └── outline and shapes kept in Redis by the file's sha256, inspections too
 
 A model is read once: a second plan of it fetches nothing. Neither this module nor its callers parse a model.
 """
@@ -23,13 +24,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from featherweight.inspection import Inspection
 from featherweight.plan import Plan
 from featherweight.spec import CompressionSpec
+from tasks.compression.catalogue import digest
 from tasks.records import DatasetRecord, ModelRecord
 from tasks.settings import Settings
 from tasks.storage import Storage
@@ -44,7 +47,11 @@ _PATIENCE_S = 2.0
 _PREFIX = "plan-"
 _LEFT_BEHIND_S = 3600.0
 # Raised whenever what an outline holds changes: what was kept before is then not found any more.
-_VERSION = 2
+_VERSION = 3
+# What an inspection says depends on the catalogue too.
+_INSPECTION = f"inspection:{digest()}"
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class NotPlannable(Exception):
@@ -69,11 +76,32 @@ class Planner:
 
         Raises NotPlannable, PlannerBusy, FileNotFoundError for files that are gone and StorageUnavailable.
         """
+        with self._turn() as scratch:
+            return self._plan(scratch, model, dataset, spec)
+
+    def inspect(self, model: ModelRecord) -> Inspection:
+        """What is in the model and what can be done to it. Raises as `plan`."""
+        kept = self._kept(_INSPECTION, model.sha256)
+        if kept is not None:
+            return Inspection.model_validate(kept)
+        with self._turn() as scratch:
+            task: dict[str, Any] = {"format": model.format, "framework": model.framework}
+            self._model(scratch, model, task)
+            result = self._run(scratch, task)
+            self._keep_outline(model, task, result)
+            made = _made_of(Inspection, result, "inspection")
+            if made.totals is not None:  # What could not be read, another limit may allow.
+                self._keep(_INSPECTION, model.sha256, made.model_dump(mode="json"))
+            return made
+
+    @contextmanager
+    def _turn(self) -> Iterator[Path]:
+        """A scratch folder, once there are not too many of them."""
         if not self._free.acquire(timeout=_PATIENCE_S):
             raise PlannerBusy
         try:
             with self._scratch() as scratch:
-                return self._plan(scratch, model, dataset, spec)
+                yield scratch
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM):
                 raise PlannerBusy from error
@@ -84,27 +112,32 @@ class Planner:
     def _plan(
         self, scratch: Path, model: ModelRecord, dataset: DatasetRecord | None, spec: CompressionSpec
     ) -> Plan:
-        task: dict[str, Any] = {
-            "spec": spec.model_dump(mode="json"),
-            "has_dataset": dataset is not None,
-            "outline": self._kept("outline", model.sha256),
-        }
-        if task["outline"] is None:
-            if model.bytes > self._settings.max_plan_bytes:
-                raise NotPlannable(
-                    f"the model has {model.bytes} bytes; plans are made of models of up to "
-                    f"{self._settings.max_plan_bytes}"
-                )
-            self._storage.get_file(model.key, scratch / "model.bin")
-            task["model"] = "model.bin"
+        task: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "has_dataset": dataset is not None}
+        self._model(scratch, model, task)
         if dataset is not None:
             task |= self._data(scratch, dataset)
         result = self._run(scratch, task)
-        if task["outline"] is None and result.get("outline") is not None:
-            self._keep("outline", model.sha256, result["outline"])
+        self._keep_outline(model, task, result)
         if dataset is not None and task.get("shapes") is None and result.get("shapes") is not None:
             self._keep("shapes", dataset.sha256, result["shapes"])
-        return _plan_of(result)
+        return _made_of(Plan, result, "plan")
+
+    def _model(self, scratch: Path, model: ModelRecord, task: dict[str, Any]) -> None:
+        """What was read of the model before, or else the file itself, for `task`."""
+        task["outline"] = self._kept("outline", model.sha256)
+        if task["outline"] is not None:
+            return
+        if model.bytes > self._settings.max_plan_bytes:
+            raise NotPlannable(
+                f"the model has {model.bytes} bytes; plans and inspections are made of models of up to "
+                f"{self._settings.max_plan_bytes}"
+            )
+        self._storage.get_file(model.key, scratch / "model.bin")
+        task["model"] = "model.bin"
+
+    def _keep_outline(self, model: ModelRecord, task: dict[str, Any], result: dict[str, Any]) -> None:
+        if task["outline"] is None and result.get("outline") is not None:
+            self._keep("outline", model.sha256, result["outline"])
 
     def _data(self, scratch: Path, dataset: DatasetRecord) -> dict[str, Any]:
         shapes = self._kept("shapes", dataset.sha256)
@@ -168,9 +201,9 @@ class Planner:
         self._redis.set(_key(what, sha256), packed, ex=self._settings.plan_expiry_s)
 
 
-def _plan_of(result: dict[str, Any]) -> Plan:
+def _made_of(type_: type[M], result: dict[str, Any], name: str) -> M:
     try:
-        return Plan.model_validate(result["plan"])
+        return type_.model_validate(result[name])
     except (KeyError, ValidationError):
         raise NotPlannable("the process that read the files did not say what is in them") from None
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from featherweight.eventstream import EventStream, UnknownEvent
     from featherweight.handle import JobHandle
+    from featherweight.inspection import Inspection
     from featherweight.job import Artifact, Job, JobLimits, JobState, Progress
     from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
@@ -98,6 +99,7 @@ __all__ = [
     "Finetune",
     "Gone",
     "Health",
+    "Inspection",
     "InternalError",
     "InvalidRequest",
     "InvalidSpec",
@@ -178,6 +180,7 @@ _HOMES = {
     "events": ["Event", "LogEvent", "ProgressEvent", "StageEvent", "StateEvent", "WarningEvent"],
     "eventstream": ["EventStream", "UnknownEvent"],
     "handle": ["JobHandle"],
+    "inspection": ["Inspection"],
     "job": ["Artifact", "Job", "JobLimits", "JobState", "Progress"],
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],

@@ -18,6 +18,7 @@ import httpx
 
 from featherweight._downloads import Downloader
 from featherweight._jobs import Jobs
+from featherweight._models import Models
 from featherweight._plans import Plans
 from featherweight._retry import Clock, RetryPolicy
 from featherweight._stored import StoredFiles
@@ -25,6 +26,7 @@ from featherweight._transport import DEFAULT_TIMEOUT, Session, Storage, decode
 from featherweight._uploads import OnProgress, Uploader
 from featherweight.errors import ConfigurationError
 from featherweight.handle import JobHandle
+from featherweight.inspection import Inspection
 from featherweight.job import Job, JobLimits
 from featherweight.plan import Plan
 from featherweight.receipt import ReceiptKey
@@ -70,7 +72,7 @@ class Client:
         )
         self._storage = Storage(transport=storage_transport)
         uploader = Uploader(self._session, self._storage)
-        self.models: StoredFiles[Model] = StoredFiles(self._session, uploader, "model", Model)
+        self.models = Models(self._session, uploader)
         self.datasets: StoredFiles[Dataset] = StoredFiles(self._session, uploader, "dataset", Dataset)
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
         self.plans = Plans(self._session)
@@ -144,6 +146,13 @@ class Client:
         model_id = self._model_id(model, on_upload)
         dataset_id = None if dataset is None else self._dataset_id(dataset, on_upload)
         return self.plans.create(model_id=model_id, dataset_id=dataset_id, spec=checked)
+
+    def inspect(
+        self, model: str | os.PathLike[str] | Model, *, on_upload: OnProgress | None = None
+    ) -> Inspection:
+        """What is in a model and what can be done to it: `Models.inspect` after uploading what is not there
+        yet."""
+        return self.models.inspect(self._model_id(model, on_upload))
 
     def job(self, job: str | Job) -> JobHandle:
         """The handle of a job that exists already."""

@@ -41,7 +41,8 @@ Verdict = Literal["smaller", "smaller_but_worse", "smaller_unverified", "not_sma
 """The outcome in a word, by the gzipped size of the smallest output against the original's:
 
 smaller             smaller, and the metric is not worse than the original's beyond chance
-smaller_but_worse   smaller, and worse than the original beyond chance (intervals do not overlap)
+smaller_but_worse   smaller, and worse than the original beyond chance: the whole 95 % interval of
+                    `difference`, which pairs the samples, is on the bad side
 smaller_unverified  smaller, and there were no labels to measure the metric on
 not_smaller         no output is smaller than the original
 

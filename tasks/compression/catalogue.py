@@ -7,6 +7,8 @@ tests run over every row.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -33,6 +35,7 @@ __all__ = [
     "BACKENDS",
     "ROWS",
     "Row",
+    "digest",
     "missing_dataset",
     "resolve",
     "row",
@@ -268,6 +271,12 @@ def techniques() -> list[Technique]:
     """The table for callers: a technique with every framework that has it, and its JSON Schema."""
     names = dict.fromkeys(entry.technique for entry in ROWS)
     return [_technique([entry for entry in ROWS if entry.technique == name]) for name in names]
+
+
+def digest() -> str:
+    """Of the whole table: another one where anything is offered that was not, or not so."""
+    told = json.dumps([entry.model_dump(mode="json", by_alias=True) for entry in techniques()])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _technique(rows: list[Row]) -> Technique:

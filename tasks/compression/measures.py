@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from featherweight.report import Measurement, OutputMeasure, Variant
+from featherweight.report import Difference, Measurement, OutputMeasure, Variant
 from tasks.compression.changes import Change, change
 from tasks.compression.errors import CompressionError
 from tasks.compression.evaluate import Likeness, compare, measure
@@ -14,6 +14,9 @@ from tasks.compression.objectives import Aim, Objectives, each_output
 from tasks.compression.samples import Array, Samples, Tensors
 
 __all__ = ["Measures", "changed", "compared", "described", "measured", "outcomes"]
+
+ROUNDING = 1e-4
+"""The share of a mean error that is no change."""
 
 _FIELDS = tuple(OutputMeasure.model_fields)
 
@@ -107,18 +110,21 @@ def _part(accuracy: Measurement | None, likeness: Likeness | None, change: Chang
 
 
 def outcomes(before: Variant, after: Variant) -> list[bool | None]:
-    """For each output whether `after` is worse than `before` beyond chance; None where either was not
-    measured against labels."""
+    """For each output whether `after` is worse than `before` beyond chance: whether the whole 95 % interval
+    of the paired difference lies on the bad side. None where there are no labels to tell by."""
     if after.by_output is None:
-        return [_worse(before.accuracy, after.accuracy)]
+        return [_worse(before.accuracy, after.difference)]
     known = before.by_output or {}
     return [
-        _worse(known[name].accuracy if name in known else None, part.accuracy)
+        _worse(known[name].accuracy if name in known else None, part.difference)
         for name, part in after.by_output.items()
     ]
 
 
-def _worse(before: Measurement | None, after: Measurement | None) -> bool | None:
-    if before is None or after is None:
+def _worse(before: Measurement | None, difference: Difference | None) -> bool | None:
+    if difference is None:
         return None
-    return after.high < before.low if before.higher_is_better else after.low > before.high
+    least = difference.high if difference.higher_is_better else -difference.low
+    # A mean error that another kernel rounds otherwise changes by the same sign on every sample.
+    rounding = 0.0 if difference.higher_is_better or before is None else ROUNDING * abs(before.value)
+    return least < -rounding

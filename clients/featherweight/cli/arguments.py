@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from featherweight._version import version
-from featherweight.cli import commands, exit_codes, reports
+from featherweight.cli import commands, exit_codes, inspections, reports
 
 __all__ = ["parser"]
 
@@ -26,6 +26,10 @@ def parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
     _add_compress(subparsers)
     _add_plan(subparsers)
+    inspect = _command(
+        subparsers, "inspect", inspections.inspect, "show what is in a model and what can be done to it"
+    )
+    inspect.add_argument("model", help="a model file, or the id of an uploaded one (mdl_…)")
     _add_jobs(subparsers)
     _add_download(subparsers)
     _add_report(subparsers)

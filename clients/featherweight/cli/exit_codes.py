@@ -3,7 +3,7 @@
 0    done
 1    the job failed or expired
 2    wrong usage: arguments, a local file that cannot be read, no URL
-3    the spec or the request is not valid, or a plan says that its job would fail
+3    the spec or the request is not valid, or a plan or an inspection says that no job would do
 4    the API key is missing, unknown, or may not do this
 5    there is no such thing (any more)
 6    the thing is not in a state that allows this

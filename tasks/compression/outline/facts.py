@@ -84,7 +84,8 @@ class Refusal(_Part):
 
 
 class Outline(_Part):
-    """`tensors` has the shape of each tensor with its batch axis, None where it is not known; `inputs` and
+    """`tensors` has the shape of each tensor with its batch axis, None where it is not known, `types` the
+    type of each, empty where all are float32; `writer` is the program that wrote the file; `inputs` and
     `outputs` are numbers of tensors, `input_names` and `output_names` what Keras calls these. `traced` is
     False where the file does not tell how the layers are joined (subclassed models). `output_activation` is
     the last layer's. `kind` is what can be done to it, `why` says of a graph what is in the way of more. The
@@ -96,11 +97,13 @@ class Outline(_Part):
     kind: ModelKind = "keras"
     why: str | None = None
     keras: str | None = None
+    writer: str | None = None
     name: str = ""
     bytes: int = 0
     layers: tuple[Layer, ...] = ()
     calls: tuple[Call, ...] = ()
     tensors: tuple[Shape | None, ...] = ()
+    types: tuple[str, ...] = ()
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     input_names: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ import numpy as np
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds, too_large
 from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Refusal, Weight
+from tasks.compression.outline.tflite_writer import writer
 
 __all__ = ["ACTIVATIONS", "KINDS", "TYPES", "operation_name", "read_tflite"]
 
@@ -186,12 +187,14 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
     return Outline(
         format="tflite",
         framework="tensorflow",
+        writer=writer(file, model, buffers),
         kind="tflite",
         name=file.text(graph, _GRAPH_NAME),
         bytes=len(file.content),
         layers=tuple(layers.values()),
         calls=tuple(calls),
         tensors=tuple(tensor.open_shape for tensor in tensors),
+        types=tuple(tensor.dtype for tensor in tensors),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         input_names=_names(file, model, tensors, inputs, _SIGNATURE_INPUTS),

@@ -6,6 +6,7 @@
     division   how the data set would be divided
     costs      optimiser steps, MACs, memory
     sizes      bytes of the outputs
+    outputs    those that a network cannot be converted to
 
 What a technique does is told by the function its row of the catalogue names as `plan`.
 """

@@ -15,6 +15,7 @@ from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.skeleton import Cost, cost
 from tasks.compression.planning.costs import memory_peak
 from tasks.compression.planning.division import Shapes, divide
+from tasks.compression.planning.outputs import blocked
 from tasks.compression.planning.sizes import size_of
 from tasks.compression.planning.state import Context, State
 from tasks.compression.remarks import remark
@@ -42,6 +43,7 @@ def plan(
     if outline.refused is None or (outline.kind == "keras" and outline.layers):
         planner.divide(shapes, has_dataset, not_counted)
         planner.check()
+        planner.deliver()
         planner.take_steps()
     return planner.plan(shapes)
 
@@ -100,6 +102,13 @@ class _Planner:
                 if name is not None:
                     resolve(name)(self.outline, step, f"/steps/{index}")
             except CompressionError as error:
+                self._problem(error)
+
+    def deliver(self) -> None:
+        """The outputs that the network as it was uploaded cannot be converted to."""
+        for index, output in enumerate(self.spec.outputs):
+            if (error := blocked(self.outline, output)) is not None:
+                error.pointer = f"/outputs/{index}"
                 self._problem(error)
 
     def take_steps(self) -> None:

@@ -18,7 +18,8 @@ from tasks.compression.errors import CompressionError
 
 __all__ = ["encode_zeros", "to_tflite", "write_keras"]
 
-_LOCATION = re.compile(r"^\S+:\d+:\d+: ")
+_LOCATION = re.compile(r"(?:^\S+|/\S+):\d+:\d+: ")
+_LACKING = re.compile(r"^TF Select ops: (.+)$", re.MULTILINE)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -39,7 +40,7 @@ def to_tflite(model: Any, configure: Callable[[Any], None] | None = None) -> byt
         except Exception as error:
             raise CompressionError(
                 "conversion_failed",
-                f"TensorFlow's converter refused the model: {_first_line(error)}",
+                f"TensorFlow's converter refused the model: {_why(error)}",
                 hint="leave out the output tflite, or replace the layer it names",
             ) from error
 
@@ -95,7 +96,10 @@ def _uncompiled(model: Any) -> Any:
     return model
 
 
-def _first_line(error: Exception) -> str:
-    """Without the source location the converter begins with: it is a path of this machine."""
-    text = _LOCATION.sub("", str(error).strip()) or type(error).__name__
-    return text.splitlines()[0][:300]
+def _why(error: Exception) -> str:
+    """In the converter's words, the operations it lacks alone where it says so. Without the source locations
+    that it begins with or has inside: they are paths of this machine."""
+    text = str(error).strip()
+    if (lacking := _LACKING.search(text)) is not None:
+        return f"TFLite has no operation for {lacking[1]}"[:300]
+    return (_LOCATION.sub("", text) or type(error).__name__).splitlines()[0][:300]

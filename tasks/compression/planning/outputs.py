@@ -1,0 +1,50 @@
+"""Outputs that a network cannot be converted to, as far as its layers tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from featherweight.spec import OutputFormat
+from tasks.compression.backends.tensorflow.deliverable import CONVERTED, obstacle
+from tasks.compression.errors import CompressionError
+from tasks.compression.outline.facts import Layer, Outline
+
+__all__ = ["blocked", "untried"]
+
+
+def blocked(outline: Outline, output: OutputFormat) -> CompressionError | None:
+    """conversion_failed for the first layer that the format has nothing for; None where none is known."""
+    if outline.kind != "keras":
+        return None
+    for layer in outline.layers:
+        for kind, config in _with_inner(layer):
+            why = obstacle(kind, config, output)
+            if why is not None:
+                return CompressionError(
+                    "conversion_failed",
+                    f"the {kind} {layer.path} cannot be converted: {why}",
+                    hint=f"leave out the output {output}, or replace the layer",
+                    layer=layer.path,
+                )
+    return None
+
+
+def untried(outline: Outline, output: OutputFormat) -> list[str]:
+    """The kinds of layers of which only the conversion tells whether the format takes them, or the graph."""
+    if outline.kind == "graph" and output != "saved_model":
+        return ["the graph"]
+    if output == "keras" or outline.kind != "keras":
+        return []
+    kinds = {kind for layer in outline.layers for kind, _ in _with_inner(layer)}
+    return sorted(kinds - CONVERTED)
+
+
+def _with_inner(layer: Layer) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The layer, and those it wraps."""
+    yield layer.kind, layer.config
+    for name in ("layer", "backward_layer", "cell"):
+        inner = layer.config.get(name)
+        if isinstance(inner, dict):
+            config = inner.get("config")
+            yield str(inner.get("class_name")), config if isinstance(config, dict) else {}
