@@ -64,6 +64,7 @@ def test_nothing_is_lacking_in_the_report_of_a_job(report: Report) -> None:
         ("outputs/0", "difference"),
         ("outputs/0", "latency"),
         ("outputs/0", "by_class"),
+        ("outputs/0", "agreement"),
         ("outputs/1", "zstd_bytes"),
         ("original", "accuracy"),
         ("baseline", "peak_activation_bytes"),

@@ -15,7 +15,7 @@ __all__ = ["gaps"]
 
 _OF_FILES = ("zstd_bytes", "parameters", "nonzero_parameters", "distinct_weights", "macs")
 _OF_PROGRAMS = ("scheme", "input_dtype", "latency", "operators", "peak_activation_bytes")
-_OF_OUTPUTS = ("scheme", "input_dtype", "accuracy", "max_abs_difference", "agreement", "compression_ratio")
+_OF_OUTPUTS = ("scheme", "input_dtype", "accuracy", "max_abs_difference", "compression_ratio")
 _PROGRAMS = ("tflite", "c_array")
 _FOLDED = ("BatchNormalization",)  # into the layer before it: the file has no weights of its own for it
 
@@ -60,7 +60,7 @@ def _of_output(variant: Variant, labelled: bool, decides: bool, by_class: bool) 
     if labelled:
         yield "difference"
     if decides:
-        yield "flipped"
+        yield from ("agreement", "flipped")
     if labelled and by_class:
         yield from ("calibration_error", "by_class")
 
