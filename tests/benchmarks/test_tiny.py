@@ -14,6 +14,7 @@ from tasks.compression import compress
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tests.benchmarks.tiny import samples, table
 from tests.benchmarks.tiny.completeness import gaps
+from tests.benchmarks.tiny.jobs import of_the_reference
 from tests.benchmarks.tiny.results import Result, read_results
 from tests.benchmarks.tiny.rows import ROWS, TinyRow
 from tests.compression.networks import digits, keras, save_trained_cnn
@@ -185,6 +186,18 @@ def test_wake_words_of_every_class_are_in_both_splits(tmp_path: Path) -> None:
         assert arrays[f"y_{split}"].tolist() == expected.tolist()
     seen = np.concatenate([arrays["x_train"], arrays["x_test"]])[:, 0, 0, 0]
     assert sorted(seen) == list(range(45))
+
+
+def test_published_file_is_measured_as_the_delivered_one(tmp_path: Path) -> None:
+    layers = keras().layers
+    model = keras().Sequential([layers.Input((3,)), layers.Dense(3, use_bias=False)])
+    model.set_weights([2 * np.eye(3, dtype=np.float32)])
+    program, data = tmp_path / "model.tflite", tmp_path / "data.npz"
+    program.write_bytes(to_tflite(model))
+    np.savez(data, x_test=np.eye(3, dtype=np.float32), y_test=np.array([0, 1, 1]))
+    assert of_the_reference(program, data, "accuracy") == pytest.approx(2 / 3)
+    assert of_the_reference(program, data, "mean_squared_error") == pytest.approx(1 / 3)
+    assert of_the_reference(program, data, "agreement_with_original") is None
 
 
 def test_noise_is_nearer_to_what_the_autoencoder_reproduces(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ _MODELS = (
         "ad/ad01.h5",
         "ad/ad01_int8.tflite",
         "reproducible-noise",
-        {"technique": "finetune", "epochs": 5, "learning_rate": 1e-4},
+        {"technique": "finetune", "epochs": 20, "batch_size": 64, "learning_rate": 1e-3},
     ),
     TinyModel(
         "sww",
