@@ -53,8 +53,8 @@ _MODELS = (
         "ResNet-8, image classification",
         "ic/pretrainedResnet.h5",
         "ic/pretrainedResnet_quant.tflite",
-        "images",
-        {"technique": "finetune", "epochs": 2, "learning_rate": 1e-4},
+        "cifar10",
+        {"technique": "finetune", "epochs": 3, "batch_size": 64},
     ),
     TinyModel(
         "kws",

@@ -19,9 +19,8 @@ from tasks.compression.litert import Program
 from tests.benchmarks.quality import datasets
 from tests.benchmarks.quality.datasets import Arrays
 
-__all__ = ["SAMPLES", "enlarged_images", "images", "reproducible_noise", "save", "wake_words"]
+__all__ = ["SAMPLES", "enlarged_images", "reproducible_noise", "save", "wake_words"]
 
-TRAIN_IMAGES = 5000
 ENLARGED = (400, 300)
 SIDE = 96
 NOISE = (2000, 500)
@@ -30,13 +29,6 @@ NOISE = (2000, 500)
 LEVELS, PASSES, DEVIATION = (-84.8, 14.9), 3, 3.0
 
 Array = npt.NDArray[Any]
-
-
-def images(folder: Path) -> Arrays:
-    """CIFAR-10 as ResNet-8 takes it, in 0..255: 5,000 training images, and the 1,000 that it has not seen."""
-    arrays = datasets.cifar10(folder)
-    fewer = {name: arrays[name][:TRAIN_IMAGES] for name in ("x_train", "y_train")}
-    return {**arrays, **fewer}
 
 
 def enlarged_images(folder: Path) -> Arrays:
@@ -85,7 +77,7 @@ def _enlarged(pixels: Array) -> Array:
 
 
 SAMPLES: Mapping[str, Callable[[Path], Arrays]] = {
-    "images": images,
+    "cifar10": datasets.cifar10,
     "keywords": datasets.keywords,
     "enlarged-images": enlarged_images,
     "reproducible-noise": reproducible_noise,
