@@ -54,7 +54,7 @@ _MODELS = (
         "ic/pretrainedResnet.h5",
         "ic/pretrainedResnet_quant.tflite",
         "cifar10",
-        {"technique": "finetune", "epochs": 3, "batch_size": 64},
+        {"technique": "distill", "epochs": 4, "learning_rate_schedule": {"type": "cosine"}},
     ),
     TinyModel(
         "kws",
