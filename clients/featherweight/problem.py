@@ -47,8 +47,8 @@ CODES: dict[str, Code] = {
     "idempotency_key_reused": Code(422, "The Idempotency-Key was used with another body"),
     "size_mismatch": Code(422, "The bytes received are not as many as announced"),
     "sha256_mismatch": Code(422, "The sha256 of the bytes received is not the one announced"),
-    "unsupported_technique": Code(422, "The technique is not available for this model's framework"),
-    "unsupported_output": Code(422, "The output format is not available for this model's framework"),
+    "unsupported_technique": Code(422, "The technique is not available for this kind of model"),
+    "unsupported_output": Code(422, "The output format is not available for this kind of model"),
     "dataset_required": Code(422, "The spec needs a data set"),
     "not_plannable": Code(422, "No plan can be made of these files"),
     "rate_limited": Code(429, "Too many requests", True),
@@ -59,6 +59,7 @@ CODES: dict[str, Code] = {
     # the model
     "bad_model": Code(422, "The model file is damaged or incomplete"),
     "unsupported_model": Code(422, "This kind of model cannot be compressed yet"),
+    "already_quantized": Code(422, "The model is quantised already"),
     "layer_not_found": Code(422, "A layer pattern matches no layer of the model"),
     "layer_not_supported": Code(422, "A selected layer cannot be compressed this way"),
     "loss_not_inferable": Code(422, "The loss cannot be inferred; name it in the spec"),

@@ -52,10 +52,13 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Bounds:
+    """`nested` says that a member may begin as archives do: bytes of weights may by chance."""
+
     members: int = MAX_MEMBERS
     member_bytes: int = MAX_MEMBER_BYTES
     ratio: int = MAX_RATIO
     always_bytes: int = ALWAYS_BYTES
+    nested: bool = False
 
     def total(self, path: Path) -> int:
         """How many bytes may come out of the archive."""
@@ -113,7 +116,7 @@ def _zip(path: Path, bounds: Bounds) -> Iterator[Member]:
             _check_member(info.filename, info.file_size, bounds)
             with archive.open(info) as member:
                 content = member.read(info.file_size + 1)
-            yield _member(parts, content)
+            yield _member(parts, content, bounds)
 
 
 def _tar(file: IO[bytes], path: Path, bounds: Bounds, *, packed: bool) -> Iterator[Member]:
@@ -141,7 +144,7 @@ def _tar(file: IO[bytes], path: Path, bounds: Bounds, *, packed: bool) -> Iterat
             content = b"" if member is None else member.read(info.size + 1)
             if len(content) != info.size:
                 raise EOFError(f"{info.name} ends too early")
-            yield _member(parts, content)
+            yield _member(parts, content, bounds)
 
 
 def _check_end(file: IO[bytes], stream: _Metered, *, packed: bool) -> None:
@@ -189,9 +192,9 @@ def _parts(name: str) -> tuple[str, ...]:
     return path.parts
 
 
-def _member(parts: tuple[str, ...], content: bytes) -> Member:
+def _member(parts: tuple[str, ...], content: bytes, bounds: Bounds) -> Member:
     member = Member(parts, content)
-    if content.startswith(_ARCHIVES):
+    if content.startswith(_ARCHIVES) and not bounds.nested:
         _refuse(f"{member.name!r} is an archive itself", "put the images into one archive")
     return member
 
