@@ -9,8 +9,8 @@ measured one at a time. Ends with exit code 1 where a report lacks what it shoul
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,16 +63,14 @@ def _files(row: TinyRow, folder: Path, data: Path) -> jobs.Files:
     dataset = samples.save(row.model.samples, data, folder / "datasets" / f"{row.model.samples}.npz")
     model = published / row.model.file
     if model.is_dir():
-        model = _saved_as_h5(folder / "models", data)
+        model = _packed(model, folder / "models" / f"{model.name}.tar.gz")
     return jobs.Files(model, published / row.model.reference, dataset, folder / "outputs" / row.name)
 
 
-def _saved_as_h5(folder: Path, data: Path) -> Path:
-    """DS-CNN's SavedModel, saved again by tf_keras in a process of its own."""
-    path = folder / "ds-cnn.h5"
-    if not path.exists():
-        command = [sys.executable, "-m", "tests.benchmarks.quality.originals", str(folder), path.stem]
-        subprocess.run([*command, "--data", str(data)], check=True, cwd=ROOT)
+def _packed(directory: Path, path: Path) -> Path:
+    """A SavedModel as one file."""
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(directory, arcname=directory.name)
     return path
 
 

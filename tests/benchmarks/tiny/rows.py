@@ -107,6 +107,27 @@ _MODELS = (
             "freeze_batch_norm": True,
         },
     ),
+    TinyModel(
+        "ic-float",
+        "ResNet-8, float `.tflite`",
+        "ic/pretrainedResnet.tflite",
+        "ic/pretrainedResnet_quant.tflite",
+        "cifar10",
+    ),
+    TinyModel(
+        "vww-float",
+        "MobileNetV1 0.25, float `.tflite`",
+        "vww/vww_96_float.tflite",
+        "vww/vww_96_int8.tflite",
+        "enlarged-images",
+    ),
+    TinyModel(
+        "ad-float",
+        "Autoencoder, float `.tflite`",
+        "ad/ad01_fp32.tflite",
+        "ad/ad01_int8.tflite",
+        "reproducible-noise",
+    ),
 )
 
 
