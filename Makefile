@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
 # Named after what it installed: nothing is installed again until one of these files changes.
 STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help install demo serve test lint format bench bench-quality bench-models lock docs clean
+.PHONY: help install demo serve test lint format bench bench-quality bench-models bench-tiny lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-quality: install ## Compress the papers' networks by docs/recipes and writ
 
 bench-models: install ## Send networks of keras.applications through a job; writes docs/models.md
 	$(BIN)/python -m tests.benchmarks.architectures --write $(BENCH_ARGS)
+
+bench-tiny: install ## Send the networks of MLPerf Tiny through jobs; writes docs/benchmarks.md (BENCH_ARGS='--data DIR')
+	$(BIN)/python -m tests.benchmarks.tiny --write $(BENCH_ARGS)
 
 lock: install ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/python -m deploy.lock

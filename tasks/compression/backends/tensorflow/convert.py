@@ -65,8 +65,8 @@ def _converter(model: Any, batch: int | None) -> Any:
 
 
 def write_keras(model: Any, path: Path, *, keras3: bool = False) -> None:
-    """Save uncompiled, dates taken out: equal models make equal files. CompressionError conversion_failed for
-    a model that Keras 3 cannot be given."""
+    """Save uncompiled, dates and addresses in memory taken out: equal models make equal files.
+    CompressionError conversion_failed for a model that Keras 3 cannot be given."""
     raw = path.with_name(f"{path.stem}.raw.keras")
     if keras3:
         write_keras3(model, raw)
@@ -77,8 +77,24 @@ def write_keras(model: Any, path: Path, *, keras3: bool = False) -> None:
             content = source.read(name)
             if name == "metadata.json":
                 content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+            elif name == "config.json":
+                content = json.dumps(_numbered(json.loads(content), {})).encode()
             target.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
     raw.unlink()
+
+
+def _numbered(config: Any, numbers: dict[int, int]) -> Any:
+    """`config` with the marks of what its parts share, which are addresses in memory, counted in order."""
+    if isinstance(config, list):
+        return [_numbered(part, numbers) for part in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: numbers.setdefault(part, len(numbers))
+        if key == "shared_object_id" and isinstance(part, int)
+        else _numbered(part, numbers)
+        for key, part in config.items()
+    }
 
 
 def _write_keras2(model: Any, path: Path) -> None:
