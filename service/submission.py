@@ -12,6 +12,7 @@ from service.errors import invalid
 from service.services import Services
 from tasks import keys
 from tasks.compression import catalogue
+from tasks.messages import NoMessageKey
 from tasks.records import DatasetRecord, JobRecord, ModelRecord
 from tasks.storage import StorageUnavailable
 from tasks.store import NotFound
@@ -48,7 +49,7 @@ def _announce(app: Services, record: JobRecord) -> None:
     """A message that cannot be sent is no loss: the reaper announces queued jobs without one."""
     try:
         app.queue.enqueue(record.id, queue=record.queue)
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, NoMessageKey) as error:
         log.warning("job %s was not announced: %s", record.id, type(error).__name__)
 
 

@@ -24,6 +24,9 @@ class Settings(BaseSettings):
 
     # Redis: records and queue. It must be durable (appendonly yes) and must not evict (noeviction).
     redis_url: str = "redis://127.0.0.1:6379/0"
+    # What messages in the queue are signed with: keys of 32 characters and more, with commas between. The
+    # first signs, all are accepted. Without one nothing is sent and no worker starts.
+    message_keys: SecretStr | None = None
 
     # Object storage. Left out, boto3 finds endpoint and credentials its usual way.
     s3_endpoint_url: str | None = None

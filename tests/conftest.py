@@ -32,6 +32,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
+MESSAGE_KEY = "messages of the tests are signed with this"
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -60,6 +62,7 @@ def settings(redis_url: str, object_store: ObjectStore, tmp_path: Path) -> Setti
 
     return Settings(
         redis_url=redis_url,
+        message_keys=SecretStr(MESSAGE_KEY),
         s3_endpoint_url=object_store.endpoint_url,
         s3_bucket=object_store.bucket,
         s3_access_key_id=SecretStr(object_store.access_key_id),

@@ -20,6 +20,7 @@ from pydantic import BaseModel, SecretStr
 from deploy.local.object_store import ObjectStore, Ports
 from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
 from deploy.local.redis_server import RedisServer
+from tasks.messages import new_message_key
 from tasks.queue import DEFAULT_QUEUE
 from tasks.receipts import new_key
 from tasks.settings import Settings
@@ -40,6 +41,7 @@ class _Identity(BaseModel):
     secret_access_key: str
     api_key: str | None = None
     receipt_key: str | None = None
+    message_key: str | None = None
 
 
 class LocalStack:
@@ -240,6 +242,7 @@ class LocalStack:
     def _settings(self, redis_url: str) -> Settings:
         values: dict[str, Any] = {
             "redis_url": redis_url,
+            "message_keys": SecretStr(self._message_key()),
             "s3_endpoint_url": self.object_store.endpoint_url,
             "s3_region": self.object_store.region,
             "s3_bucket": self.object_store.bucket,
@@ -256,6 +259,13 @@ class LocalStack:
             self._identity.receipt_key = new_key()
             self._save_identity()
         return self._identity.receipt_key
+
+    def _message_key(self) -> str:
+        """Made once and kept, so that what waits in the queue is still accepted."""
+        if self._identity.message_key is None:
+            self._identity.message_key = new_message_key()
+            self._save_identity()
+        return self._identity.message_key
 
     def _lock(self) -> None:
         # Two stacks on the same data would destroy it. The kernel gives the lock back, whatever happens.

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from deploy.local.object_store import ObjectStore
 from deploy.local.redis_server import RedisServer
+from tasks.messages import new_message_key
 from tasks.queue import Queue, make_celery
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
@@ -40,6 +41,7 @@ def bench(redis_server: RedisServer, object_store: ObjectStore, tmp_path: Path) 
     """On parts of its own, to be killed."""
     settings = Settings(
         redis_url=redis_server.url,
+        message_keys=SecretStr(new_message_key()),
         s3_endpoint_url=object_store.endpoint_url,
         s3_bucket=object_store.bucket,
         s3_access_key_id=SecretStr(object_store.access_key_id),
