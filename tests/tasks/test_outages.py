@@ -40,7 +40,7 @@ def object_store(tmp_path: Path) -> Iterator[ObjectStore]:
 def bench(redis_server: RedisServer, object_store: ObjectStore, tmp_path: Path) -> Iterator[Bench]:
     """On parts of its own, to be killed."""
     settings = Settings(
-        redis_url=redis_server.url,
+        redis_url=redis_server.url("worker"),
         message_keys=SecretStr(new_message_key()),
         s3_endpoint_url=object_store.endpoint_url,
         s3_bucket=object_store.bucket,
