@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     plan_timeout_s: float = Field(default=30, gt=0)
     plan_memory_bytes: int = Field(default=1 * GIB, ge=256 * MIB)
     plan_expiry_s: int = Field(default=7 * 86_400, ge=1)
+    # Files fetched from URLs of callers: whether at all, from which ports of public hosts, from which origins
+    # besides (https://host:port, http:// and private ones too), and how long one may take.
+    imports: bool = False
+    import_ports: str = "443"
+    import_trusted_origins: str = ""
+    import_timeout_s: float = Field(default=300, gt=0)
     long_poll_max_s: float = Field(default=60, ge=0)
     trusted_proxy_hops: int = Field(default=0, ge=0)
 

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
-    from featherweight.resources import Dataset, Health, Model, Technique
+    from featherweight.resources import Dataset, Health, Import, Model, Technique
     from featherweight.spec import (
         CompressionSpec,
         ConstantSparsity,
@@ -97,6 +97,7 @@ __all__ = [
     "Finetune",
     "Gone",
     "Health",
+    "Import",
     "InternalError",
     "InvalidRequest",
     "InvalidSpec",
@@ -179,7 +180,7 @@ _HOMES = {
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
-    "resources": ["Dataset", "Health", "Model", "Technique"],
+    "resources": ["Dataset", "Health", "Import", "Model", "Technique"],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

@@ -97,7 +97,7 @@ class Fetcher:
             size = _checked_size(response)
             yield Answer(size, _translated(response.iter_stream()))
 
-    def _headers(self, target: Target) -> dict[str, str]:
+    def _headers(self, target: Target) -> dict[bytes | str, bytes | str]:
         return {
             "Host": target.host_header,
             "User-Agent": self._user_agent,
