@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
-A module per resource holds a blueprint: uploads, models, datasets, jobs, techniques, health, metrics,
-problems, plans, openapi, index. What they share:
+A module per resource holds a blueprint: uploads, imports, models, datasets, jobs, techniques, health,
+metrics, problems, plans, openapi, index. What they share:
 
     auth        API keys and the project they open         (keys, key_commands)
     bodies      strict JSON and streamed files             (strict_json, receiving, multipart, sniffing)
@@ -22,6 +22,7 @@ from service import (
     datasets,
     errors,
     health,
+    imports,
     index,
     jobs,
     key_commands,
@@ -48,6 +49,7 @@ _BLUEPRINTS = (
     problems.bp,
     receipts.bp,
     uploads.bp,
+    imports.bp,
     models.bp,
     datasets.bp,
     jobs.bp,

@@ -13,6 +13,7 @@ from service.openapi import Shape, operation
 from service.rendering import json_answer
 from service.services import services
 from service.version import version
+from tasks.messages import NoMessageKey, Seal
 from tasks.storage import StorageUnavailable
 
 __all__ = ["bp"]
@@ -35,11 +36,14 @@ def alive() -> Response:
     summary="Can requests be served?",
     answers={
         200: Shape(Health, "They can."),
-        503: Shape(Health, "Redis or the object storage cannot be reached: see checks."),
+        503: Shape(
+            Health,
+            "Redis or storage cannot be reached, or messages cannot be signed: see checks.",
+        ),
     },
 )
 def ready() -> Response:
-    checks = {"redis": _redis(), "storage": _storage()}
+    checks = {"redis": _redis(), "storage": _storage(), "messages": _messages()}
     well = set(checks.values()) == {"ok"}
     health = Health(status="ok" if well else "unavailable", version=version(), checks=checks)
     return json_answer(health, 200 if well else 503, Cache_Control="no-store")
@@ -59,5 +63,14 @@ def _storage() -> str:
         services().storage.ready()
     except (StorageUnavailable, FileNotFoundError) as error:
         log.warning("not ready: storage: %s", type(error).__name__)
+        return "unavailable"
+    return "ok"
+
+
+def _messages() -> str:
+    try:
+        Seal.of(services().settings).check()
+    except NoMessageKey as error:
+        log.warning("not ready: %s", error)
         return "unavailable"
     return "ok"

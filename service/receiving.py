@@ -24,7 +24,7 @@ from service.rendering import json_answer
 from service.services import Services, services
 from service.sniffing import HEAD_BYTES, sniff
 
-__all__ = ["PARAMETERS", "PROBLEMS", "receive"]
+__all__ = ["PARAMETERS", "PROBLEMS", "receive", "store"]
 
 PARAMETERS = (
     Parameter("filename", "What to call it."),
@@ -74,6 +74,17 @@ def receive(kind: FileKind[R]) -> Response:
 def _received(
     kind: FileKind[R], attempt: Attempt, filename: str, announced: str | None, body: Iterator[bytes]
 ) -> Response:
+    record = store(kind, attempt, filename, announced, body)
+    return json_answer(record.public(), 201, Location=f"/v1/{kind.name}s/{record.id}")
+
+
+def store(
+    kind: FileKind[R], attempt: Attempt, filename: str, announced: str | None, body: Iterator[bytes]
+) -> R:
+    """The record of `body`, stored under the attempt's id; nothing is kept of what is refused.
+
+    bad_request when it is empty, unknown_file_type, sha256_mismatch with `announced`; storage's TooLarge.
+    """
     app = services()
     head, chunks = _peek(body)
     if not head:
@@ -84,10 +95,9 @@ def _received(
         _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
     )
     _check_digest(app, key, sha256, announced)
-    record = kind.adopt(
+    return kind.adopt(
         app, project(), attempt.resource_id, filename=filename, head=head, size=size, sha256=sha256
     )
-    return json_answer(record.public(), 201, Location=f"/v1/{kind.name}s/{record.id}")
 
 
 def _check_digest(app: Services, key: str, sha256: str, announced: str | None) -> None:

@@ -9,7 +9,10 @@ import redis
 from flask import current_app
 
 from service.idempotency import Ledger
+from service.importslots import ImportSlots
 from service.keys import KeyRing
+from service.version import version
+from tasks.outbound import Fetcher, Policy
 from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
@@ -41,6 +44,8 @@ class Services:
     keys: KeyRing
     ledger: Ledger
     planner: Planner
+    fetcher: Fetcher
+    imports: ImportSlots
     waiting: threading.BoundedSemaphore
 
 
@@ -60,6 +65,11 @@ def make_services(settings: Settings) -> Services:
         keys=KeyRing(client),
         ledger=Ledger(client, settings.idempotency_expiry_s),
         planner=Planner(settings, client, storage),
+        fetcher=Fetcher(
+            Policy.of(settings.import_ports, settings.import_trusted_origins),
+            user_agent=f"featherweight/{version()}",
+        ),
+        imports=ImportSlots(),
         waiting=threading.BoundedSemaphore(MAX_WAITING),
     )
 

@@ -13,6 +13,7 @@ from service.services import Services
 from tasks import keys
 from tasks.compression import catalogue
 from tasks.compression.abilities import kind_of_format, unable
+from tasks.messages import NoMessageKey
 from tasks.records import DatasetRecord, JobRecord, ModelRecord
 from tasks.storage import StorageUnavailable
 from tasks.store import NotFound
@@ -49,7 +50,7 @@ def _announce(app: Services, record: JobRecord) -> None:
     """A message that cannot be sent is no loss: the reaper announces queued jobs without one."""
     try:
         app.queue.enqueue(record.id, queue=record.queue)
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, NoMessageKey) as error:
         log.warning("job %s was not announced: %s", record.id, type(error).__name__)
 
 

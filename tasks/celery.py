@@ -30,11 +30,13 @@ class _Parts:
     def __init__(self, settings: Settings, celery: Celery) -> None:
         client = connect(settings)
         store, storage, queue = JobStore(client, settings), Storage(settings), Queue(celery)
+        self.seal = celery.seal
         self.runners = Runners(settings.runner_warm, settings.scratch_dir / ".home")
         self.supervisor = Supervisor(settings, client, store, storage, queue, self.runners)
         self.reaper = Reaper(settings, client, store, storage, queue)
 
     def start(self) -> None:
+        self.seal.check()
         self.runners.warm_up()
         self.reaper.start()
 
@@ -67,7 +69,9 @@ def make_worker(settings: Settings) -> Celery:
     app.steps["consumer"].add(Heartbeat)
 
     @app.task(name=RUN_JOB, bind=False)  # type: ignore[untyped-decorator]
-    def run_job(job_id: str) -> None:
+    def run_job(job_id: str, signature: str) -> None:
+        if not parts.seal.accepts(job_id, signature):
+            raise Reject("the signature fits none of the keys", requeue=False)
         if parts.supervisor.stopping:
             raise Reject("this worker is shutting down", requeue=True)
         parts.supervisor.run(job_id)

@@ -1,22 +1,23 @@
 """The queue: Celery on Redis, configured so that a message is never lost for long nor stranded.
 
-A message is only a hint that a job is there to be claimed; it holds nothing but the job's id.
+A message is only a hint that a job is there to be claimed; it holds nothing but the job's id, signed
+(``tasks.messages``). What else lies in the queue is dropped before Celery sees it (``tasks.broker``).
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
 
+from tasks.broker import SealedAmqp
+from tasks.messages import RUN_JOB, MessageRefused, Seal, sealed_job
 from tasks.settings import Settings
 
 __all__ = ["DEFAULT_QUEUE", "RUN_JOB", "Queue", "make_celery"]
 
-RUN_JOB = "tasks.run_job"
 DEFAULT_QUEUE = "tensorflow"
 
 _CHUNK = 500
@@ -25,7 +26,8 @@ _PRIORITY_SEPARATOR = ":"
 
 def make_celery(settings: Settings) -> Celery:
     """A Celery application for sending; the worker adds its tasks and steps (``tasks.celery``)."""
-    app = Celery("tasks", set_as_current=False)
+    app = Celery("tasks", set_as_current=False, amqp=SealedAmqp)
+    app.seal = Seal.of(settings)
     app.conf.update(
         broker_url=settings.redis_url,
         broker_connection_retry_on_startup=True,
@@ -76,15 +78,17 @@ class Queue:
         self._celery = celery
 
     def enqueue(self, job_id: str, *, queue: str = DEFAULT_QUEUE) -> None:
-        """Announce a job; kombu's OperationalError when the broker cannot be reached."""
-        self._celery.send_task(RUN_JOB, args=[job_id], queue=queue, ignore_result=True)
+        """Announce a job; kombu's OperationalError when the broker cannot be reached, NoMessageKey."""
+        arguments = [job_id, self._celery.seal.sign(job_id)]
+        self._celery.send_task(RUN_JOB, args=arguments, queue=queue, ignore_result=True)
 
     def hinted(self, queue: str = DEFAULT_QUEUE) -> set[str]:
         """Ids of the jobs whose message waits in `queue`, or was delivered and not yet acknowledged."""
         with self._celery.connection_for_read() as connection:
             channel = connection.default_channel
             messages = [*_waiting(channel, queue), *_unacknowledged(channel)]
-        return {job_id for raw in messages if (job_id := _job_id(raw)) is not None}
+        seal = self._celery.seal
+        return {job_id for raw in messages if (job_id := _job_id(raw, seal)) is not None}
 
 
 def _waiting(channel: Any, queue: str) -> Iterator[Any]:
@@ -99,15 +103,12 @@ def _unacknowledged(channel: Any) -> Iterator[Any]:
         yield raw
 
 
-def _job_id(raw: bytes | str) -> str | None:
-    """The job a message is about; None for a message that is not of ours or cannot be read."""
+def _job_id(raw: bytes | str, seal: Seal) -> str | None:
+    """The job a message is about; None for one that is not of ours or cannot be read."""
     try:
         message = json.loads(raw)
-        if isinstance(message, list):
-            # As kombu keeps it until it is acknowledged: with exchange and routing key.
-            message = message[0]
-        if message["headers"]["task"] != RUN_JOB:
-            return None
-        return str(json.loads(base64.b64decode(message["body"]))[0][0])
-    except (ValueError, LookupError, TypeError):
+        # As kombu keeps it until it is acknowledged: with exchange and routing key.
+        job_id, signature = sealed_job(message[0] if isinstance(message, list) and message else message)
+    except (MessageRefused, ValueError, RecursionError):
         return None
+    return job_id if seal.accepts(job_id, signature) else None

@@ -24,6 +24,9 @@ class Settings(BaseSettings):
 
     # Redis: records and queue. It must be durable (appendonly yes) and must not evict (noeviction).
     redis_url: str = "redis://127.0.0.1:6379/0"
+    # What messages in the queue are signed with: keys of 32 characters and more, with commas between. The
+    # first signs, all are accepted. Without one nothing is sent and no worker starts.
+    message_keys: SecretStr | None = None
 
     # Object storage. Left out, boto3 finds endpoint and credentials its usual way.
     s3_endpoint_url: str | None = None
@@ -49,6 +52,12 @@ class Settings(BaseSettings):
     plan_timeout_s: float = Field(default=30, gt=0)
     plan_memory_bytes: int = Field(default=1 * GIB, ge=256 * MIB)
     plan_expiry_s: int = Field(default=7 * 86_400, ge=1)
+    # Files fetched from URLs of callers: whether at all, from which ports of public hosts, from which origins
+    # besides (https://host:port, http:// and private ones too), and how long one may take.
+    imports: bool = False
+    import_ports: str = "443"
+    import_trusted_origins: str = ""
+    import_timeout_s: float = Field(default=300, gt=0)
     long_poll_max_s: float = Field(default=60, ge=0)
     trusted_proxy_hops: int = Field(default=0, ge=0)
 

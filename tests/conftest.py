@@ -1,5 +1,8 @@
 """Real parts for the tests, started once for the session: a Redis, an S3 server, the whole stack.
 
+Redis has the users of ``deploy/redis.acl``, and what is tested is one of them: the service's in most tests,
+the worker's in ``tests/tasks``. `redis_admin` is for what a test wants to see or do itself.
+
 Storage is shared by all tests of a session, so keys and ids must not collide; Redis is emptied
 before every test that asks for `redis_client`. The stack has a Redis and a storage of its own.
 """
@@ -32,6 +35,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
+MESSAGE_KEY = "messages of the tests are signed with this"
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -42,7 +47,8 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="session")
 def redis_url(redis_server: RedisServer) -> str:
-    return redis_server.url
+    """How the service connects."""
+    return redis_server.url("api")
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +66,7 @@ def settings(redis_url: str, object_store: ObjectStore, tmp_path: Path) -> Setti
 
     return Settings(
         redis_url=redis_url,
+        message_keys=SecretStr(MESSAGE_KEY),
         s3_endpoint_url=object_store.endpoint_url,
         s3_bucket=object_store.bucket,
         s3_access_key_id=SecretStr(object_store.access_key_id),
@@ -76,12 +83,22 @@ def storage(settings: Settings) -> Storage:
 
 
 @pytest.fixture
-def redis_client(redis_url: str) -> Iterator[redis.Redis]:
-    """A client of the session's Redis, which is emptied first."""
+def redis_admin(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of the session's Redis that may do everything. Redis is emptied first."""
+    import redis
+
+    client = redis.Redis.from_url(redis_server.url("admin"))
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def redis_client(redis_url: str, redis_admin: redis.Redis) -> Iterator[redis.Redis]:
+    """A client that may do what the service may, of the session's Redis, which is emptied first."""
     import redis
 
     client = redis.Redis.from_url(redis_url)
-    client.flushall()
     yield client
     client.close()
 

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
-    from featherweight.resources import Dataset, Health, Model, Technique
+    from featherweight.resources import Dataset, Health, Import, Model, Technique
     from featherweight.spec import (
         CompressionSpec,
         ConstantSparsity,
@@ -99,6 +99,7 @@ __all__ = [
     "Finetune",
     "Gone",
     "Health",
+    "Import",
     "Inspection",
     "InternalError",
     "InvalidRequest",
@@ -185,7 +186,7 @@ _HOMES = {
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
-    "resources": ["Dataset", "Health", "Model", "Technique"],
+    "resources": ["Dataset", "Health", "Import", "Model", "Technique"],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

@@ -17,6 +17,7 @@ from types import TracebackType
 import httpx
 
 from featherweight._downloads import Downloader
+from featherweight._imports import Imports
 from featherweight._jobs import Jobs
 from featherweight._models import Models
 from featherweight._plans import Plans
@@ -76,6 +77,7 @@ class Client:
         self.datasets: StoredFiles[Dataset] = StoredFiles(self._session, uploader, "dataset", Dataset)
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
         self.plans = Plans(self._session)
+        self.imports = Imports(self._session)
 
     def __repr__(self) -> str:
         return f"<Client {self.base_url}>"

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 __all__ = [
     "Dataset",
     "Health",
+    "Import",
+    "ImportRequest",
     "Model",
     "Page",
     "ReceivedPart",
@@ -66,6 +68,33 @@ class UploadRequest(BaseModel):
     filename: FileName
     size: Annotated[int, Field(ge=1, strict=True)]
     sha256: Sha256
+
+
+class ImportRequest(BaseModel):
+    """The body of ``POST /v1/imports``: a file that the service is to fetch.
+
+    `url` is https://, or s3:// for an object of the project in the service's own bucket. `filename` left out
+    is taken from the URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Kind
+    url: Annotated[str, Field(min_length=1, max_length=2048)]
+    sha256: Sha256 | None = None
+    filename: FileName | None = None
+
+
+class Import(_Answer):
+    """A file that was fetched. `resource_id` is the model or data set it became."""
+
+    object: Literal["import"] = "import"
+    kind: Kind
+    resource_id: str
+    filename: str
+    format: str
+    bytes: int
+    sha256: str
+    created_at: datetime
 
 
 class UploadPart(_Answer):

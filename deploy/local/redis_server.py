@@ -1,10 +1,13 @@
-"""A real Redis on 127.0.0.1 that keeps what it was told: append-only file, nothing evicted, a password."""
+"""A real Redis on 127.0.0.1 that keeps what it was told, with the users of ``deploy/redis.acl``."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis
@@ -13,7 +16,11 @@ from redis.retry import Retry
 
 from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
 
-__all__ = ["RedisServer", "find_redis_server"]
+__all__ = ["USERS", "RedisServer", "find_redis_server", "new_passwords", "users_file"]
+
+USERS = ("api", "worker", "admin")
+
+_ACL = Path(__file__).parents[1] / "redis.acl"
 
 _MISSING = (
     "no Redis server was found: neither redis-server nor valkey-server is on PATH, and the package "
@@ -35,18 +42,37 @@ def find_redis_server() -> Path:
     raise StartError(_MISSING)
 
 
-class RedisServer:
-    """A Redis with its data in `directory`; started again there, it has its data again."""
+def new_passwords() -> dict[str, str]:
+    """One for each of USERS."""
+    return {user: secrets.token_urlsafe(24) for user in USERS}
 
-    def __init__(self, directory: Path, *, password: str | None = None, port: int | None = None) -> None:
+
+def users_file(passwords: Mapping[str, str]) -> str:
+    """``deploy/redis.acl`` with these passwords in it, as Redis reads it: only their hashes, no comments."""
+    lines = [line for line in _ACL.read_text().splitlines() if line and not line.startswith("#")]
+    text = "\n".join(lines) + "\n"
+    for user, password in passwords.items():
+        text = text.replace(f"%{user}%", f"#{hashlib.sha256(password.encode()).hexdigest()}")
+    return text
+
+
+class RedisServer:
+    """A Redis with its data in `directory`; started again there, it has its data again.
+
+    `passwords` are by user (USERS).
+    """
+
+    def __init__(
+        self, directory: Path, *, passwords: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
         self.directory = directory
-        self.password = password or secrets.token_urlsafe(24)
         self.port = port or free_port()
         self.process: Process | None = None
+        self._passwords = dict(passwords or new_passwords())
 
-    @property
-    def url(self) -> str:
-        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+    def url(self, user: str) -> str:
+        """How `user`, one of USERS, connects."""
+        return f"redis://{user}:{self._passwords[user]}@{HOST}:{self.port}/0"
 
     def start(self) -> RedisServer:
         """Start it; returns when it answers with its data loaded."""
@@ -58,7 +84,7 @@ class RedisServer:
             log=self.directory / "redis.log",
             directory=self.directory,
         )
-        client = redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
+        client = redis.Redis.from_url(self.url("api"), retry=Retry(NoBackoff(), 0))
         try:
             # A Redis that still loads its file answers PING with BusyLoadingError, a ConnectionError.
             wait_until(
@@ -92,12 +118,18 @@ class RedisServer:
         self.stop()
 
     def _write_configuration(self) -> Path:
-        # In a file only we can read, not in arguments: those are everybody's to see.
-        path = self.directory / "redis.conf"
-        path.touch(mode=0o600)
-        path.write_text(
-            f"bind {HOST}\nport {self.port}\nrequirepass {self.password}\n"
+        # In files only we can read, not in arguments: those are everybody's to see.
+        users = _write_secret(self.directory / "users.acl", users_file(self._passwords))
+        return _write_secret(
+            self.directory / "redis.conf",
+            f'bind {HOST}\nport {self.port}\naclfile "{users}"\n'
             "appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\n"
-            'save ""\ndaemonize no\nmaxclients 2000\n'
+            'save ""\ndaemonize no\nmaxclients 2000\n',
         )
-        return path
+
+
+def _write_secret(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    os.chmod(path, 0o600)
+    path.write_text(text)
+    return path.resolve()

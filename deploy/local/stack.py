@@ -15,11 +15,12 @@ from typing import IO, Any
 
 import httpx
 import redis
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from deploy.local.object_store import ObjectStore, Ports
 from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
-from deploy.local.redis_server import RedisServer
+from deploy.local.redis_server import RedisServer, new_passwords
+from tasks.messages import new_message_key
 from tasks.queue import DEFAULT_QUEUE
 from tasks.receipts import new_key
 from tasks.settings import Settings
@@ -34,12 +35,13 @@ class _Identity(BaseModel):
     """What must be the same when a stack is started again in its directory."""
 
     redis_port: int
-    redis_password: str
+    redis_passwords: dict[str, str] = Field(default_factory=new_passwords)
     store_ports: Ports
     access_key_id: str
     secret_access_key: str
     api_key: str | None = None
     receipt_key: str | None = None
+    message_key: str | None = None
 
 
 class LocalStack:
@@ -73,7 +75,8 @@ class LocalStack:
         self._identity = self._load_identity()
         self.redis_server = None if redis_url else self._redis_server()
         self.object_store = self._object_store()
-        self.settings = self._settings(redis_url or self._redis_server().url)
+        self._redis_url = redis_url
+        self.settings = self._settings(self._redis_url_of("api"))
 
     @property
     def url(self) -> str:
@@ -88,8 +91,8 @@ class LocalStack:
 
     @property
     def redis(self) -> redis.Redis:
-        """A new client of the stack's Redis; close it."""
-        return redis.Redis.from_url(self.settings.redis_url)
+        """A new client of the stack's Redis that may do everything; close it."""
+        return redis.Redis.from_url(self._redis_url_of("admin"))
 
     def start(self) -> LocalStack:
         """Start everything; returns when the API is ready. Started workers may still be loading."""
@@ -153,7 +156,7 @@ class LocalStack:
         arguments += [f"--queues={DEFAULT_QUEUE}", f"--hostname={name}@{HOST}"]
         arguments += [f"--loglevel={self.settings.log_level}"]
         arguments += ["--without-gossip", "--without-mingle"]
-        worker = self._process(name, ["celery", "--app=tasks", "worker", *arguments])
+        worker = self._process(name, ["celery", "--app=tasks", "worker", *arguments], redis_user="worker")
         self.workers.append(worker)
         return worker
 
@@ -168,21 +171,22 @@ class LocalStack:
         servers = [self.object_store.process, self.redis_server.process if self.redis_server else None]
         return [process for process in (*servers, self.api, *self.workers) if process is not None]
 
-    def _process(self, name: str, command: list[str]) -> Process:
+    def _process(self, name: str, command: list[str], *, redis_user: str = "api") -> Process:
         program = Path(sys.executable).with_name(command[0])
         return Process(
             name,
             [program, *command[1:]],
             log=self.directory / "logs" / f"{name}.log",
-            environment=self.environment(),
+            environment=self.environment(redis_user),
             directory=ROOT,
         )
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, redis_user: str = "api") -> dict[str, str]:
         """What the service's processes are given: the settings and the bare necessities, nothing of ours."""
+        settings = self.settings.model_copy(update={"redis_url": self._redis_url_of(redis_user)})
         values = {
             f"{Settings.model_config['env_prefix']}{name.upper()}": _plain(value)
-            for name, value in self.settings
+            for name, value in settings
             if value is not None
         }
         return {
@@ -224,9 +228,14 @@ class LocalStack:
             raise StartError(f"no API key could be made (exit code {made.returncode})\n{made.stderr}")
         return found[0]
 
+    def _redis_url_of(self, user: str) -> str:
+        return self._redis_url or self._redis_server().url(user)
+
     def _redis_server(self) -> RedisServer:
         return RedisServer(
-            self.directory / "redis", password=self._identity.redis_password, port=self._identity.redis_port
+            self.directory / "redis",
+            passwords=self._identity.redis_passwords,
+            port=self._identity.redis_port,
         )
 
     def _object_store(self) -> ObjectStore:
@@ -240,6 +249,7 @@ class LocalStack:
     def _settings(self, redis_url: str) -> Settings:
         values: dict[str, Any] = {
             "redis_url": redis_url,
+            "message_keys": SecretStr(self._message_key()),
             "s3_endpoint_url": self.object_store.endpoint_url,
             "s3_region": self.object_store.region,
             "s3_bucket": self.object_store.bucket,
@@ -257,6 +267,13 @@ class LocalStack:
             self._save_identity()
         return self._identity.receipt_key
 
+    def _message_key(self) -> str:
+        """Made once and kept, so that what waits in the queue is still accepted."""
+        if self._identity.message_key is None:
+            self._identity.message_key = new_message_key()
+            self._save_identity()
+        return self._identity.message_key
+
     def _lock(self) -> None:
         # Two stacks on the same data would destroy it. The kernel gives the lock back, whatever happens.
         lock = (self.directory / "lock").open("wb")
@@ -270,10 +287,12 @@ class LocalStack:
     def _load_identity(self) -> _Identity:
         path = self.directory / "identity.json"
         if path.exists():
-            return _Identity.model_validate_json(path.read_bytes())
+            self._identity = _Identity.model_validate_json(path.read_bytes())
+            # What an earlier version did not have is made now and kept.
+            self._save_identity()
+            return self._identity
         self._identity = _Identity(
             redis_port=free_port(),
-            redis_password=secrets.token_urlsafe(24),
             store_ports=Ports.free(),
             access_key_id=secrets.token_hex(10),
             secret_access_key=secrets.token_urlsafe(30),
@@ -285,6 +304,7 @@ class LocalStack:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "identity.json"
         path.touch(mode=0o600)
+        path.chmod(0o600)
         path.write_text(self._identity.model_dump_json(indent=2))
 
 

@@ -108,6 +108,8 @@ class FakeService:
         match request.method, path:
             case "POST", ["v1", "uploads"]:
                 return self._begin_upload(json.loads(request.content))
+            case "POST", ["v1", "imports"]:
+                return self._import(json.loads(request.content))
             case "GET", ["v1", "uploads", id_] if id_ in self.uploads:
                 return httpx.Response(200, json=self._upload(id_))
             case "POST", ["v1", "uploads", id_, "complete"]:
@@ -157,6 +159,12 @@ class FakeService:
         if start is None:
             return httpx.Response(200, content=data)
         return httpx.Response(206, content=data[int(start[6:-1]) :])
+
+    def _import(self, body: dict[str, Any]) -> httpx.Response:
+        name = body.get("filename") or body["url"].rpartition("/")[2]
+        stored = self._store(body["kind"], name, body["url"].encode())
+        made = {**stored, "object": "import", "kind": body["kind"], "resource_id": stored["id"]}
+        return httpx.Response(201, json=made)
 
     # -- uploads
 

@@ -308,3 +308,19 @@ def test_command_line_end_to_end(
     assert waited["job"]["state"] == "succeeded"
     assert (tmp_path / "out" / "model.tflite").read_bytes() == b"small"
     assert run("jobs", "show", "job_nowhere") == (5, None)
+
+
+def test_what_one_job_made_goes_into_the_next_by_import(client: Client, parts: Services) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    key = f"projects/{PROJECT}/jobs/job_a/a1/model.keras"
+    parts.storage.put_bytes(key, out.getvalue())
+    made = client.imports.create(f"s3://{parts.settings.s3_bucket}/{key}")
+    assert client.models.get(made.resource_id).sha256 == hashlib.sha256(out.getvalue()).hexdigest()
+    with pytest.raises(errors.PermissionDenied) as refused:
+        client.imports.create("https://models.example/net.keras", kind="dataset")
+    assert refused.value.problem.code == "imports_disabled"
+    with pytest.raises(errors.InvalidRequest) as foreign:
+        client.imports.create(f"s3://{parts.settings.s3_bucket}/projects/other/jobs/job_a/a1/model.keras")
+    assert foreign.value.problem.code == "uri_not_allowed"

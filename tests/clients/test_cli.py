@@ -274,6 +274,14 @@ def test_events_are_json_lines_with_their_ids(run: Run, done: str) -> None:
     assert [json.loads(line)["id"] for line in lines] == ["3", "4"]
 
 
+def test_import_of_a_data_set_prints_its_id(run: Run, service: FakeService) -> None:
+    url = "https://models.example/digits.npz"
+    assert run("datasets", "import", url, "--name", "d.npz", "--sha256", "0" * 64) == (0, "ds_0\n", "")
+    sent = json.loads(service.requests[-1].content)
+    assert sent == {"kind": "dataset", "url": url, "sha256": "0" * 64, "filename": "d.npz"}
+    assert service.requests[-1].headers["Idempotency-Key"]
+
+
 def test_upload_and_removal_of_a_model(run: Run, service: FakeService, model_file: Path) -> None:
     assert run("models", "upload", model_file) == (0, "mdl_0\n", "")
     assert run("models", "rm", "mdl_0", "--json")[1] == '{\n  "id": "mdl_0",\n  "deleted": true\n}\n'

@@ -53,7 +53,7 @@ def test_stop_insists_when_sigterm_is_ignored(tmp_path: Path) -> None:
 def test_redis_asks_for_its_password_and_evicts_nothing(redis_server: RedisServer) -> None:
     with pytest.raises(redis.AuthenticationError):
         redis.Redis(port=redis_server.port, retry=Retry(NoBackoff(), 0)).ping()
-    client = redis.Redis.from_url(redis_server.url, decode_responses=True)
+    client = redis.Redis.from_url(redis_server.url("admin"), decode_responses=True)
     assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
     assert client.config_get("appendonly")["appendonly"] == "yes"
     client.close()
@@ -61,9 +61,9 @@ def test_redis_asks_for_its_password_and_evicts_nothing(redis_server: RedisServe
 
 def test_redis_has_its_data_after_a_restart(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
-    with server, redis.Redis.from_url(server.url) as client:
+    with server, redis.Redis.from_url(server.url("admin")) as client:
         client.set("job", "queued")
-    with server, redis.Redis.from_url(server.url) as client:
+    with server, redis.Redis.from_url(server.url("admin")) as client:
         assert client.get("job") == b"queued"
 
 

@@ -18,6 +18,7 @@ from deploy.local.processes import HOST, Process, free_port, wait_until
 from service import create_app
 from service.keys import KeyRing
 from service.services import NAME, Services
+from tasks.messages import new_message_key
 from tasks.settings import Settings
 from tests.service.helpers import PROJECT, ROOT, Caller, Served
 
@@ -63,6 +64,7 @@ def gunicorn(
     """The service as it is deployed: gunicorn with deploy/gunicorn.conf.py, its metrics shared. Its URL."""
     settings = Settings(
         redis_url=redis_url,
+        message_keys=SecretStr(new_message_key()),
         s3_endpoint_url=object_store.endpoint_url,
         s3_bucket=object_store.bucket,
         s3_access_key_id=SecretStr(object_store.access_key_id),

@@ -13,16 +13,18 @@ from service.keys import InvalidKey, KeyRing
 from tests.service.helpers import Caller, assert_problem
 
 
-def test_a_key_is_accepted_and_its_secret_stands_nowhere(redis_client: redis.Redis) -> None:
+def test_a_key_is_accepted_and_its_secret_stands_nowhere(
+    redis_client: redis.Redis, redis_admin: redis.Redis
+) -> None:
     ring = KeyRing(redis_client)
     key = ring.create("acme", "laptop")
     assert re.fullmatch(r"fw_key_[a-z2-7]{26}_[a-z2-7]{52}", key)
     record = ring.verify(key)
     assert (record.project, record.name, record.scopes) == ("acme", "laptop", ["all"])
     secret = key.rsplit("_", 1)[1].encode()
-    for name in redis_client.scan_iter():
-        if redis_client.type(name) == b"string":
-            assert secret not in redis_client.get(name)
+    for name in redis_admin.scan_iter():
+        if redis_admin.type(name) == b"string":
+            assert secret not in redis_admin.get(name)
 
 
 def test_a_wrong_key_is_refused(redis_client: redis.Redis) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 
 from featherweight.plan import Plan
 from service.services import Services
@@ -65,7 +66,9 @@ def test_plan_counts_the_training(caller: Caller) -> None:
     assert plan.memory_peak_bytes_estimate is not None
 
 
-def test_second_plan_reads_nothing(caller: Caller, parts: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_plan_reads_nothing(
+    caller: Caller, parts: Services, redis_admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = {"model_id": caller.model(dense_model()), "dataset_id": caller.dataset(data())}
     first = planned(caller, SPEC, **ids)
 
@@ -74,7 +77,7 @@ def test_second_plan_reads_nothing(caller: Caller, parts: Services, monkeypatch:
 
     monkeypatch.setattr(parts.planner._storage, "get_file", refuse)
     assert planned(caller, SPEC, **ids) == first
-    kept = parts.redis.keys("fw:outline:*")
+    kept = redis_admin.keys("fw:outline:*")
     assert len(kept) == 1
     assert 0 < parts.redis.ttl(kept[0]) <= 7 * 86_400
 

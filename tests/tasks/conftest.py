@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from deploy.local.redis_server import RedisServer
 from featherweight.job import JobRequest
 from tasks import keys
 from tasks.identifiers import new_id
@@ -25,6 +26,12 @@ from tasks.supervisor import Supervisor
 
 PROJECT = "workshop"
 MODEL = b"the bytes of a model"
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """How workers connect."""
+    return redis_server.url("worker")
 
 
 @pytest.fixture

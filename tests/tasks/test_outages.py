@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from deploy.local.object_store import ObjectStore
 from deploy.local.redis_server import RedisServer
+from tasks.messages import new_message_key
 from tasks.queue import Queue, make_celery
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
@@ -39,7 +40,8 @@ def object_store(tmp_path: Path) -> Iterator[ObjectStore]:
 def bench(redis_server: RedisServer, object_store: ObjectStore, tmp_path: Path) -> Iterator[Bench]:
     """On parts of its own, to be killed."""
     settings = Settings(
-        redis_url=redis_server.url,
+        redis_url=redis_server.url("worker"),
+        message_keys=SecretStr(new_message_key()),
         s3_endpoint_url=object_store.endpoint_url,
         s3_bucket=object_store.bucket,
         s3_access_key_id=SecretStr(object_store.access_key_id),

@@ -293,7 +293,7 @@ def test_ended_job_stays_unsettled_until_it_is_confirmed(store: JobStore, redis_
     assert store.unsettled() == []
 
 
-def test_discard_forgets_a_job_that_nobody_has_seen(store: JobStore, redis_client: redis.Redis) -> None:
+def test_discard_forgets_a_job_that_nobody_has_seen(store: JobStore, redis_admin: redis.Redis) -> None:
     job, seen = create(store), create(store)
     claimed(store, seen)
     assert store.discard(PROJECT, job.id)
@@ -301,7 +301,7 @@ def test_discard_forgets_a_job_that_nobody_has_seen(store: JobStore, redis_clien
     with pytest.raises(NotFound):
         store.get(PROJECT, job.id)
     assert [found.id for found in store.list(PROJECT)[0]] == [seen.id]
-    assert not any(job.id.encode() in key for key in redis_client.scan_iter())
+    assert not any(job.id.encode() in key for key in redis_admin.scan_iter())
 
 
 def test_created_twice_under_one_id_is_one_job(store: JobStore) -> None:

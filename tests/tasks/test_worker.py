@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.messages import Seal, new_message_key
 from tasks.records import JobRecord
 from tests.tasks.conftest import PROJECT, Bench, eventually, is_alive, pids
 
@@ -63,8 +64,9 @@ def _environment(settings: dict[str, object], bench: Bench) -> dict[str, str]:
     values = {
         f"FEATHERWEIGHT_{name.upper()}": str(value) for name, value in settings.items() if value is not None
     }
-    for name in ("s3_access_key_id", "s3_secret_access_key"):
-        values[f"FEATHERWEIGHT_{name.upper()}"] = getattr(bench.settings, name).get_secret_value()
+    for name in ("message_keys", "s3_access_key_id", "s3_secret_access_key"):
+        if name in settings and settings[name] is not None:
+            values[f"FEATHERWEIGHT_{name.upper()}"] = getattr(bench.settings, name).get_secret_value()
     return values
 
 
@@ -218,21 +220,60 @@ def test_message_of_a_long_job_stays_with_its_worker(bench: Bench, workers: Work
 def test_forged_messages_are_not_run(bench: Bench, workers: Workers, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     pickled = base64.b64encode(pickle.dumps(_Marks(mark))).decode()
-    bench.client.lpush("tensorflow", json.dumps(_envelope("application/x-python-serialize", pickled)))
+    waiting = bench.submit()
+    bench.client.lpush("tensorflow", _envelope("application/x-python-serialize", pickled))
+    for forged in (
+        [waiting.id],
+        [waiting.id, "0" * 64],
+        [waiting.id, Seal([new_message_key()]).sign(waiting.id)],
+    ):
+        body = base64.b64encode(json.dumps([forged, {}, {}]).encode()).decode()
+        bench.client.lpush("tensorflow", _envelope("application/json", body))
     bench.queue.enqueue("job_nobody_has_heard_of")
     job = submit(bench)
     worker = workers.start("behaves")
     assert eventually(lambda: done(bench, job)).state == "succeeded"
     assert worker.poll() is None
     assert "ContentDisallowed" in workers.log()
+    assert workers.log().count("refused a message of the queue: its") == 3
     assert not mark.exists()
+    # Its record says that it waits; but nobody who may has said so yet.
+    assert bench.store.get(PROJECT, waiting.id).state == "queued"
+    eventually(lambda: bench.queue.hinted() == set())
 
 
-def test_worker_ends_rather_than_hangs_on_what_is_no_message(bench: Bench, workers: Workers) -> None:
-    worker = workers.start("behaves")
-    bench.client.lpush("tensorflow", b"no message at all")
-    # Whoever runs it starts it again, and the queue no longer holds what it choked on.
-    assert worker.wait(15) != 0
+GARBAGE = [
+    b"no message at all",
+    b"",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b"9" * 5000,
+    b"[]",
+    b"{}",
+    b'"text"',
+    b'{"properties": {}}',
+    b'{"__type__": "uuid", "__value__": {"hex": "no"}}',
+    b'{"__type__": "datetime", "__value__": 7}',
+    b'{"body": "!", "properties": {"delivery_tag": "x"}}',
+]
+
+
+def test_worker_survives_what_is_no_message(bench: Bench, workers: Workers) -> None:
+    bench.client.rpush("tensorflow", *GARBAGE)
+    bench.client.hset("unacked", mapping={"one": b"no message", "two": b'[{}, "", "tensorflow"]'})
+    bench.client.zadd("unacked_index", {"one": 1, "two": 1})
+    worker = workers.start("behaves", visibility_timeout_s=4)
+    job = submit(bench)
+    assert eventually(lambda: done(bench, job)).state == "succeeded"
+    eventually(lambda: bench.client.llen("tensorflow") == bench.client.hlen("unacked") == 0)
+    eventually(lambda: workers.log().count("refused a message of the queue") >= len(GARBAGE) + 1)
+    assert worker.poll() is None
+
+
+def test_worker_does_not_start_without_a_key_for_messages(bench: Bench, workers: Workers) -> None:
+    worker = workers.start("behaves", message_keys=None)
+    assert worker.wait(20) != 0
+    assert "FEATHERWEIGHT_MESSAGE_KEYS is not set" in workers.log()
 
 
 class _Marks:
@@ -243,8 +284,8 @@ class _Marks:
         return os.mkdir, (str(self._path),)
 
 
-def _envelope(content_type: str, body: str) -> dict[str, Any]:
-    return {
+def _envelope(content_type: str, body: str) -> str:
+    message = {
         "body": body,
         "content-encoding": "binary",
         "content-type": content_type,
@@ -255,3 +296,4 @@ def _envelope(content_type: str, body: str) -> dict[str, Any]:
             "body_encoding": "base64",
         },
     }
+    return json.dumps(message)

@@ -208,11 +208,15 @@ def _add_files(subparsers: Any, kind: str) -> None:
     _add_limit(listing)
     upload = _command(group, "upload", commands.upload_file, "upload a file, resuming where it broke off")
     upload.add_argument("path", help="the file")
+    fetch = _command(group, "import", commands.import_file, "have the service fetch a file from a URL")
+    fetch.add_argument("source", metavar="URL", help="https://, or s3:// for an object of the project")
+    fetch.add_argument("--sha256", metavar="HEX", help="refuse a file of another digest")
+    fetch.add_argument("--name", metavar="NAME", help="what to call it (default: as in the URL)")
     show = _command(group, "show", commands.show_file, "show what is known of it")
     show.add_argument("id")
     remove = _command(group, "rm", commands.remove_file, "delete it")
     remove.add_argument("id")
-    for command in (listing, upload, show, remove):
+    for command in (listing, upload, fetch, show, remove):
         command.set_defaults(kind=kind)
 
 

@@ -274,6 +274,13 @@ def upload_file(context: Context) -> int:
     return OK
 
 
+def import_file(context: Context) -> int:
+    kind, args = context.args.kind.removesuffix("s"), context.args
+    made = context.client.imports.create(args.source, kind=kind, sha256=args.sha256, filename=args.name)
+    context.output.result(made, made.resource_id)
+    return OK
+
+
 def show_file(context: Context) -> int:
     file = _stored(context).get(context.args.id)
     facts = file.model_dump(mode="json", exclude={"object"})
