@@ -1,6 +1,7 @@
 """The queue: Celery on Redis, configured so that a message is never lost for long nor stranded.
 
-A message is only a hint that a job is there to be claimed; it holds nothing but the job's id.
+A message is only a hint that a job is there to be claimed; it holds nothing but a job's id. Which job is
+claimed for it the job store decides (``tasks.store``), so any message is as good as another.
 """
 
 from __future__ import annotations
@@ -78,6 +79,12 @@ class Queue:
     def enqueue(self, job_id: str, *, queue: str = DEFAULT_QUEUE) -> None:
         """Announce a job; kombu's OperationalError when the broker cannot be reached."""
         self._celery.send_task(RUN_JOB, args=[job_id], queue=queue, ignore_result=True)
+
+    def waiting(self, queue: str = DEFAULT_QUEUE) -> int:
+        """How many messages about jobs nobody has taken from `queue` yet."""
+        with self._celery.connection_for_read() as connection:
+            messages = _waiting(connection.default_channel, queue)
+            return sum(_job_id(raw) is not None for raw in messages)
 
     def hinted(self, queue: str = DEFAULT_QUEUE) -> set[str]:
         """Ids of the jobs whose message waits in `queue`, or was delivered and not yet acknowledged."""

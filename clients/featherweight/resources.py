@@ -124,6 +124,38 @@ class Page(_Answer, Generic[T]):
     next_cursor: str | None = None
 
 
+Amount = Annotated[int, Field(ge=0)]
+
+
+class Limits(_Answer):
+    """What a project may use. 0 is no limit. Requests beyond `requests_per_second` are answered with 429
+    once a burst of twice as many is used up; jobs beyond `running_jobs` wait in the queue."""
+
+    stored_bytes: Amount = 0
+    running_jobs: Amount = 0
+    queued_jobs: Amount = 0
+    cpu_seconds_per_day: Amount = 0
+    requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+
+
+class Usage(_Answer):
+    """What a project uses, and what it may use.
+
+    `stored_bytes` are those of models, data sets, uploads begun and files that jobs made; `stored` has
+    them by these four. `cpu_seconds` are those that jobs used within the last 24 hours, by quarters of an
+    hour; the time of a job counts when its attempt has ended.
+    """
+
+    object: Literal["usage"] = "usage"
+    project: str
+    stored_bytes: int
+    stored: dict[str, int]
+    running_jobs: int
+    queued_jobs: int
+    cpu_seconds: float
+    limits: Limits
+
+
 class Health(_Answer):
     """`status` is ok or unavailable; `checks` says it part by part."""
 
