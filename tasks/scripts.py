@@ -19,7 +19,7 @@ _SCRIPTS = Path(__file__).with_name("lua")
 
 
 def load_scripts(client: redis.Redis, settings: Settings) -> Mapping[str, Any]:
-    """The scripts by name, to be called with ``keys=[]`` and ``args``. Redis is not asked for anything yet."""
+    """The scripts by name, to be called with ``keys=[]`` and ``args``. Redis is not asked yet."""
     head = _constants(settings) + (_SCRIPTS / "prelude.lua").read_text()
     return {
         path.stem: client.register_script(head + path.read_text())

@@ -1,9 +1,9 @@
 """Job records in Redis.
 
 The message in the queue is a hint, the record is the truth; which job a message has claimed is decided by
-whose turn it is, so that no project waits behind all the jobs of another. Every change of a job is one Lua script
-(``tasks/lua``) that uses Redis' own clock, so no worker's clock matters; the transitions allowed
-are those of ``featherweight.job.TRANSITIONS``. Whoever holds a claim is known by attempt number and
+whose turn it is, so that no project waits behind all the jobs of another. Every change of a job is one
+Lua script (``tasks/lua``) that uses Redis' own clock, so no worker's clock matters; the transitions
+allowed are those of ``featherweight.job.TRANSITIONS``. Whoever holds a claim is known by attempt number and
 nonce: a worker that was frozen or cut off and whose job went to another changes nothing any more.
 
 How a job ends

@@ -31,12 +31,10 @@ class StorageFull(Exception):
 
 
 class CpuUsedUp(Exception):
-    """The project's jobs used as many CPU seconds within a day as they may; `again_in_s` until that changes."""
+    """The project's jobs used as many CPU seconds as they may; `again_in_s` until that changes."""
 
     def __init__(self, used: float, limit: int, again_in_s: float) -> None:
-        super().__init__(
-            f"the project's jobs used {used:.0f} of {limit} CPU seconds within the last 24 hours"
-        )
+        super().__init__(f"the project's jobs used {used:.0f} of {limit} CPU seconds in the last 24 hours")
         self.again_in_s = again_in_s
 
 
@@ -86,7 +84,7 @@ class Accounts:
             raise self._full(project, 1)
 
     def take_token(self, project: str, per_second: float) -> Token:
-        """One request of the `per_second` that the project may send, in bursts of at most BURST_S times as many."""
+        """One request of the `per_second` that the project may send, BURST_S times as many at once."""
         most = max(1.0, BURST_S * per_second)
         taken, left, seconds = self._run("take_token", check_name(project), per_second, most)
         return Token(bool(taken), int(left), float(text(seconds)))
@@ -111,9 +109,8 @@ class Accounts:
 
     def _full(self, project: str, size: int) -> StorageFull:
         usage = self.usage(project)
-        return StorageFull(
-            f"the project stores {usage.stored_bytes} of {usage.limits.stored_bytes} bytes: {size} more are too many"
-        )
+        stored, most = usage.stored_bytes, usage.limits.stored_bytes
+        return StorageFull(f"the project stores {stored} of {most} bytes: {size} more are too many")
 
     def _run(self, script: str, *args: str | float) -> Any:
         return self._scripts[script](keys=[], args=list(args))

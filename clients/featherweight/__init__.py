@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
-    from featherweight.resources import Dataset, Health, Model, Technique
+    from featherweight.resources import Dataset, Health, Model, Technique, Usage
     from featherweight.spec import (
         CompressionSpec,
         ConstantSparsity,
@@ -133,6 +133,7 @@ __all__ = [
     "UnexpectedResponse",
     "UnknownEvent",
     "UnsupportedMediaType",
+    "Usage",
     "VerificationFailed",
     "WaitTimeout",
     "WarningEvent",
@@ -179,7 +180,7 @@ _HOMES = {
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
-    "resources": ["Dataset", "Health", "Model", "Technique"],
+    "resources": ["Dataset", "Health", "Model", "Technique", "Usage"],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
+    "AuditEntry",
     "Dataset",
     "Health",
+    "Limits",
     "Model",
     "Page",
     "ReceivedPart",
@@ -17,6 +19,7 @@ __all__ = [
     "Upload",
     "UploadPart",
     "UploadRequest",
+    "Usage",
 ]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -154,6 +157,20 @@ class Usage(_Answer):
     queued_jobs: int
     cpu_seconds: float
     limits: Limits
+
+
+class AuditEntry(_Answer):
+    """What somebody did. `key_id` is the API key that was used, or operator; `action` the resource and what
+    was done; `target` the id it was done to; `outcome` ok or a problem code; `request_id` the answer's."""
+
+    id: str
+    at: datetime
+    key_id: str | None = None
+    action: str
+    target: str | None = None
+    outcome: str
+    status: int | None = None
+    request_id: str | None = None
 
 
 class Health(_Answer):

@@ -12,8 +12,8 @@ import redis
 from tasks.identifiers import new_id
 from tasks.limits import ProjectLimits
 from tasks.queue import DEFAULT_QUEUE
-from tasks.records import Claim, JobRecord, Outcome
 from tasks.reaper import Reaper
+from tasks.records import Claim, JobRecord, Outcome
 from tasks.settings import Settings
 from tasks.store import JobStore, QueueFull
 from tasks.usage import Accounts
@@ -25,7 +25,7 @@ def create(store: JobStore, project: str) -> JobRecord:
 
 
 class Workshop:
-    """Slots that do a job in one unit of time each, told of jobs in the order in which they were submitted."""
+    """Slots that do a job in one unit of time each, told of jobs in the order of their submission."""
 
     def __init__(self, store: JobStore, slots: int) -> None:
         self.store = store
