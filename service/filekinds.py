@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from featherweight.resources import Kind
+from service.quotas import keep
 from service.services import Services
 from service.sniffing import framework_of, sniff
 from tasks import keys
@@ -48,12 +49,15 @@ class FileKind(Generic[R]):
         head: bytes,
         size: int,
         sha256: str,
+        instead_of: str = "",
     ) -> R:
         """Record a file that lies in storage under this kind's key, whole and checked.
 
-        The record goes beside it first: that copy outlives Redis. unknown_file_type.
+        The record goes beside it first: that copy outlives Redis. `instead_of` is what its bytes counted
+        for until now. unknown_file_type, storage_quota_exceeded.
         """
         format_ = sniff(self.name, head)
+        keep(services, project, resource_id, size, instead_of=instead_of)
         record = self.record(
             id=resource_id,
             filename=filename,
@@ -75,6 +79,7 @@ class FileKind(Generic[R]):
         services.storage.delete(record.key)
         services.storage.delete(self.record_key(project, resource_id))
         self.store(services).delete(project, resource_id)
+        services.accounts.forget(project, resource_id)
 
 
 MODEL = FileKind(

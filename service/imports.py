@@ -62,6 +62,7 @@ _FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
         "uri_not_allowed",
         "import_failed",
         "sha256_mismatch",
+        "storage_quota_exceeded",
         "idempotency_key_reused",
         "idempotency_key_in_flight",
         "storage_unavailable",

@@ -24,6 +24,8 @@ _LINKS = {
     "models": "/v1/models",
     "datasets": "/v1/datasets",
     "jobs": "/v1/jobs",
+    "usage": "/v1/usage",
+    "audit": "/v1/audit",
 }
 
 

@@ -21,11 +21,12 @@ from featherweight.resources import ReceivedPart, Upload, UploadPart, UploadRequ
 from service.errors import ProblemError
 from service.filekinds import KINDS
 from service.locks import Busy, KeepAlive, held
+from service.quotas import keep
 from service.services import Services
 from service.sniffing import HEAD_BYTES
 from tasks.identifiers import is_id, new_id
 from tasks.records import UploadRecord
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageUnavailable
 from tasks.store import NotFound
 
 __all__ = ["abort", "begin", "complete", "load", "shown"]
@@ -45,7 +46,7 @@ _WAIT_S = 50
 
 
 def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
-    """A new upload; payload_too_large."""
+    """A new upload; payload_too_large, storage_quota_exceeded."""
     _sweep(app)
     kind = KINDS[wanted.kind]
     limit = kind.max_bytes(app)
@@ -54,6 +55,7 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
             pointer="/size", code="less_than_equal", detail=f"a {kind.name} may have at most {limit} bytes"
         )
         raise ProblemError("payload_too_large", error.detail, errors=[error])
+    keep(app, project, upload_id, wanted.size)
     key = kind.key(project, new_id(kind.name))
     now = datetime.now(UTC)
     expiry = timedelta(seconds=app.settings.upload_expiry_s)
@@ -69,10 +71,18 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
         expires_at=now + expiry,
         project=project,
         key=key,
-        s3_upload_id=app.storage.create_multipart(key),
+        s3_upload_id=_started(app, project, upload_id, key),
     )
     _save(app, record)
     return record
+
+
+def _started(app: Services, project: str, upload_id: str, key: str) -> str:
+    try:
+        return app.storage.create_multipart(key)
+    except StorageUnavailable:
+        app.accounts.forget(project, upload_id)
+        raise
 
 
 def load(app: Services, project: str, upload_id: str) -> UploadRecord:
@@ -148,6 +158,7 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
             head=app.storage.read(record.key, length=HEAD_BYTES),
             size=record.size,
             sha256=sha256,
+            instead_of=record.id,
         )
     except ProblemError:
         _give_up(app, record)
@@ -250,6 +261,7 @@ def _give_up(app: Services, record: UploadRecord) -> UploadRecord:
         app.storage.abort_multipart(record.key, record.s3_upload_id)
     # The key is this upload's alone; something lies there when the parts had been put together.
     app.storage.delete(record.key)
+    app.accounts.forget(record.project, record.id)
     return _save(app, record.model_copy(update={"state": "aborted"}))
 
 

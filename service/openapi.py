@@ -20,7 +20,7 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from featherweight.problem import CODES, MEDIA_TYPE, Problem, problem
-from service.auth import is_public, public
+from service.auth import is_public, public, scope_of
 from service.version import version
 
 __all__ = [
@@ -45,7 +45,7 @@ OCTETS = "application/octet-stream"
 
 _REF = "#/components/schemas/{model}"
 _EVERYWHERE = ("internal_error",)
-_BEHIND_A_KEY = ("unauthenticated", "queue_unavailable")
+_BEHIND_A_KEY = ("unauthenticated", "scope_missing", "rate_limited", "queue_unavailable")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -173,7 +173,10 @@ def describe(app: Flask) -> dict[str, Any]:
         view = app.view_functions[rule.endpoint]
         for method in _METHODS:
             if method in (rule.methods or ()):
-                paths.setdefault(_path(rule), {})[method.lower()] = _rendered(rule, view, described, refs)
+                rendered = _rendered(rule, view, described, refs)
+                # The names of roles, as OpenAPI 3.1 allows them beside any kind of security.
+                rendered["security"] = [] if is_public(view) else [{"api_key": [scope_of(view, method)]}]
+                paths.setdefault(_path(rule), {})[method.lower()] = rendered
     return {
         "openapi": "3.1.0",
         "info": {
@@ -192,7 +195,8 @@ def describe(app: Flask) -> dict[str, Any]:
                 "api_key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key: fw_…",
+                    "description": "An API key: fw_…. The scope beside each operation is read, submit, which "
+                    "includes read, or admin, which includes both.",
                 }
             },
         },
@@ -240,8 +244,6 @@ def _rendered(rule: Rule, view: Callable[..., Any], described: Operation, refs: 
         rendered["description"] = _unwrapped(view.__doc__)
     if described.body is not None:
         rendered["requestBody"] = _request_body(described.body, refs)
-    if is_public(view):
-        rendered["security"] = []
     return rendered
 
 

@@ -20,6 +20,7 @@ from service.errors import ProblemError
 from service.filekinds import FileKind, R
 from service.idempotency import Answer, Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Parameter
+from service.quotas import check_room
 from service.rendering import json_answer
 from service.services import Services, services
 from service.sniffing import HEAD_BYTES, sniff
@@ -42,6 +43,7 @@ PROBLEMS = (
     "invalid_request",
     "size_mismatch",
     "sha256_mismatch",
+    "storage_quota_exceeded",
     "idempotency_key_reused",
     "idempotency_key_in_flight",
     "storage_unavailable",
@@ -90,14 +92,20 @@ def store(
     if not head:
         raise ProblemError("bad_request", "the body is empty", hint="curl -X POST -T FILE sends a file")
     sniff(kind.name, head)
+    # Of how many bytes they are may not be known yet; whether there is room for them is asked again then.
+    check_room(app, project(), request.content_length or len(head))
     key = kind.key(project(), attempt.resource_id)
     size, sha256 = app.storage.put_stream(
         _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
     )
     _check_digest(app, key, sha256, announced)
-    return kind.adopt(
-        app, project(), attempt.resource_id, filename=filename, head=head, size=size, sha256=sha256
-    )
+    try:
+        return kind.adopt(
+            app, project(), attempt.resource_id, filename=filename, head=head, size=size, sha256=sha256
+        )
+    except ProblemError:
+        app.storage.delete(key)
+        raise
 
 
 def _check_digest(app: Services, key: str, sha256: str, announced: str | None) -> None:

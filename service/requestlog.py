@@ -10,17 +10,35 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, Response, g, request
+
+from service.redaction import Redaction
+from tasks.settings import Settings
 
 __all__ = ["configure_logging", "init_app"]
 
 log = logging.getLogger("service.requests")
 
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_FIELDS = ("request_id", "project", "key_id", "method", "path", "route", "status", "code", "ms", "bytes_in")
+_FIELDS = (
+    "request_id",
+    "project",
+    "key_id",
+    "method",
+    "path",
+    "route",
+    "status",
+    "code",
+    "ms",
+    "bytes_in",
+    "action",
+    "target",
+    "outcome",
+)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -28,6 +46,9 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+# For a year; told only by those who were reached by https, where browsers believe it.
+_HTTPS_ONLY = "max-age=31536000"
 
 
 def init_app(app: Flask) -> None:
@@ -45,6 +66,8 @@ def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", _HTTPS_ONLY)
     # What needed a key is for its holder alone.
     if "project" in g:
         response.headers.setdefault("Cache-Control", "no-store")
@@ -68,7 +91,11 @@ def _facts(response: Response) -> dict[str, Any]:
 
 
 class OneLine(logging.Formatter):
-    """A JSON object on one line, whatever the message holds."""
+    """A JSON object on one line, whatever the message holds. `redact` is applied to every text in it."""
+
+    def __init__(self, redact: Callable[[str], str] = str) -> None:
+        super().__init__()
+        self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -80,14 +107,15 @@ class OneLine(logging.Formatter):
         line |= {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        texts = {name: self._redact(value) for name, value in line.items() if isinstance(value, str)}
+        return json.dumps(line | texts, default=str)
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(settings: Settings) -> None:
     """Send the service's log to stderr, unless the process has handlers already."""
     logger = logging.getLogger("service")
-    logger.setLevel(level.upper())
+    logger.setLevel(settings.log_level.upper())
     if not logger.hasHandlers():
         handler = logging.StreamHandler()
-        handler.setFormatter(OneLine())
+        handler.setFormatter(OneLine(Redaction(settings)))
         logger.addHandler(handler)

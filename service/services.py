@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import redis
 from flask import current_app
 
+from service.auditlog import AuditLog
 from service.idempotency import Ledger
 from service.importslots import ImportSlots
 from service.keys import KeyRing
+from service.throttle import Throttle
 from service.version import version
+from tasks.limits import ProjectLimits
 from tasks.outbound import Fetcher, Policy
 from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
@@ -20,6 +23,7 @@ from tasks.recordstore import RecordStore
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
+from tasks.usage import Accounts
 
 __all__ = ["NAME", "Services", "make_services", "services"]
 
@@ -42,6 +46,10 @@ class Services:
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
     keys: KeyRing
+    limits: ProjectLimits
+    accounts: Accounts
+    throttle: Throttle
+    audit: AuditLog
     ledger: Ledger
     planner: Planner
     fetcher: Fetcher
@@ -53,6 +61,7 @@ def make_services(settings: Settings) -> Services:
     """Nothing is connected to yet."""
     client = connect(settings)
     storage = Storage(settings)
+    limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
     return Services(
         settings=settings,
         redis=client,
@@ -63,6 +72,10 @@ def make_services(settings: Settings) -> Services:
         datasets=RecordStore(client, "dataset", DatasetRecord),
         uploads=RecordStore(client, "upload", UploadRecord),
         keys=KeyRing(client),
+        limits=limits,
+        accounts=accounts,
+        throttle=Throttle(accounts, limits),
+        audit=AuditLog(client, settings),
         ledger=Ledger(client, settings.idempotency_expiry_s),
         planner=Planner(settings, client, storage),
         fetcher=Fetcher(

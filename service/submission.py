@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError
 from featherweight.job import JobRequest
 from featherweight.problem import CODES, FieldError
 from service.errors import invalid
+from service.quotas import place_in_queue
 from service.services import Services
 from tasks import keys
 from tasks.compression import catalogue
@@ -29,10 +30,12 @@ def submit(
     """Write the record, then its durable copy, then announce the job. May be repeated with the same id.
 
     Raises invalid_request, unsupported_technique, unsupported_output or dataset_required with
-    pointers, and storage_unavailable, after which no job is left.
+    pointers, too_many_queued_jobs, cpu_quota_exceeded, storage_quota_exceeded, and
+    storage_unavailable, after which no job is left.
     """
     _check(app, project, wanted)
-    record = app.jobs.create(project, wanted, job_id=job_id, request_id=request_id)
+    with place_in_queue(app, project, job_id):
+        record = app.jobs.create(project, wanted, job_id=job_id, request_id=request_id)
     try:
         app.storage.put_json(
             keys.job_key(project, job_id), record.model_dump(mode="json"), if_none_match=True

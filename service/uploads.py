@@ -33,6 +33,7 @@ _EXAMPLE = {"kind": "model", "filename": "model.keras", "size": 1_048_576, "sha2
         "payload_too_large",
         "unsupported_media_type",
         "invalid_request",
+        "storage_quota_exceeded",
         "idempotency_key_reused",
         "idempotency_key_in_flight",
         "storage_unavailable",

@@ -1,7 +1,8 @@
 """The queue: Celery on Redis, configured so that a message is never lost for long nor stranded.
 
-A message is only a hint that a job is there to be claimed; it holds nothing but the job's id, signed
-(``tasks.messages``). What else lies in the queue is dropped before Celery sees it (``tasks.broker``).
+A message is only a hint that a job is there to be claimed; it holds nothing but a job's id, signed
+(``tasks.messages``). What else lies in the queue is dropped before Celery sees it (``tasks.broker``). Which
+job is claimed for it the job store decides (``tasks.store``), so any message is as good as another.
 """
 
 from __future__ import annotations
@@ -81,6 +82,12 @@ class Queue:
         """Announce a job; kombu's OperationalError when the broker cannot be reached, NoMessageKey."""
         arguments = [job_id, self._celery.seal.sign(job_id)]
         self._celery.send_task(RUN_JOB, args=arguments, queue=queue, ignore_result=True)
+
+    def waiting(self, queue: str = DEFAULT_QUEUE) -> int:
+        """How many messages about jobs nobody has taken from `queue` yet."""
+        with self._celery.connection_for_read() as connection:
+            messages = _waiting(connection.default_channel, queue)
+            return sum(_job_id(raw) is not None for raw in messages)
 
     def hinted(self, queue: str = DEFAULT_QUEUE) -> set[str]:
         """Ids of the jobs whose message waits in `queue`, or was delivered and not yet acknowledged."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 
 import redis
@@ -113,19 +112,13 @@ class Reaper:
             self._announce(job_id)
 
     def _announce_forgotten(self) -> None:
-        """Queued jobs whose message was lost. Looking through the queue is dear, so only when one
-        has been waiting for long; a job with a message waiting is not announced twice."""
-        by_queue: dict[str, list[str]] = defaultdict(list)
-        for job_id in self._store.stale_queued(self._settings.stale_queued_s):
-            record = self._store.find(job_id)
-            if record is not None:
-                by_queue[record.queue].append(job_id)
-        for queue, stale in by_queue.items():
-            hinted = self._queue.hinted(queue)
-            for job_id in stale:
-                if job_id not in hinted:
-                    _log.warning("%s had no message left and is announced again", job_id)
-                    self._queue.enqueue(job_id, queue=queue)
+        """A message for each queued job that could be claimed and for which there is none. Looking
+        through a queue is dear, so only when a job has been waiting for long."""
+        stale = map(self._store.find, self._store.stale_queued(self._settings.stale_queued_s))
+        for queue in {record.queue for record in stale if record is not None}:
+            for job_id in self._store.unannounced(queue, self._queue.waiting(queue)):
+                _log.warning("%s had no message left and is announced again", job_id)
+                self._queue.enqueue(job_id, queue=queue)
 
     def _settle_ended(self) -> None:
         for job_id in self._store.unsettled():

@@ -61,6 +61,17 @@ class Settings(BaseSettings):
     long_poll_max_s: float = Field(default=60, ge=0)
     trusted_proxy_hops: int = Field(default=0, ge=0)
 
+    # What a project may use unless limits of its own are set; 0 is no limit.
+    project_stored_bytes: int = Field(default=0, ge=0)
+    project_running_jobs: int = Field(default=0, ge=0)
+    project_queued_jobs: int = Field(default=10_000, ge=0)
+    project_cpu_seconds_per_day: int = Field(default=0, ge=0)
+    project_requests_per_second: float = Field(default=0, ge=0)
+
+    # How long, and how many for each project, entries of the audit log are kept.
+    audit_expiry_s: int = Field(default=90 * 86_400, ge=60)
+    audit_max: int = Field(default=100_000, ge=100)
+
     # Jobs: a worker that has not renewed its lease for `lease_s` has lost the job; after
     # `max_attempts` lost attempts the job fails.
     lease_s: float = Field(default=30, gt=0)

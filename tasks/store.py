@@ -1,8 +1,9 @@
 """Job records in Redis.
 
-The message in the queue is a hint, the record is the truth. Every change of a job is one Lua script
-(``tasks/lua``) that uses Redis' own clock, so no worker's clock matters; the transitions allowed
-are those of ``featherweight.job.TRANSITIONS``. Whoever holds a claim is known by attempt number and
+The message in the queue is a hint, the record is the truth; which job a message has claimed is decided by
+whose turn it is, so that no project waits behind all the jobs of another. Every change of a job is one
+Lua script (``tasks/lua``) that uses Redis' own clock, so no worker's clock matters; the transitions
+allowed are those of ``featherweight.job.TRANSITIONS``. Whoever holds a claim is known by attempt number and
 nonce: a worker that was frozen or cut off and whose job went to another changes nothing any more.
 
 How a job ends
@@ -24,7 +25,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import redis
@@ -36,15 +36,15 @@ from tasks.identifiers import check_name, is_id
 from tasks.queue import DEFAULT_QUEUE
 from tasks.records import Claim, JobRecord, Outcome, Renewal
 from tasks.recordstore import NotFound, checked, page, text
+from tasks.scripts import load_scripts
 from tasks.settings import Settings
 
-__all__ = ["Conflict", "JobStore", "NotFound", "connect"]
+__all__ = ["Conflict", "JobStore", "NotFound", "QueueFull", "connect"]
 
 # Named here because inside the classes `list` is a method.
 _Ids = list[str]
 _Events = list[tuple[str, dict[str, Any]]]
 
-_SCRIPTS = Path(__file__).with_name("lua")
 _BATCH = 100
 _EVENTS_AT_ONCE = 1000
 _STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
@@ -57,6 +57,10 @@ class Conflict(Exception):
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(detail or code)
         self.code = code
+
+
+class QueueFull(Exception):
+    """The project has as many jobs queued as it may have."""
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -93,7 +97,7 @@ class JobStore:
         queue: str = DEFAULT_QUEUE,
         request_id: str | None = None,
     ) -> JobRecord:
-        """A new job in state queued, or the one that exists under this id."""
+        """A new job in state queued, or the one that exists under this id; QueueFull."""
         return _record(
             self._run(
                 "create",
@@ -192,7 +196,12 @@ class JobStore:
     # For the worker
 
     def claim(self, job_id: str, worker: str) -> Claim | None:
-        """Start the next attempt; None when the job is not queued (any more)."""
+        """Start the next attempt at the job whose turn it is in the queue of `job_id`.
+
+        Of the projects with jobs queued, the one with the fewest running has it; among equals the one
+        that had none for the longest time; within a project the oldest job. None when no job is queued
+        whose project may have another running, and for an unknown `job_id`.
+        """
         if not is_id(job_id):
             return None
         nonce = secrets.token_hex(8)
@@ -266,6 +275,11 @@ class JobStore:
         """Queued jobs that are due to be looked at; they are due again in `older_than_s`."""
         return self._ids("take_due", "fw:hints", 10 * _BATCH, older_than_s)
 
+    def unannounced(self, queue: str, messages: int | None = None) -> _Ids:
+        """Jobs that could be claimed now, as many as there are more of them than `messages` in the
+        queue; without `messages` the broker is asked for its length."""
+        return self._ids("unannounced", queue, "" if messages is None else messages)
+
     def unsettled(self, again_after_s: float = 30) -> _Ids:
         """Ended jobs whose result nobody has written yet; they are due again in `again_after_s`."""
         return self._ids("take_due", "fw:unsettled", _BATCH, again_after_s)
@@ -283,6 +297,8 @@ class JobStore:
             _, illegal, sentence = str(error).rpartition("ILLEGAL ")
             if illegal:
                 raise IllegalTransition(sentence) from error
+            if "QUEUE_FULL" in str(error):
+                raise QueueFull from error
             raise
 
     def _ids(self, script: str, *args: str | float) -> _Ids:
@@ -290,22 +306,7 @@ class JobStore:
 
     @cached_property
     def _scripts(self) -> Mapping[str, Any]:
-        head = self._constants() + (_SCRIPTS / "prelude.lua").read_text()
-        return {
-            path.stem: self._redis.register_script(head + path.read_text())
-            for path in _SCRIPTS.glob("*.lua")
-            if path.stem != "prelude"
-        }
-
-    def _constants(self) -> str:
-        transitions = {old: dict.fromkeys(news, True) for old, news in TRANSITIONS.items()}
-        return (
-            f"local TRANSITIONS = cjson.decode('{json.dumps(transitions)}')\n"
-            f"local EVENT_MAX = {self._settings.event_stream_max}\n"
-            f"local EVENT_EXPIRY = {self._settings.event_expiry_s}\n"
-            f"local MAX_ATTEMPTS = {self._settings.max_attempts}\n"
-            f"local STALE_AFTER = {self._settings.stale_queued_s}\n"
-        )
+        return load_scripts(self._redis, self._settings)
 
     def _last_event(self, job_id: str) -> str:
         newest = cast("list[Any]", self._redis.xrevrange(f"{_key(job_id)}:events", count=1))

@@ -7,7 +7,7 @@
       │                         ├── worker stops ──────> release: queued again, not counted
       │                         ├── infrastructure ────> release: queued again later, counted
       │                         └── lease lost ────────> publish nothing, take uploads back
-      └── not queued (a second message, a cancelled job): nothing to do
+      └── nobody's turn (a second message, a cancelled job, limits of projects): nothing to do
 
 Nothing that happens to a job may leave `Supervisor.run` as an exception: a MemoryError that leaves
 a task ends the whole worker.
@@ -55,6 +55,7 @@ from tasks.settings import Settings
 from tasks.settle import withdraw
 from tasks.storage import Storage, StorageUnavailable, TooLarge
 from tasks.store import JobStore, NotFound
+from tasks.usage import Accounts
 from tasks.watch import Refused, Watch
 
 __all__ = ["Supervisor"]
@@ -90,6 +91,7 @@ class Supervisor:
         self._storage = storage
         self._queue = queue
         self._runners = runners
+        self._accounts = Accounts(client, settings)
         self._models = RecordStore(client, "model", ModelRecord)
         self._datasets = RecordStore(client, "dataset", DatasetRecord)
         self._stopping = threading.Event()
@@ -106,11 +108,11 @@ class Supervisor:
         self._stopping.set()
 
     def run(self, job_id: str) -> None:
-        """Do the job if it is there to be done. Never raises."""
+        """Do the job whose turn it is, `job_id` or another of its queue, if there is one. Never raises."""
         try:
             claim = self._store.claim(job_id, self.worker)
             if claim is None:
-                _log.info("%s is not queued: nothing to do", job_id)
+                _log.info("a message about %s, and no job may run now: nothing to do", job_id)
             else:
                 self._run(claim)
         except _INFRASTRUCTURE as error:
@@ -274,6 +276,14 @@ class Supervisor:
             return watch.until_dead()
         finally:
             child.close()
+            if child.exit is not None:
+                self._charge(claim, child.exit.cpu_s)
+
+    def _charge(self, claim: Claim, cpu_s: float) -> None:
+        try:
+            self._accounts.charge(claim.job.project, cpu_s)
+        except redis.RedisError as error:
+            _log.warning("%s: %.1f CPU seconds are not counted: %s", claim.job_id, cpu_s, error)
 
     def _result(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> Made | Failed:
         """What the runner says; Refused, with a problem for how it died, where it has nothing to say."""
@@ -319,6 +329,7 @@ class Supervisor:
         if not self._patiently(lambda: self._store.commit(claim, outcome), None):
             raise Interrupted(Reason.LOST)
         _log.info("%s: %s (%s)", claim.job_id, outcome.state, outcome.because)
+        self._announce_next(claim.job.queue)
         scratch.discard()
         try:
             withdraw(self._store, self._storage, claim.job_id, claim.attempt)
@@ -340,8 +351,16 @@ class Supervisor:
         delay_s = min(300.0, 10.0 * 2**claim.job.losses) if counted else 0.0
         if self._store.release(claim, code, counted=counted, delay_s=delay_s) and not counted:
             self._queue.enqueue(claim.job_id, queue=claim.job.queue)
+        self._announce_next(claim.job.queue)
         with suppress(StorageUnavailable):
             withdraw(self._store, self._storage, claim.job_id, claim.attempt)
+
+    def _announce_next(self, queue: str) -> None:
+        """A job whose message came when its project had as many jobs running as it may have is announced
+        anew now that one has ended. What fails here the reaper makes good."""
+        with suppress(redis.RedisError, OperationalError, OSError):
+            for job_id in self._store.unannounced(queue)[:1]:
+                self._queue.enqueue(job_id, queue=queue)
 
     def _patiently(self, action: Callable[[], _T], lease: Lease | None) -> _T:
         """The answer of `action`, tried again while Redis or storage are away; Interrupted."""

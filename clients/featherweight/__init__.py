@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
-    from featherweight.resources import Dataset, Health, Import, Model, Technique
+    from featherweight.resources import Dataset, Health, Import, Model, Technique, Usage
     from featherweight.spec import (
         CompressionSpec,
         ConstantSparsity,
@@ -138,6 +138,7 @@ __all__ = [
     "UnexpectedResponse",
     "UnknownEvent",
     "UnsupportedMediaType",
+    "Usage",
     "VerificationFailed",
     "WaitTimeout",
     "WarningEvent",
@@ -186,7 +187,7 @@ _HOMES = {
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
-    "resources": ["Dataset", "Health", "Import", "Model", "Technique"],
+    "resources": ["Dataset", "Health", "Import", "Model", "Technique", "Usage"],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

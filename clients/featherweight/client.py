@@ -31,7 +31,7 @@ from featherweight.inspection import Inspection
 from featherweight.job import Job, JobLimits
 from featherweight.plan import Plan
 from featherweight.receipt import ReceiptKey
-from featherweight.resources import Dataset, Health, Model, Page, Technique
+from featherweight.resources import Dataset, Health, Model, Page, Technique, Usage
 from featherweight.specfile import SpecSource, load_spec
 
 __all__ = ["Client"]
@@ -167,6 +167,10 @@ class Client:
     def receipt_keys(self) -> list[ReceiptKey]:
         """The public keys that the service's receipts are checked with: see `featherweight.verify`."""
         return self._session.get("/.well-known/receipt_keys", Page[ReceiptKey]).data
+
+    def usage(self) -> Usage:
+        """What the project of the API key uses, and what it may use."""
+        return self._session.get("/v1/usage", Usage)
 
     def health(self) -> Health:
         """Whether the service can do its work, and if not, what is missing. Asked once: no retries."""

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
+    "AuditEntry",
     "Dataset",
     "Health",
     "Import",
     "ImportRequest",
+    "Limits",
     "Model",
     "Page",
     "ReceivedPart",
@@ -19,6 +21,7 @@ __all__ = [
     "Upload",
     "UploadPart",
     "UploadRequest",
+    "Usage",
 ]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -152,6 +155,52 @@ class Page(_Answer, Generic[T]):
     data: list[T]
     has_more: bool
     next_cursor: str | None = None
+
+
+Amount = Annotated[int, Field(ge=0)]
+
+
+class Limits(_Answer):
+    """What a project may use. 0 is no limit. Requests beyond `requests_per_second` are answered with 429
+    once a burst of twice as many is used up; jobs beyond `running_jobs` wait in the queue."""
+
+    stored_bytes: Amount = 0
+    running_jobs: Amount = 0
+    queued_jobs: Amount = 0
+    cpu_seconds_per_day: Amount = 0
+    requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+
+
+class Usage(_Answer):
+    """What a project uses, and what it may use.
+
+    `stored_bytes` are those of models, data sets, uploads begun and files that jobs made; `stored` has
+    them by these four. `cpu_seconds` are those that jobs used within the last 24 hours, by quarters of an
+    hour; the time of a job counts when its attempt has ended.
+    """
+
+    object: Literal["usage"] = "usage"
+    project: str
+    stored_bytes: int
+    stored: dict[str, int]
+    running_jobs: int
+    queued_jobs: int
+    cpu_seconds: float
+    limits: Limits
+
+
+class AuditEntry(_Answer):
+    """What somebody did. `key_id` is the API key that was used, or operator; `action` the resource and what
+    was done; `target` the id it was done to; `outcome` ok or a problem code; `request_id` the answer's."""
+
+    id: str
+    at: datetime
+    key_id: str | None = None
+    action: str
+    target: str | None = None
+    outcome: str
+    status: int | None = None
+    request_id: str | None = None
 
 
 class Health(_Answer):

@@ -14,7 +14,8 @@ _METHODS = ("get", "post", "put", "patch", "delete")
 _PROBLEM = "application/problem+json"
 _INTRODUCTION = [
     "`GET /openapi.json` of a running service is this page for programs. Requests carry an API key as",
-    "`Authorization: Bearer fw_…`; errors are [problems](problems.md).",
+    "`Authorization: Bearer fw_…`; errors are [problems](problems.md). What a key may do is its scope: read,",
+    "submit, which includes read, or admin, which includes both ([security](security.md)).",
     "",
 ]
 
@@ -61,6 +62,10 @@ def _operation(method: str, path: str, operation: Object) -> Iterator[str]:
         if text := operation.get(key, "").strip():
             yield text
             yield ""
+    if security := operation.get("security"):
+        scopes = [scope for each in security for named in each.values() for scope in named]
+        yield f"Scope: {', '.join(scopes)}."
+        yield ""
     if parameters := [_parameter(each) for each in operation["parameters"] if "name" in each]:
         yield from ["| Parameter | In | Type | |", "| --- | --- | --- | --- |", *parameters, ""]
     if body := operation.get("requestBody"):

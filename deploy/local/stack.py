@@ -216,7 +216,7 @@ class LocalStack:
     def _create_key(self) -> str:
         flask = Path(sys.executable).with_name("flask")
         made = subprocess.run(  # noqa: S603 - our own command
-            [flask, "--app", "service", "keys", "create", "--project", _PROJECT],
+            [flask, "--app", "service", "keys", "create", "--project", _PROJECT, "--scope", "admin"],
             cwd=ROOT,
             env=self.environment(),
             capture_output=True,

@@ -9,6 +9,13 @@ end
 move(id, job, state)
 end_attempt(id, job, ARGV[5])
 for i = 6, #ARGV, 2 do
+  if ARGV[i] == 'artifacts' then
+    local bytes = 0
+    for _, artifact in ipairs(cjson.decode(ARGV[i + 1])) do
+      bytes = bytes + artifact.bytes
+    end
+    keep_bytes(job.project, id, bytes)
+  end
   redis.call('HSET', record_key(id), ARGV[i], ARGV[i + 1])
 end
 return 1

@@ -3,6 +3,10 @@ local id, project, model_id = ARGV[1], ARGV[2], ARGV[3]
 if load(id) then
   return redis.call('HGETALL', record_key(id))
 end
+local most = limit(project, 'queued_jobs')
+if most > 0 and redis.call('ZCARD', 'fw:jobs:' .. project .. ':state:queued') >= most then
+  error('QUEUE_FULL')
+end
 local sequence = redis.call('INCR', 'fw:sequence')
 local now = seconds(NOW)
 redis.call('HSET', record_key(id),
@@ -15,6 +19,6 @@ redis.call('ZADD', 'fw:jobs:' .. project .. ':model:' .. model_id, sequence, id)
 for _, key in ipairs(state_indexes(job, 'queued')) do
   redis.call('ZADD', key, sequence, id)
 end
-enter_queue(id, job, NOW + STALE_AFTER)
+enter_queue(id, job, NOW + STALE_AFTER, 0)
 say(id, cjson.encode({ type = 'state', state = 'queued', attempt = 0 }))
 return redis.call('HGETALL', record_key(id))

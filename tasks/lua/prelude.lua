@@ -1,5 +1,5 @@
 -- Comes before every script of the job store. The store prepends TRANSITIONS (from featherweight.job)
--- and the limits EVENT_MAX, EVENT_EXPIRY, MAX_ATTEMPTS, STALE_AFTER.
+-- and the limits EVENT_MAX, EVENT_EXPIRY, MAX_ATTEMPTS, STALE_AFTER, and of projects those in LIMITS.
 --
 -- fw:job:<id>            hash    the record            fw:leases     zset  id by the end of its lease
 -- fw:job:<id>:events     stream  what happened         fw:deadlines  zset  queued id by when it expires
@@ -7,6 +7,11 @@
 --                        by state, by model, by both                       whether a message is left
 -- fw:sequence            counter of jobs               fw:unsettled  zset  ended id whose result.json
 --                                                                          is still to be written
+-- Whose turn it is, for each queue:
+-- fw:line:<queue>:<project>  zset  ids that can be claimed, by age      fw:later:<queue>   zset  id by when
+-- fw:turns:<queue>           zset  projects with such ids, by when                               it can be
+--                                  one of theirs was last claimed       fw:served:<queue>  hash  that time,
+-- fw:claimed:<nonce>         what a claim got                                                    of everybody
 -- Keys are computed from the record, so the store needs one Redis, not a cluster.
 
 local TIME = redis.call('TIME')
@@ -56,15 +61,41 @@ local function state_indexes(job, state)
   return { all .. ':state:' .. state, all .. ':model:' .. job.model_id .. ':state:' .. state }
 end
 
-local function enter_queue(id, job, hint_at)
-  redis.call('ZADD', 'fw:deadlines', seconds(NOW + tonumber(job.max_queue_s)), id)
-  redis.call('ZADD', 'fw:hints', seconds(hint_at), id)
+local function line_key(queue, project)
+  return 'fw:line:' .. queue .. ':' .. project
 end
 
-local function leave_everything(id)
+-- Who joins again goes by when one of theirs was claimed last, however long that was ago.
+local function stand_in_line(id, job)
+  local served = redis.call('HGET', 'fw:served:' .. job.queue, job.project)
+  redis.call('ZADD', line_key(job.queue, job.project), job.sequence, id)
+  redis.call('ZADD', 'fw:turns:' .. job.queue, served or 0, job.project)
+end
+
+local function leave_line(id, queue, project)
+  redis.call('ZREM', 'fw:later:' .. queue, id)
+  redis.call('ZREM', line_key(queue, project), id)
+  if redis.call('EXISTS', line_key(queue, project)) == 0 then
+    redis.call('ZREM', 'fw:turns:' .. queue, project)
+  end
+end
+
+-- `rest` is how many seconds nobody may claim it.
+local function enter_queue(id, job, hint_at, rest)
+  redis.call('ZADD', 'fw:deadlines', seconds(NOW + tonumber(job.max_queue_s)), id)
+  redis.call('ZADD', 'fw:hints', seconds(hint_at), id)
+  if rest > 0 then
+    redis.call('ZADD', 'fw:later:' .. job.queue, seconds(NOW + rest), id)
+  else
+    stand_in_line(id, job)
+  end
+end
+
+local function leave_everything(id, job)
   redis.call('ZREM', 'fw:deadlines', id)
   redis.call('ZREM', 'fw:hints', id)
   redis.call('ZREM', 'fw:leases', id)
+  leave_line(id, job.queue, job.project)
 end
 
 local STAMP = { queued = 'queued_at', running = 'started_at', finalizing = 'finalizing_at' }
@@ -83,7 +114,7 @@ local function move(id, job, state, attempt)
   change(id, 'state', state, STAMP[state] or 'ended_at', seconds(NOW))
   say(id, cjson.encode({ type = 'state', state = state, attempt = tonumber(attempt or job.attempt) }))
   if state ~= 'finalizing' then
-    leave_everything(id)
+    leave_everything(id, job)
   end
   if is_done(state) then
     redis.call('EXPIRE', record_key(id) .. ':events', EVENT_EXPIRY)
@@ -101,7 +132,8 @@ local function end_attempt(id, job, because)
 end
 
 -- An attempt is over and the job is not to blame. Returns the state the job is in now.
-local function give_back(id, job, because, is_loss, delay, too_many)
+-- `look_after` and `rest` are in seconds: when to see whether it was announced, how long it is not to be claimed.
+local function give_back(id, job, because, is_loss, look_after, rest, too_many)
   local losses = tonumber(job.losses) + is_loss
   if job.cancel_requested == '1' then
     move(id, job, 'cancelled')
@@ -110,7 +142,7 @@ local function give_back(id, job, because, is_loss, delay, too_many)
     redis.call('HSET', record_key(id), 'error', too_many)
   else
     move(id, job, 'queued')
-    enter_queue(id, job, NOW + delay)
+    enter_queue(id, job, NOW + look_after, rest)
   end
   end_attempt(id, job, because)
   redis.call('HSET', record_key(id), 'losses', losses)
@@ -120,4 +152,98 @@ end
 
 local function due(key, limit)
   return redis.call('ZRANGEBYSCORE', key, '-inf', seconds(NOW), 'LIMIT', 0, limit)
+end
+
+-- What projects use
+--
+-- fw:limits:<project>  hash  what a project may use where that is not the default
+-- fw:cpu:<project>     hash  CPU seconds by the quarter of an hour they were charged in
+-- fw:stored:<project>  hash  bytes by the id of what has them; ...:sums, by the prefix of the id
+-- fw:rate:<project>    hash  what is left of the requests that may be sent at once
+
+-- A limit of 0 is none.
+local function limit(project, name)
+  return tonumber(redis.call('HGET', 'fw:limits:' .. project, name) or LIMITS[name])
+end
+
+local function running(project)
+  local state = 'fw:jobs:' .. project .. ':state:'
+  return redis.call('ZCARD', state .. 'running') + redis.call('ZCARD', state .. 'finalizing')
+end
+
+-- A day has 96 of them.
+local QUARTER = math.floor(NOW / 900)
+
+local function cpu_seconds(project)
+  local sum = 0
+  local flat = redis.call('HGETALL', 'fw:cpu:' .. project)
+  for i = 1, #flat, 2 do
+    if tonumber(flat[i]) > QUARTER - 96 then
+      sum = sum + tonumber(flat[i + 1])
+    end
+  end
+  return sum
+end
+
+local function stored_bytes(project)
+  local sum = 0
+  for _, bytes in ipairs(redis.call('HVALS', 'fw:stored:' .. project .. ':sums')) do
+    sum = sum + tonumber(bytes)
+  end
+  return sum
+end
+
+-- `id` has `bytes` now, whatever it had before.
+local function keep_bytes(project, id, bytes)
+  local key = 'fw:stored:' .. project
+  local before = tonumber(redis.call('HGET', key, id) or 0)
+  if bytes > 0 then
+    redis.call('HSET', key, id, bytes)
+  else
+    redis.call('HDEL', key, id)
+  end
+  redis.call('HINCRBY', key .. ':sums', string.match(id, '^[^_]*'), bytes - before)
+end
+
+-- Whose turn it is
+
+-- Jobs that rested long enough can be claimed from now on.
+local function let_in_line(queue)
+  for _, id in ipairs(due('fw:later:' .. queue, 100)) do
+    redis.call('ZREM', 'fw:later:' .. queue, id)
+    local job = load(id)
+    if job and job.state == 'queued' then
+      stand_in_line(id, job)
+    end
+  end
+end
+
+-- How many more jobs of the project may run beside the `count` that do.
+local function slots(project, count)
+  local cpu, most = limit(project, 'cpu_seconds_per_day'), limit(project, 'running_jobs')
+  if cpu > 0 and cpu_seconds(project) >= cpu then
+    return 0
+  end
+  return most > 0 and most - count or math.huge
+end
+
+-- Of the projects that wait the one with the fewest jobs running, and among equals the one whose last turn
+-- is longest ago; nil when nobody waits who may have another.
+local function whose_turn(queue)
+  local chosen, fewest
+  for _, project in ipairs(redis.call('ZRANGE', 'fw:turns:' .. queue, 0, -1)) do
+    local count = running(project)
+    if (not fewest or count < fewest) and slots(project, count) > 0 then
+      chosen, fewest = project, count
+      if count == 0 then
+        break
+      end
+    end
+  end
+  return chosen
+end
+
+local function served(queue, project)
+  redis.call('HSET', 'fw:served:' .. queue, project, seconds(NOW))
+  redis.call('ZADD', 'fw:turns:' .. queue, 'XX', seconds(NOW), project)
 end

@@ -4,4 +4,5 @@ local job = load(id)
 if not owned(job, ARGV[2], ARGV[3]) then
   return false
 end
-return give_back(id, job, ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7])
+local rest = tonumber(ARGV[6])
+return give_back(id, job, ARGV[4], tonumber(ARGV[5]), rest, rest, ARGV[7])

@@ -26,6 +26,17 @@ KEY = "fw_key_secret"
 
 Answer = httpx.Response | Exception
 
+USAGE = {
+    "object": "usage",
+    "project": "acme",
+    "stored_bytes": 4_352,
+    "stored": {"models": 4_352, "datasets": 0, "uploads": 0, "job_files": 0},
+    "running_jobs": 1,
+    "queued_jobs": 2,
+    "cpu_seconds": 12.5,
+    "limits": {"stored_bytes": 1_000_000, "running_jobs": 4},
+}
+
 
 class FakeClock(Clock):
     """Time that passes only by sleeping. `slept` is every sleep there was."""
@@ -143,6 +154,8 @@ class FakeService:
                 return httpx.Response(302, headers={"Location": f"{STORAGE}/{id_}/{name}?signature=s"})
             case "GET", ["v1", "techniques"]:
                 return httpx.Response(200, json=page([TECHNIQUE]))
+            case "GET", ["v1", "usage"]:
+                return httpx.Response(200, json=USAGE)
             case "GET", ["readyz"]:
                 return httpx.Response(200, json={"status": "ok", "version": "9", "checks": {"redis": "ok"}})
         return problem_answer("not_found", f"nothing at {request.url.path}")

@@ -284,7 +284,9 @@ def test_techniques_health_and_removal(client: Client, data_file: Path) -> None:
     assert {technique.technique for technique in client.techniques()} >= {"prune", "finetune", "quantize"}
     assert client.health().status == "ok"
     dataset = client.datasets.upload(data_file)
+    assert client.usage().stored["datasets"] == data_file.stat().st_size
     client.datasets.delete(dataset.id)
+    assert client.usage().stored_bytes == 0
     with pytest.raises(errors.NotFound):
         client.datasets.get(dataset.id)
 

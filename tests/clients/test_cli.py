@@ -233,6 +233,7 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["models", "show", "mdl_0"], r"framework +tensorflow"),
     (["datasets", "ls"], r"id +file"),
     (["techniques"], r"prune +tensorflow +tflite +depends +The smallest weights become zero"),
+    (["usage"], r"bytes stored +4,352 +1,000,000\n  models +4,352"),
     (["health"], r"ok \(version 9\)\n  redis: ok"),
     (["version"], r"featherweight \d"),
     (["check", json.dumps(SPEC)], r"valid: prune, finetune, quantize; outputs: tflite"),

@@ -41,6 +41,12 @@ def caller(app: Flask, parts: Services) -> Caller:
 
 
 @pytest.fixture
+def admin(app: Flask, parts: Services) -> Caller:
+    """Somebody of the same project who may do everything."""
+    return Caller(app, parts.keys.create(PROJECT, scope="admin"))
+
+
+@pytest.fixture
 def stranger(app: Flask, parts: Services) -> Caller:
     """Somebody with a key of another project."""
     return Caller(app, parts.keys.create("other"))

@@ -9,6 +9,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from featherweight.resources import UploadRequest
+from service.keys import SCOPES
 from service.multipart import begin
 from service.services import Services
 from tests.service.helpers import KERAS, PROJECT, Caller, assert_problem, sha256
@@ -22,6 +23,9 @@ PUBLIC = {
     ("GET", "/problems/<code>"),
     ("GET", "/.well-known/receipt_keys"),
 }
+
+# Beside these, what only looks needs read and everything else submit.
+OTHER_SCOPES = {("GET", "/v1/audit"): "admin"}
 
 
 def routes(app: Flask) -> list[tuple[str, Rule]]:
@@ -46,6 +50,39 @@ def test_every_route_but_the_public_ones_needs_a_key(app: Flask) -> None:
             body = assert_problem(answer, "unauthenticated")
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
             assert "fw_nonsense" not in str(body)
+
+
+def test_a_key_does_nothing_beyond_its_scope(app: Flask, parts: Services) -> None:
+    """Every route there is, with every scope: what its method says, or else what is listed here."""
+    callers = {scope: Caller(app, parts.keys.create(PROJECT, scope=scope)) for scope in SCOPES}
+    tried = dict.fromkeys(SCOPES, 0)
+    for method, rule in routes(app):
+        if (method, rule.rule) in PUBLIC:
+            continue
+        needed = OTHER_SCOPES.get((method, rule.rule), "read" if method == "GET" else "submit")
+        tried[needed] += 1
+        for scope, caller in callers.items():
+            answer = caller(method, path_of(rule))
+            if SCOPES.index(scope) < SCOPES.index(needed):
+                assert_problem(answer, "scope_missing")
+                assert needed in answer.json["detail"]
+            else:
+                assert answer.status_code not in (401, 403), (method, rule.rule, scope)
+    assert min(tried.values()) >= 1
+    assert tried["read"] >= 12
+    assert tried["submit"] >= 11
+
+
+def test_the_description_says_which_scope_each_operation_needs(app: Flask) -> None:
+    paths = app.test_client().get("/openapi.json").json["paths"]
+    for method, rule in routes(app):
+        described = paths[re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)][method.lower()]
+        if (method, rule.rule) in PUBLIC:
+            assert described["security"] == []
+            continue
+        needed = OTHER_SCOPES.get((method, rule.rule), "read" if method == "GET" else "submit")
+        assert described["security"] == [{"api_key": [needed]}], rule.rule
+        assert "403" in described["responses"]
 
 
 def test_the_public_routes_need_none(app: Flask) -> None:

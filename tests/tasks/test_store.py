@@ -294,7 +294,7 @@ def test_ended_job_stays_unsettled_until_it_is_confirmed(store: JobStore, redis_
 
 
 def test_discard_forgets_a_job_that_nobody_has_seen(store: JobStore, redis_admin: redis.Redis) -> None:
-    job, seen = create(store), create(store)
+    seen, job = create(store), create(store)
     claimed(store, seen)
     assert store.discard(PROJECT, job.id)
     assert not store.discard(PROJECT, seen.id)
@@ -338,11 +338,11 @@ def test_page_is_not_disturbed_by_newer_jobs(store: JobStore) -> None:
 
 def test_list_filters_by_state_and_model(store: JobStore) -> None:
     first, second, third = create(store, "mdl_a"), create(store, "mdl_b"), create(store, "mdl_b")
-    claimed(store, second)
-    assert pages(store, 9, state="queued") == [[third.id, first.id]]
-    assert pages(store, 9, state="running") == [[second.id]]
+    claimed(store, first)
+    assert pages(store, 9, state="queued") == [[third.id, second.id]]
+    assert pages(store, 9, state="running") == [[first.id]]
     assert pages(store, 9, model_id="mdl_b") == [[third.id, second.id]]
-    assert pages(store, 9, model_id="mdl_b", state="queued") == [[third.id]]
+    assert pages(store, 9, model_id="mdl_a", state="queued") == [[]]
     assert pages(store, 9, state="unheard-of") == [[]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from featherweight.events import LogEvent, ProgressEvent
 from featherweight.job import TRANSITIONS, IllegalTransition, JobState
 from featherweight.problem import problem
 from tasks.identifiers import new_id
+from tasks.limits import ProjectLimits
 from tasks.records import Claim, Outcome
 from tasks.settings import Settings
 from tasks.store import JobStore
@@ -27,12 +28,14 @@ OUTCOMES = {
     "cancelled": Outcome.cancelled(),
 }
 RUNNING = ("running", "finalizing")
+OTHER = "another"
 
 
 @dataclass
 class Truth:
     """What a job must be. `holder` is the only claim that may change it."""
 
+    project: str
     state: str = "queued"
     attempt: int = 0
     losses: int = 0
@@ -56,26 +59,54 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.client.flushall()
         self.store = JobStore(self.client, self.options)
+        # In the order in which they were created, which is that in which a project's jobs are claimed.
         self.truths: dict[str, Truth] = {}
+        # When a project last had a job claimed: the number of the claim.
+        self.served: dict[str, int] = {}
+        self.limits = {PROJECT: 0, OTHER: 0}
+
+    def running(self, project: str) -> int:
+        return sum(truth.project == project and truth.state in RUNNING for truth in self.truths.values())
+
+    def next_in_turn(self) -> str | None:
+        """Whose turn it is, told again in other words than the scripts'."""
+        queued: dict[str, str] = {}
+        for job_id, truth in self.truths.items():
+            if truth.state == "queued":
+                queued.setdefault(truth.project, job_id)
+        may = [p for p in queued if not self.limits[p] or self.running(p) < self.limits[p]]
+        ranked = sorted(may, key=lambda p: (self.running(p), self.served.get(p, 0), p))
+        return queued[ranked[0]] if ranked else None
 
     def holds(self, claim: Claim) -> bool:
         return self.truths[claim.job_id].holder is claim
 
     # What may be called
 
-    @rule(target=jobs, model=strategies.sampled_from(["mdl_a", "mdl_b"]))
-    def create(self, model: str) -> str:
-        job = self.store.create(PROJECT, request(model), job_id=new_id("job"))
-        self.truths[job.id] = Truth()
+    @rule(
+        target=jobs,
+        model=strategies.sampled_from(["mdl_a", "mdl_b"]),
+        project=strategies.sampled_from([PROJECT, PROJECT, OTHER]),
+    )
+    def create(self, model: str, project: str) -> str:
+        job = self.store.create(project, request(model), job_id=new_id("job"))
+        self.truths[job.id] = Truth(project)
         return job.id
+
+    @rule(project=strategies.sampled_from([PROJECT, OTHER]), most=strategies.integers(0, 2))
+    def limit(self, project: str, most: int) -> None:
+        ProjectLimits(self.client, self.options).change(project, {"running_jobs": most or None})
+        self.limits[project] = most
 
     @rule(target=claims, job_id=jobs)
     def claim(self, job_id: str) -> Claim | None:
-        truth = self.truths[job_id]
+        turn = self.next_in_turn()
         claim = self.store.claim(job_id, "worker")
-        assert (claim is not None) == (truth.state == "queued")
+        assert (claim and claim.job_id) == turn
         if claim is not None:
+            truth = self.truths[claim.job_id]
             truth.attempt += 1
+            self.served[truth.project] = 1 + max(self.served.values(), default=0)
             truth.state, truth.holder = "running", claim
             assert claim.attempt == truth.attempt
         return claim
@@ -134,7 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:
         truth = self.truths[job_id]
-        self.store.request_cancel(PROJECT, job_id)
+        self.store.request_cancel(truth.project, job_id)
         if truth.state == "queued":
             truth.state = "cancelled"
         truth.cancel_requested |= truth.state in (*RUNNING, "cancelled")
@@ -171,7 +202,7 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def records_are_what_they_must_be(self) -> None:
         for job_id, truth in self.truths.items():
-            job = self.store.get(PROJECT, job_id)
+            job = self.store.get(truth.project, job_id)
             assert (job.state, job.attempt, job.losses) == (truth.state, truth.attempt, truth.losses)
             assert job.done == (not TRANSITIONS[JobState(truth.state)])
             assert [attempt.number for attempt in job.attempts] == list(range(1, truth.attempt + 1))
@@ -188,14 +219,22 @@ class StoreMachine(RuleBasedStateMachine):
             "fw:unsettled": ("succeeded", "failed", "cancelled", "expired"),
         }.items():
             assert self.members(key) == {job_id for job_id, t in self.truths.items() if t.state in states}
-        for state in JobState:
-            found, _ = self.store.list(PROJECT, state=state, limit=1000)
-            assert {job.id for job in found} == {i for i, t in self.truths.items() if t.state == state}
+        for project, state in product((PROJECT, OTHER), JobState):
+            found, _ = self.store.list(project, state=state, limit=1000)
+            assert {job.id for job in found} == {
+                i for i, t in self.truths.items() if (t.project, t.state) == (project, state)
+            }
+        queued = {project: self.members(f"fw:line:tensorflow:{project}") for project in (PROJECT, OTHER)}
+        for project, ids in queued.items():
+            assert ids == {i for i, t in self.truths.items() if (t.project, t.state) == (project, "queued")}
+        assert self.members("fw:turns:tensorflow") == {project for project, ids in queued.items() if ids}
 
     @invariant()
     def histories_are_legal(self) -> None:
         for job_id, truth in self.truths.items():
-            events = [event for _, event in self.store.events(PROJECT, job_id) if event["type"] == "state"]
+            events = [
+                event for _, event in self.store.events(truth.project, job_id) if event["type"] == "state"
+            ]
             states = [JobState(event["state"]) for event in events]
             assert states[0] == "queued"
             assert states[-1] == truth.state

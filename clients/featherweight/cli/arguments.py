@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _command(subparsers, "techniques", commands.techniques, "what the service can do")
     check = _command(subparsers, "check", commands.check, "check a spec without sending it")
     check.add_argument("spec", help="YAML or JSON file, inline JSON, or - for standard input")
+    _command(subparsers, "usage", commands.usage, "what the project uses, and what it may use")
     _command(subparsers, "health", commands.health, "whether the service is ready")
     _command(subparsers, "version", commands.show_version, "the version of this program")
     return top

@@ -312,6 +312,22 @@ def check(context: Context) -> int:
     return OK
 
 
+def usage(context: Context) -> int:
+    found = context.client.usage()
+    most = found.limits
+    rows: list[list[Any]] = [
+        ["bytes stored", found.stored_bytes, most.stored_bytes or None],
+        *([f"  {name.replace('_', ' ')}", value, None] for name, value in found.stored.items()),
+        ["jobs running", found.running_jobs, most.running_jobs or None],
+        ["jobs queued", found.queued_jobs, most.queued_jobs or None],
+        ["CPU seconds in 24 h", round(found.cpu_seconds), most.cpu_seconds_per_day or None],
+        ["requests per second", None, most.requests_per_second or None],
+    ]
+    table = columns([found.project, "used", "at most"], rows, right=[1, 2])
+    context.output.result(found, table)
+    return OK
+
+
 def health(context: Context) -> int:
     found = context.client.health()
     parts = "".join(f"\n  {name}: {state}" for name, state in found.checks.items())
