@@ -16,7 +16,8 @@ from tasks.joblog import JobLog
 from tasks.lease import Interrupted, Lease, Reason
 from tasks.relay import Relay
 from tasks.sandbox.children import Child, Exit, RunnerLost
-from tasks.sandbox.exits import memory_limit, time_limit
+from tasks.sandbox.disk import DiskUse
+from tasks.sandbox.exits import disk_limit, memory_limit, thread_limit, time_limit
 
 __all__ = ["Refused", "Watch"]
 
@@ -39,10 +40,20 @@ class Refused(Exception):
 
 class Watch:
     """`max_run_s` counts from the runner's birth. `memory_bytes` bounds the memory that it and its
-    children do not share with the fork server; 0 is no limit."""
+    children do not share with the fork server; 0 is no limit. `processes` bounds its threads, and
+    those of its children."""
 
     def __init__(
-        self, child: Child, relay: Relay, log: JobLog, lease: Lease, *, max_run_s: int, memory_bytes: int
+        self,
+        child: Child,
+        relay: Relay,
+        log: JobLog,
+        lease: Lease,
+        *,
+        max_run_s: int,
+        memory_bytes: int,
+        disk: DiskUse,
+        processes: int,
     ) -> None:
         self._child = child
         self._relay = relay
@@ -50,6 +61,8 @@ class Watch:
         self._lease = lease
         self._max_run_s = max_run_s
         self._memory_bytes = memory_bytes
+        self._disk = disk
+        self._processes = processes
         self._born_by = time.monotonic() + _BIRTH_S
         self._deadline: float | None = None
         self._stopped_by: Refused | Interrupted | None = None
@@ -134,12 +147,15 @@ class Watch:
             return None
         if time.monotonic() > self._deadline:
             return Refused(time_limit(self._max_run_s))
-        if self._memory_bytes and self._own_bytes() > self._memory_bytes:
-            return Refused(memory_limit(self._memory_bytes))
-        return None
-
-    def _own_bytes(self) -> int:
         processes = _with_children(self._child.pid)
+        if self._memory_bytes and self._own_bytes(processes) > self._memory_bytes:
+            return Refused(memory_limit(self._memory_bytes))
+        if sum(_threads(process) for process in processes) > self._processes:
+            return Refused(thread_limit(self._processes))
+        excess = self._disk.excess()
+        return None if excess is None else Refused(disk_limit(excess))
+
+    def _own_bytes(self, processes: list[Any]) -> int:
         resident = sum(_bytes(process, "memory_info", "rss") for process in processes)
         if resident <= self._memory_bytes:
             return resident
@@ -152,6 +168,12 @@ def _with_children(pid: int | None) -> list[Any]:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
+
+
+def _threads(process: Any) -> int:
+    with suppress(psutil.NoSuchProcess):
+        return int(process.num_threads())
+    return 0
 
 
 def _bytes(process: Any, call: str, field: str) -> int:

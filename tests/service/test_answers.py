@@ -56,7 +56,7 @@ def test_health_and_readiness(app: Flask) -> None:
     client = app.test_client()
     assert Health.model_validate(client.get("/healthz").json).status == "ok"
     ready = Health.model_validate(client.get("/readyz").json)
-    assert (ready.status, ready.checks) == ("ok", {"redis": "ok", "storage": "ok"})
+    assert (ready.status, ready.checks) == ("ok", {"redis": "ok", "storage": "ok", "workers": "none"})
 
 
 def test_metrics_count_requests_by_route_and_jobs_by_state(caller: Caller, stranger: Caller) -> None:
