@@ -27,6 +27,7 @@ import resource
 import signal
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -207,3 +208,5 @@ def _scrub_environment(scratch: Path) -> None:
     os.environ.update(
         kept, PATH="/usr/bin:/bin", LANG="C.UTF-8", HOME=home, TMPDIR=home, KERAS_HOME=home, MPLCONFIGDIR=home
     )
+    # What was found before the process was forked is not for it.
+    tempfile.tempdir = None
