@@ -202,7 +202,7 @@ def _ended(code: int, timeout_s: float) -> str:
     if -code == signal.SIGSYS:
         return "the process that read the files tried what it may not, and was ended"
     if code == _CANNOT_CONFINE:
-        _log.error("no plans are made: there is no sandbox here; see docs/security.md")
+        _log.error("no plans are made: there is no sandbox here; see docs/sandbox.md")
         return "files cannot be read safely here: the service has no sandbox"
     if code < 0:
         return f"the process that read the files was ended by {signal.Signals(-code).name}"

@@ -30,7 +30,7 @@ def become_ready(settings: Settings, runners: Runners, presence: Presence, stopp
         if why is None:
             presence.status = WorkerStatus(state="ready", sandbox=settings.sandbox)
             return True
-        _log.error("this worker takes no jobs: %s (see docs/security.md)", why)
+        _log.error("this worker takes no jobs: %s (see docs/sandbox.md)", why)
         presence.status = WorkerStatus(state="unusable", sandbox=settings.sandbox, why=why)
         stopping.wait(_AGAIN_S)
     return False

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     # What a job may fill its scratch folder with, inputs and kept steps included, and its threads.
     runner_disk_bytes: int = Field(default=32 * GIB, ge=1)
     runner_files: int = Field(default=50_000, ge=100)
-    runner_processes: int = Field(default=1000, ge=1)
+    runner_processes: int = Field(default=2000, ge=1)
     # Who jobs and plans run as where the worker or the service was started as root.
     runner_uid: int = Field(default=61_234, ge=1, lt=2**31)
     # What confines those who read callers' files: Landlock and seccomp, or something of the operator's

@@ -272,7 +272,8 @@ class Supervisor:
         limits = Limits(
             memory_bytes=settings.runner_memory_bytes,
             file_bytes=settings.max_model_bytes + settings.max_dataset_bytes,
-            processes=settings.runner_processes if self._sandbox.uid is not None else 0,
+            # The kernel counts those of a user, whose jobs may be several: Watch counts those of a job.
+            processes=0 if self._sandbox.uid is None else 4 * settings.runner_processes,
         )
         read = source_of(settings.runner_target)
         child = self._runners.start(scratch.path, limits, self._sandbox, read=read)

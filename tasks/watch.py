@@ -22,6 +22,7 @@ from tasks.sandbox.exits import disk_limit, memory_limit, thread_limit, time_lim
 __all__ = ["Refused", "Watch"]
 
 _TICK_S = 0.2
+_COUNT_S = 1.0
 _GRACE_S = 2.0
 # The fork server may still be importing, which is no running time of the job.
 _BIRTH_S = 300.0
@@ -63,6 +64,7 @@ class Watch:
         self._memory_bytes = memory_bytes
         self._disk = disk
         self._processes = processes
+        self._next_count = 0.0
         self._born_by = time.monotonic() + _BIRTH_S
         self._deadline: float | None = None
         self._stopped_by: Refused | Interrupted | None = None
@@ -147,15 +149,22 @@ class Watch:
             return None
         if time.monotonic() > self._deadline:
             return Refused(time_limit(self._max_run_s))
-        processes = _with_children(self._child.pid)
-        if self._memory_bytes and self._own_bytes(processes) > self._memory_bytes:
+        if self._memory_bytes and self._own_bytes() > self._memory_bytes:
             return Refused(memory_limit(self._memory_bytes))
-        if sum(_threads(process) for process in processes) > self._processes:
+        if self._has_too_many_threads():
             return Refused(thread_limit(self._processes))
         excess = self._disk.excess()
         return None if excess is None else Refused(disk_limit(excess))
 
-    def _own_bytes(self, processes: list[Any]) -> int:
+    def _has_too_many_threads(self) -> bool:
+        # Finding children means looking at every process of the machine.
+        if time.monotonic() < self._next_count:
+            return False
+        self._next_count = time.monotonic() + _COUNT_S
+        return sum(_threads(process) for process in _with_children(self._child.pid)) > self._processes
+
+    def _own_bytes(self) -> int:
+        processes = _with_children(self._child.pid)
         resident = sum(_bytes(process, "memory_info", "rss") for process in processes)
         if resident <= self._memory_bytes:
             return resident

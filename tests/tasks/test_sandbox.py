@@ -335,3 +335,11 @@ def test_worker_whose_sandbox_fails_is_not_ready_and_says_why(
 
 def test_machine_is_one_we_have_a_filter_for() -> None:
     assert platform.machine() in ("x86_64", "aarch64")
+
+
+def test_exit_code_of_a_plan_without_sandbox_is_known_to_the_service() -> None:
+    from tasks import plan_process, plans
+
+    assert plans._ended(plan_process.CANNOT_CONFINE, 30) == (
+        "files cannot be read safely here: the service has no sandbox"
+    )
