@@ -54,7 +54,10 @@ class Presence:
         """Say that the worker is gone."""
         self._over.set()
         try:
-            self._redis.pipeline().srem(_NAMES, self._name).delete(_key(self._name)).execute()
+            pipe = self._redis.pipeline()
+            pipe.srem(_NAMES, self._name)
+            pipe.delete(_key(self._name))
+            pipe.execute()
         except redis.RedisError as error:
             _log.warning("cannot say that this worker is gone: %s", error)
 
