@@ -14,9 +14,12 @@ from service.rendering import json_answer
 from service.services import services
 from service.version import version
 from tasks.messages import NoMessageKey, Seal
+from tasks.presence import workers
 from tasks.storage import StorageUnavailable
 
 __all__ = ["bp"]
+
+_UNUSABLE = "unusable"
 
 bp = Blueprint("health", __name__)
 log = logging.getLogger(__name__)
@@ -38,13 +41,18 @@ def alive() -> Response:
         200: Shape(Health, "They can."),
         503: Shape(
             Health,
-            "Redis or storage cannot be reached, or messages cannot be signed: see checks.",
+            "Redis or storage cannot be reached, messages cannot be signed, or no worker's sandbox holds: "
+            "see checks.",
         ),
     },
 )
 def ready() -> Response:
-    checks = {"redis": _redis(), "storage": _storage(), "messages": _messages()}
-    well = set(checks.values()) == {"ok"}
+    """Without any worker jobs wait, which is no fault of the service: they may be started on demand.
+    Workers that are there and may take none are one."""
+    needed = {"redis": _redis(), "storage": _storage(), "messages": _messages()}
+    found = _workers()
+    well = set(needed.values()) == {"ok"} and not found.startswith(_UNUSABLE)
+    checks = {**needed, "workers": found}
     health = Health(status="ok" if well else "unavailable", version=version(), checks=checks)
     return json_answer(health, 200 if well else 503, Cache_Control="no-store")
 
@@ -74,3 +82,18 @@ def _messages() -> str:
         log.warning("not ready: %s", error)
         return "unavailable"
     return "ok"
+
+
+def _workers() -> str:
+    try:
+        found = list(workers(services().redis).values())
+    except redis.RedisError:
+        return "unknown"
+    states = {worker.state for worker in found}
+    if "ready" in states:
+        return "ok"
+    if not found:
+        return "none"
+    if "starting" in states:
+        return "starting"
+    return f"{_UNUSABLE}: {found[0].why}"

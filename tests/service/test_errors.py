@@ -112,6 +112,7 @@ def test_storage_away_is_503_and_leaves_no_job(
         "redis": "ok",
         "storage": "unavailable",
         "messages": "ok",
+        "workers": "none",
     }
 
 
