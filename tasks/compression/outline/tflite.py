@@ -17,7 +17,7 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds, too_large
 from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Weight
 
-__all__ = ["KINDS", "TYPES", "read_tflite"]
+__all__ = ["KINDS", "TYPES", "Fields", "File", "read_tflite"]
 
 KINDS = {
     0: "ADD",
@@ -87,26 +87,29 @@ TYPES = {
 _NUMPY = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "int16": "<i2", "float64": "<f8"}
 _WEIGHTS = frozenset(_NUMPY) | {"int4", "int2", "bfloat16"}
 
-# Of the tables: a field's number in the vtable.
-_MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS = 6, 8, 12
-_GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS, _GRAPH_NAME = 4, 6, 8, 10, 12
-_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 4, 6, 8, 10
-_OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 4, 6, 8
-_CODE_DEPRECATED, _CODE_BUILTIN = 4, 10
-_BUFFER_DATA = 4
+
+class Fields:
+    """Of the tables: a field's number in the vtable."""
+
+    MODEL_CODES, MODEL_GRAPHS, MODEL_BUFFERS = 6, 8, 12
+    GRAPH_TENSORS, GRAPH_INPUTS, GRAPH_OUTPUTS, GRAPH_OPERATORS, GRAPH_NAME = 4, 6, 8, 10, 12
+    TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_NAME = 4, 6, 8, 10
+    OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS = 4, 6, 8
+    CODE_DEPRECATED, CODE_CUSTOM, CODE_BUILTIN = 4, 6, 10
+    BUFFER_DATA = 4
 
 
 def read_tflite(content: bytes, bounds: Bounds) -> Outline:
     """CompressionError bad_model for a file whose offsets lead out of it, or beyond `bounds`."""
     try:
-        return _outline(_File(content), bounds)
+        return _outline(File(content), bounds)
     except (struct.error, IndexError, ValueError, UnicodeDecodeError) as error:
         raise CompressionError(
             "bad_model", f"the .tflite file is damaged or cut off: {error}"[:300], hint="upload it again"
         ) from error
 
 
-class _File:
+class File:
     """Tables, vectors and numbers of a FlatBuffer; struct.error or IndexError beyond its end."""
 
     def __init__(self, content: bytes) -> None:
@@ -170,20 +173,20 @@ class _Tensor:
     buffer: int
 
 
-def _outline(file: _File, bounds: Bounds) -> Outline:
+def _outline(file: File, bounds: Bounds) -> Outline:
     model = file.root()
-    codes, buffers = file.tables(model, _MODEL_CODES), file.tables(model, _MODEL_BUFFERS)
-    graph = file.tables(model, _MODEL_GRAPHS)[0]
-    tensors = [_tensor(file, place) for place in file.tables(graph, _GRAPH_TENSORS)]
-    operators = file.tables(graph, _GRAPH_OPERATORS)
+    codes, buffers = file.tables(model, Fields.MODEL_CODES), file.tables(model, Fields.MODEL_BUFFERS)
+    graph = file.tables(model, Fields.MODEL_GRAPHS)[0]
+    tensors = [_tensor(file, place) for place in file.tables(graph, Fields.GRAPH_TENSORS)]
+    operators = file.tables(graph, Fields.GRAPH_OPERATORS)
     if len(tensors) > bounds.objects or len(operators) > bounds.calls:
         raise too_large(f"more than {bounds.calls} operations or {bounds.objects} tensors")
     layers: dict[str, Layer] = {}
     calls = []
     for operator in operators:
-        kind = _kind(file, codes[file.scalar(operator, _OPERATOR_CODE, "<I")])
-        given = [place for place in file.integers(operator, _OPERATOR_INPUTS) if place >= 0]
-        made = file.integers(operator, _OPERATOR_OUTPUTS)
+        kind = _kind(file, codes[file.scalar(operator, Fields.OPERATOR_CODE, "<I")])
+        given = [place for place in file.integers(operator, Fields.OPERATOR_INPUTS) if place >= 0]
+        made = file.integers(operator, Fields.OPERATOR_OUTPUTS)
         path = _unique(tensors[made[0]].name if made else kind.lower(), layers)
         weights = tuple(_weights(file, [tensors[place] for place in given], buffers, bounds))
         layers[path] = Layer(path=path, name=path, kind=kind, weights=weights)
@@ -191,34 +194,36 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
     return Outline(
         format="tflite",
         framework="tensorflow",
-        name=file.text(graph, _GRAPH_NAME),
+        name=file.text(graph, Fields.GRAPH_NAME),
         bytes=len(file.content),
         layers=tuple(layers.values()),
         calls=tuple(calls),
         tensors=tuple(tensor.shape for tensor in tensors),
-        inputs=tuple(file.integers(graph, _GRAPH_INPUTS)),
-        outputs=tuple(file.integers(graph, _GRAPH_OUTPUTS)),
+        inputs=tuple(file.integers(graph, Fields.GRAPH_INPUTS)),
+        outputs=tuple(file.integers(graph, Fields.GRAPH_OUTPUTS)),
     )
 
 
-def _tensor(file: _File, place: int) -> _Tensor:
-    kind = file.scalar(place, _TENSOR_TYPE, "<b")
+def _tensor(file: File, place: int) -> _Tensor:
+    kind = file.scalar(place, Fields.TENSOR_TYPE, "<b")
     return _Tensor(
-        file.text(place, _TENSOR_NAME),
-        tuple(file.integers(place, _TENSOR_SHAPE)),
+        file.text(place, Fields.TENSOR_NAME),
+        tuple(file.integers(place, Fields.TENSOR_SHAPE)),
         TYPES.get(kind, f"type {kind}"),
-        file.scalar(place, _TENSOR_BUFFER, "<I"),
+        file.scalar(place, Fields.TENSOR_BUFFER, "<I"),
     )
 
 
-def _kind(file: _File, code: int) -> str:
-    number = max(file.scalar(code, _CODE_DEPRECATED, "<b"), file.scalar(code, _CODE_BUILTIN, "<i"))
+def _kind(file: File, code: int) -> str:
+    number = max(
+        file.scalar(code, Fields.CODE_DEPRECATED, "<b"), file.scalar(code, Fields.CODE_BUILTIN, "<i")
+    )
     return KINDS.get(number, f"BUILTIN_{number}")
 
 
-def _weights(file: _File, given: Sequence[_Tensor], buffers: list[int], bounds: Bounds) -> Iterator[Weight]:
+def _weights(file: File, given: Sequence[_Tensor], buffers: list[int], bounds: Bounds) -> Iterator[Weight]:
     for tensor in given:
-        stored = file.data(buffers[tensor.buffer], _BUFFER_DATA) if tensor.buffer else b""
+        stored = file.data(buffers[tensor.buffer], Fields.BUFFER_DATA) if tensor.buffer else b""
         if stored and tensor.dtype in _WEIGHTS:
             if len(tensor.shape) > bounds.axes:
                 raise too_large(f"a tensor of {len(tensor.shape)} axes")
