@@ -44,8 +44,8 @@ def read_arrays(
 ) -> Mapping[str, npt.NDArray[Any]]:
     """The arrays of the file whose names are in `wanted`; others are not read.
 
-    Raises CompressionError: bad_npz for a damaged member, what an archive is refused for, pickled_array, dtype_not_allowed, array_too_large where the arrays wanted come to more than `max_bytes`
-    together.
+    Raises CompressionError: bad_npz for a damaged member, what an archive is refused for, pickled_array,
+    dtype_not_allowed, array_too_large where the arrays wanted come to more than `max_bytes` together.
     """
     with _opened(path) as archive:
         return _read_members(archive, wanted, max_bytes)

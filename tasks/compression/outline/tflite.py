@@ -17,7 +17,7 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds, too_large
 from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Weight
 
-__all__ = ["KINDS", "TYPES", "Fields", "File", "read_tflite"]
+__all__ = ["KINDS", "TYPES", "Fields", "File", "builtin", "read_tflite"]
 
 KINDS = {
     0: "ADD",
@@ -215,10 +215,14 @@ def _tensor(file: File, place: int) -> _Tensor:
 
 
 def _kind(file: File, code: int) -> str:
-    number = max(
-        file.scalar(code, Fields.CODE_DEPRECATED, "<b"), file.scalar(code, Fields.CODE_BUILTIN, "<i")
-    )
+    number = builtin(file, code)
     return KINDS.get(number, f"BUILTIN_{number}")
+
+
+def builtin(file: File, code: int) -> int:
+    """The number of an operator code, which older files keep in another field."""
+    old, new = Fields.CODE_DEPRECATED, Fields.CODE_BUILTIN
+    return max(file.scalar(code, old, "<b"), file.scalar(code, new, "<i"))
 
 
 def _weights(file: File, given: Sequence[_Tensor], buffers: list[int], bounds: Bounds) -> Iterator[Weight]:

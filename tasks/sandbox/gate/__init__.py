@@ -10,8 +10,8 @@
     torch         checkpoints and exported programs of PyTorch    pickles
     npz  csv_file  parquet  images  records                       data sets
 
-Nothing here imports a framework, runs anything of the file or unpacks it to disk. A check is no proof: it makes
-small what reaches the loaders, which are confined all the same. It runs in a process of its own
+Nothing here imports a framework, runs anything of the file or unpacks it to disk. A check is no proof: it
+makes small what reaches the loaders, which are confined all the same. It runs in a process of its own
 (``tasks.gate_process``), for it parses what strangers sent.
 """
 

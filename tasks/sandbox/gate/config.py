@@ -1,5 +1,5 @@
-"""The walk through a Keras configuration (JSON, of Keras 2 or 3): every class, module and function in it must be
-on a list, no text may name a file or an address, no number ask for more than a model has."""
+"""The walk through a Keras configuration (JSON, of Keras 2 or 3): every class, module and function in it must
+be on a list, no text may name a file or an address, no number ask for more than a model has."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def parse(text: str | bytes, name: str) -> dict[str, Any]:
 
 
 def check_config(config: Mapping[str, Any], pointer: str) -> None:
-    """Of a whole model. CompressionError layer_not_allowed, bad_config, model_too_large, with `pointer` and the
-    place below it."""
+    """Of a whole model. CompressionError layer_not_allowed, bad_config, model_too_large, with `pointer` and
+    the place below it."""
     if config.get("class_name") not in _MODELS:
         raise _refused(f"{config.get('class_name')!r}", pointer, None)
     for place, key, value, layer in _walk(config, pointer):

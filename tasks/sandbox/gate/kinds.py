@@ -41,7 +41,7 @@ CHECKS: dict[tuple[str, str], str] = {
 
 
 def checker(path: Path, role: str) -> Callable[[Path], None]:
-    """CompressionError unsupported_model, bad_data or unknown_file_type for a kind that the role does not have;
+    """CompressionError unsupported_model or unknown_file_type for a kind that the role does not have;
     bad_archive for an archive that cannot be listed."""
     kind = kind_of(path)
     target = CHECKS.get((role, kind))

@@ -1,5 +1,5 @@
-"""``.parquet``: the footer, where the format says everything of itself, lies in the file. What is in it is for
-the reader in the job's sandbox."""
+"""``.parquet``: the footer, where the format says everything of itself, lies in the file. What is in it is
+for the reader in the job's sandbox."""
 
 from __future__ import annotations
 

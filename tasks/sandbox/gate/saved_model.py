@@ -1,7 +1,7 @@
 """SavedModels in a zip or tar archive: the names of their files, assets and operations.
 
-Operations are judged in the graph and in every function of its library. What saves and restores may stand only in
-the functions that TensorFlow writes for that, which nothing but the saver may call.
+Operations are judged in the graph and in every function of its library. What saves and restores may stand only
+in the functions that TensorFlow writes for that, which nothing but the saver may call.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _HINT = "export the model for inference: model.export(folder), or tf.saved_model
 
 
 def check(path: Path) -> None:
-    """CompressionError op_not_allowed, asset_path_not_allowed, archive_member_not_allowed, layer_not_allowed for
-    code in what Keras wrote beside the graph; bad_model for a damaged graph; and of the archive."""
+    """CompressionError op_not_allowed, asset_path_not_allowed, archive_member_not_allowed, layer_not_allowed
+    for code in what Keras wrote beside the graph; bad_model for a damaged graph; and of the archive."""
     graph: bytes | None = None
     top: tuple[str, ...] | None = None
     seen: set[str] = set()

@@ -1,6 +1,7 @@
 """``saved_model.pb``, read by protobuf from its description: no framework is loaded for it.
 
-SavedModel.meta_graphs (2) -> MetaGraphDef: graph_def (2), saver_def (3), signature_def (5), asset_file_def (6)
+SavedModel.meta_graphs (2) -> MetaGraphDef: graph_def (2), saver_def (3), signature_def (5),
+                                            asset_file_def (6)
 GraphDef: node (1), library (2)    FunctionDefLibrary.function (1) -> FunctionDef: signature (1), node_def (3)
 Only the fields that the gate looks at are described; protobuf passes the others by.
 """

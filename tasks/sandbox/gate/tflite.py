@@ -1,4 +1,4 @@
-"""``.tflite`` files, table by table: every offset in the file, no custom operation, no tensor beyond all bounds.
+"""``.tflite`` files, table by table: every offset in the file, no custom operation, no tensor beyond bounds.
 
 LiteRT verifies a file again when it is loaded from bytes, as it always is here.
 """
@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 from tasks.compression.errors import CompressionError
-from tasks.compression.outline.tflite import Fields, File
+from tasks.compression.outline.tflite import Fields, File, builtin
 
 __all__ = ["check"]
 
@@ -49,9 +49,7 @@ def _check(file: File) -> None:
 
 
 def _check_code(file: File, code: int) -> None:
-    number = max(
-        file.scalar(code, Fields.CODE_DEPRECATED, "<b"), file.scalar(code, Fields.CODE_BUILTIN, "<i")
-    )
+    number = builtin(file, code)
     custom = file.text(code, Fields.CODE_CUSTOM)
     if number in (_CUSTOM, _DELEGATE) or custom:
         raise CompressionError(

@@ -1,5 +1,5 @@
-"""PyTorch's archives: a checkpoint of tensors (``torch.save``) and a program of ``torch.export`` (``.pt2``), by
-the names of their members, the opcodes of their pickles and what their JSON says of pickles."""
+"""PyTorch's archives: a checkpoint of tensors (``torch.save``) and a program of ``torch.export`` (``.pt2``),
+by the names of their members, the opcodes of their pickles and what their JSON says of pickles."""
 
 from __future__ import annotations
 
