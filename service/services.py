@@ -10,6 +10,7 @@ from flask import current_app
 
 from service.idempotency import Ledger
 from service.keys import KeyRing
+from tasks.gate import Gate
 from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
@@ -40,6 +41,7 @@ class Services:
     uploads: RecordStore[UploadRecord]
     keys: KeyRing
     ledger: Ledger
+    gate: Gate
     planner: Planner
     waiting: threading.BoundedSemaphore
 
@@ -59,6 +61,7 @@ def make_services(settings: Settings) -> Services:
         uploads=RecordStore(client, "upload", UploadRecord),
         keys=KeyRing(client),
         ledger=Ledger(client, settings.idempotency_expiry_s),
+        gate=Gate(settings, storage),
         planner=Planner(settings, client, storage),
         waiting=threading.BoundedSemaphore(MAX_WAITING),
     )

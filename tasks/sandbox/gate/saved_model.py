@@ -1,7 +1,7 @@
 """SavedModels in a zip or tar archive: the names of their files, assets and operations.
 
-Operations are judged in the graph and in every function of its library. What saves and restores may stand only
-in the functions that TensorFlow writes for that, which nothing but the saver may call.
+Operations are judged in the graph and in every function of its library. What saves and restores may stand
+only in the functions that TensorFlow writes for that, which nothing but the saver may call.
 """
 
 from __future__ import annotations
