@@ -13,6 +13,7 @@ import redis
 
 from featherweight.job import JobRequest
 from tasks import keys
+from tasks.gate import VERSION
 from tasks.identifiers import new_id
 from tasks.queue import Queue, make_celery
 from tasks.records import JobRecord, ModelRecord
@@ -121,6 +122,7 @@ def submit(
         created_at=datetime.now(UTC),
         project=PROJECT,
         key=key,
+        gated=VERSION,
     )
     RecordStore(client, "model", ModelRecord).put(PROJECT, record)
     return store.create(PROJECT, request(model_id, **limits), job_id=job_id)
