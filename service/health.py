@@ -13,9 +13,12 @@ from service.openapi import Shape, operation
 from service.rendering import json_answer
 from service.services import services
 from service.version import version
+from tasks.presence import workers
 from tasks.storage import StorageUnavailable
 
 __all__ = ["bp"]
+
+_UNUSABLE = "unusable"
 
 bp = Blueprint("health", __name__)
 log = logging.getLogger(__name__)
@@ -35,12 +38,17 @@ def alive() -> Response:
     summary="Can requests be served?",
     answers={
         200: Shape(Health, "They can."),
-        503: Shape(Health, "Redis or the object storage cannot be reached: see checks."),
+        503: Shape(
+            Health,
+            "Redis or the object storage cannot be reached, or no worker's sandbox holds: see checks.",
+        ),
     },
 )
 def ready() -> Response:
-    checks = {"redis": _redis(), "storage": _storage()}
-    well = set(checks.values()) == {"ok"}
+    """Without any worker jobs wait, which is no fault of the service: they may be started on demand.
+    Workers that are there and may take none are one."""
+    checks = {"redis": _redis(), "storage": _storage(), "workers": _workers()}
+    well = checks["redis"] == checks["storage"] == "ok" and not checks["workers"].startswith(_UNUSABLE)
     health = Health(status="ok" if well else "unavailable", version=version(), checks=checks)
     return json_answer(health, 200 if well else 503, Cache_Control="no-store")
 
@@ -61,3 +69,18 @@ def _storage() -> str:
         log.warning("not ready: storage: %s", type(error).__name__)
         return "unavailable"
     return "ok"
+
+
+def _workers() -> str:
+    try:
+        found = list(workers(services().redis).values())
+    except redis.RedisError:
+        return "unknown"
+    states = {worker.state for worker in found}
+    if "ready" in states:
+        return "ok"
+    if not found:
+        return "none"
+    if "starting" in states:
+        return "starting"
+    return f"{_UNUSABLE}: {found[0].why}"

@@ -10,10 +10,12 @@ import logging
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from celery.exceptions import Reject
+from celery.exceptions import Reject, WorkerShutdown
 
 from tasks.heartbeat import Heartbeat
+from tasks.presence import Presence
 from tasks.queue import RUN_JOB, Queue, make_celery
+from tasks.readiness import become_ready
 from tasks.reaper import Reaper
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
@@ -29,17 +31,24 @@ class _Parts:
 
     def __init__(self, settings: Settings, celery: Celery) -> None:
         client = connect(settings)
+        self._settings = settings
         store, storage, queue = JobStore(client, settings), Storage(settings), Queue(celery)
         self.runners = Runners(settings.runner_warm, settings.scratch_dir / ".home")
         self.supervisor = Supervisor(settings, client, store, storage, queue, self.runners)
         self.reaper = Reaper(settings, client, store, storage, queue)
+        self.presence = Presence(client, self.supervisor.worker)
 
     def start(self) -> None:
+        """Returns once jobs can be taken; WorkerShutdown when that is not to be any more."""
+        self.presence.start()
         self.runners.warm_up()
         self.reaper.start()
+        if not become_ready(self._settings, self.runners, self.presence, self.supervisor.stop_asked):
+            raise WorkerShutdown(0)
 
     def stop(self) -> None:
         self.supervisor.stop()
+        self.presence.stop()
         self.reaper.stop()
 
 

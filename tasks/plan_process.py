@@ -1,6 +1,7 @@
 """What runs in the process of a plan: read the task, lock down, read the files, write the plan.
 
-    stdin    {"spec", "model" or "outline", "has_dataset", "dataset" or "shapes" or "not_counted", limits}
+    stdin    {"spec", "model" or "outline", "has_dataset", "dataset" or "shapes" or "not_counted", limits,
+             "sandbox", "runner_uid"}
     stdout   {"plan", "outline", "shapes"}; the last two only where they were read here
 
 Everything is imported before the process is confined, and no file of a caller is opened before that.
@@ -9,7 +10,6 @@ Everything is imported before the process is confined, and no file of a caller i
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,9 +28,12 @@ from tasks.compression.outline.bounds import Bounds
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.reading import read_outline
 from tasks.compression.planning import plan
-from tasks.sandbox.lockdown import Limits, lock_down
+from tasks.sandbox.lockdown import Limits, Sandbox, chosen_user, lock_down
 
-__all__ = ["main", "planned"]
+__all__ = ["CANNOT_CONFINE", "main", "planned"]
+
+# Exit code: there is no sandbox here, and nothing was read.
+CANNOT_CONFINE = 70
 
 _RESULT_BYTES = 64 << 20
 
@@ -42,10 +45,18 @@ def main(scratch: Path, parent: int) -> int:
             if name is not None:
                 resolve(name)
     assert tflite
-    cpu_s = int(task["cpu_s"]) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    limits = Limits(memory_bytes=task["memory_bytes"], file_bytes=_RESULT_BYTES, open_files=64)
-    lock_down(scratch, limits, parent=parent, keep_fds=frozenset({0, 1, 2}))
+    limits = Limits(
+        memory_bytes=task["memory_bytes"],
+        file_bytes=_RESULT_BYTES,
+        open_files=64,
+        cpu_s=int(task["cpu_s"]) + 1,
+    )
+    sandbox = Sandbox(kind=task["sandbox"], uid=chosen_user(task["runner_uid"], scratch.parent))
+    try:
+        lock_down(scratch, limits, parent=parent, keep_fds=frozenset({0, 1, 2}), sandbox=sandbox)
+    except OSError as error:
+        print(error.strerror, file=sys.stderr)  # noqa: T201 - for the log of the service
+        return CANNOT_CONFINE
     json.dump(planned(scratch, task), sys.stdout)
     return 0
 

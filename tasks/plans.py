@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -36,8 +37,11 @@ from tasks.storage import Storage
 
 __all__ = ["NotPlannable", "Planner", "PlannerBusy"]
 
+_log = logging.getLogger(__name__)
 _ROOT = Path(__file__).parents[1]
 _MAX_RESULT = 64 << 20
+# Of tasks.plan_process, which is not imported here.
+_CANNOT_CONFINE = 70
 _AT_ONCE = 2
 # A request that waits holds a thread of the service.
 _PATIENCE_S = 2.0
@@ -118,7 +122,12 @@ class Planner:
 
     def _run(self, scratch: Path, task: dict[str, Any]) -> dict[str, Any]:
         settings = self._settings
-        task |= {"memory_bytes": settings.plan_memory_bytes, "cpu_s": settings.plan_timeout_s}
+        task |= {
+            "memory_bytes": settings.plan_memory_bytes,
+            "cpu_s": settings.plan_timeout_s,
+            "sandbox": settings.sandbox,
+            "runner_uid": settings.runner_uid,
+        }
         (scratch / "task.json").write_text(json.dumps(task))
         # A session of its own, so that whatever it starts can be killed with it.
         with (scratch / "result.json").open("wb") as result, (scratch / "task.json").open("rb") as given:
@@ -190,6 +199,11 @@ def _ended(code: int, timeout_s: float) -> str:
         return f"the files could not be read within {timeout_s:g} s"
     if -code in (signal.SIGKILL, signal.SIGABRT):
         return "the process that read the files got no more memory"
+    if -code == signal.SIGSYS:
+        return "the process that read the files tried what it may not, and was ended"
+    if code == _CANNOT_CONFINE:
+        _log.error("no plans are made: there is no sandbox here; see docs/sandbox.md")
+        return "files cannot be read safely here: the service has no sandbox"
     if code < 0:
         return f"the process that read the files was ended by {signal.Signals(-code).name}"
     return "the process that read the files failed, or got no more memory"

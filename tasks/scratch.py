@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tasks.sandbox.removal import remove_tree
 
 __all__ = ["Scratch", "claimed_scratch", "discard_leftovers", "job_ids"]
 
@@ -40,7 +41,7 @@ class Scratch:
         for entry in os.scandir(self.path):
             if entry.is_dir(follow_symlinks=False):
                 if entry.name != _KEPT:
-                    shutil.rmtree(entry.path)
+                    remove_tree(Path(entry.path))
             else:
                 os.unlink(entry.path)
         self.inputs.mkdir()
@@ -48,7 +49,8 @@ class Scratch:
         (self.path / _KEPT).mkdir(exist_ok=True)
 
     def discard(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(self.path)
 
 
 @contextmanager

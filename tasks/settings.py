@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -75,6 +76,15 @@ class Settings(BaseSettings):
     # 0: as many threads as there are cores; 0: no memory limit.
     runner_threads: int = Field(default=0, ge=0)
     runner_memory_bytes: int = Field(default=0, ge=0)
+    # What a job may fill its scratch folder with, inputs and kept steps included, and its threads.
+    runner_disk_bytes: int = Field(default=32 * GIB, ge=1)
+    runner_files: int = Field(default=50_000, ge=100)
+    runner_processes: int = Field(default=2000, ge=1)
+    # Who jobs and plans run as where the worker or the service was started as root.
+    runner_uid: int = Field(default=61_234, ge=1, lt=2**31)
+    # What confines those who read callers' files: Landlock and seccomp, or something of the operator's
+    # (external). Without Landlock in the kernel, `landlock` takes no job.
+    sandbox: Literal["landlock", "external"] = "landlock"
     scratch_dir: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()) / "featherweight")
 
     # An Ed25519 private key, PEM or 32 bytes in base64, that workers sign receipts with. Left out, jobs

@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,9 +50,11 @@ from tasks.recordstore import RecordStore
 from tasks.relay import Relay
 from tasks.runner import Failed, Made, Result
 from tasks.sandbox.children import Exit, RunnerLost, Runners
+from tasks.sandbox.choice import chosen_sandbox, source_of
 from tasks.sandbox.collect import OutputRefused, open_output, read_output
+from tasks.sandbox.disk import DiskUse
 from tasks.sandbox.exits import explain
-from tasks.sandbox.lockdown import Limits
+from tasks.sandbox.lockdown import Limits, Sandbox
 from tasks.scratch import Scratch, claimed_scratch
 from tasks.settings import Settings
 from tasks.settle import withdraw
@@ -107,6 +110,15 @@ class Supervisor:
         self._signer = None if key is None else Signer(key.get_secret_value())
         self._key_published = False
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        return chosen_sandbox(self._settings)
+
+    @property
+    def stop_asked(self) -> threading.Event:
+        """Set once `stop` was called."""
+        return self._stopping
 
     @property
     def stopping(self) -> bool:
@@ -288,8 +300,11 @@ class Supervisor:
         limits = Limits(
             memory_bytes=settings.runner_memory_bytes,
             file_bytes=settings.max_model_bytes + settings.max_dataset_bytes,
+            # The kernel counts those of a user, whose jobs may be several: Watch counts those of a job.
+            processes=0 if self._sandbox.uid is None else 4 * settings.runner_processes,
         )
-        child = self._runners.start(scratch.path, limits)
+        read = source_of(settings.runner_target)
+        child = self._runners.start(scratch.path, limits, self._sandbox, read=read)
         try:
             watch = Watch(
                 child,
@@ -298,6 +313,10 @@ class Supervisor:
                 lease,
                 max_run_s=claim.job.limits.max_run_s,
                 memory_bytes=settings.runner_memory_bytes,
+                disk=DiskUse(
+                    scratch.path, max_bytes=settings.runner_disk_bytes, max_files=settings.runner_files
+                ),
+                processes=settings.runner_processes,
             )
             return watch.until_dead()
         finally:
@@ -309,7 +328,7 @@ class Supervisor:
         if end.code != 0:
             raise Refused(crashed)
         try:
-            text = read_output(scratch.path, "result.json", max_bytes=_RESULT_BYTES)
+            text = read_output(scratch.path, "result.json", max_bytes=_RESULT_BYTES, owner=self._sandbox.uid)
             result = Result.model_validate_json(text)
         except (OutputRefused, ValidationError) as error:
             raise Refused(crashed) from error
@@ -327,7 +346,8 @@ class Supervisor:
         limit = self._settings.max_model_bytes
 
         def store() -> tuple[int, str]:
-            with open_output(scratch.path, f"work/out/{name}", max_bytes=limit) as file:
+            path, owner = f"work/out/{name}", self._sandbox.uid
+            with open_output(scratch.path, path, max_bytes=limit, owner=owner) as file:
                 chunks = _checked_chunks(file.read, lease.check_claim)
                 return self._storage.put_stream(chunks, key, max_bytes=limit, media_type=media_type)
 

@@ -16,11 +16,13 @@ from tasks.joblog import JobLog
 from tasks.lease import Interrupted, Lease, Reason
 from tasks.relay import Relay
 from tasks.sandbox.children import Child, Exit, RunnerLost
-from tasks.sandbox.exits import memory_limit, time_limit
+from tasks.sandbox.disk import DiskUse
+from tasks.sandbox.exits import disk_limit, memory_limit, thread_limit, time_limit
 
 __all__ = ["Refused", "Watch"]
 
 _TICK_S = 0.2
+_COUNT_S = 1.0
 _GRACE_S = 2.0
 # The fork server may still be importing, which is no running time of the job.
 _BIRTH_S = 300.0
@@ -39,10 +41,20 @@ class Refused(Exception):
 
 class Watch:
     """`max_run_s` counts from the runner's birth. `memory_bytes` bounds the memory that it and its
-    children do not share with the fork server; 0 is no limit."""
+    children do not share with the fork server; 0 is no limit. `processes` bounds its threads, and
+    those of its children."""
 
     def __init__(
-        self, child: Child, relay: Relay, log: JobLog, lease: Lease, *, max_run_s: int, memory_bytes: int
+        self,
+        child: Child,
+        relay: Relay,
+        log: JobLog,
+        lease: Lease,
+        *,
+        max_run_s: int,
+        memory_bytes: int,
+        disk: DiskUse,
+        processes: int,
     ) -> None:
         self._child = child
         self._relay = relay
@@ -50,6 +62,9 @@ class Watch:
         self._lease = lease
         self._max_run_s = max_run_s
         self._memory_bytes = memory_bytes
+        self._disk = disk
+        self._processes = processes
+        self._next_count = 0.0
         self._born_by = time.monotonic() + _BIRTH_S
         self._deadline: float | None = None
         self._stopped_by: Refused | Interrupted | None = None
@@ -136,7 +151,17 @@ class Watch:
             return Refused(time_limit(self._max_run_s))
         if self._memory_bytes and self._own_bytes() > self._memory_bytes:
             return Refused(memory_limit(self._memory_bytes))
-        return None
+        if self._has_too_many_threads():
+            return Refused(thread_limit(self._processes))
+        excess = self._disk.excess()
+        return None if excess is None else Refused(disk_limit(excess))
+
+    def _has_too_many_threads(self) -> bool:
+        # Finding children means looking at every process of the machine.
+        if time.monotonic() < self._next_count:
+            return False
+        self._next_count = time.monotonic() + _COUNT_S
+        return sum(_threads(process) for process in _with_children(self._child.pid)) > self._processes
 
     def _own_bytes(self) -> int:
         processes = _with_children(self._child.pid)
@@ -152,6 +177,12 @@ def _with_children(pid: int | None) -> list[Any]:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
+
+
+def _threads(process: Any) -> int:
+    with suppress(psutil.NoSuchProcess):
+        return int(process.num_threads())
+    return 0
 
 
 def _bytes(process: Any, call: str, field: str) -> int:

@@ -108,6 +108,8 @@ CODES: dict[str, Code] = {
     # the run
     "time_limit": Code(422, "The job ran longer than it may"),
     "out_of_memory": Code(422, "The job needed more memory than it may use"),
+    "disk_limit": Code(422, "The job wrote more than it may"),
+    "sandbox_violation": Code(422, "The job tried what no job may do"),
     "output_refused": Code(422, "A file the job made was refused"),
     "runner_crashed": Code(500, "The process that ran the job crashed"),
     "worker_lost": Code(503, "The worker that ran the job was lost", True),

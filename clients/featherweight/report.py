@@ -295,6 +295,8 @@ class Host(_Part):
     cores: int
     memory_bytes: int
     platform: str
+    # What confined the process that made this: Landlock's version and seccomp, or external.
+    sandbox: str | None = None
 
 
 class Report(_Part):

@@ -13,11 +13,13 @@ __all__ = ["host", "library_versions"]
 
 
 def host() -> Host:
+    """What confines this process is told by whoever confined it, in the environment."""
     return Host(
         cpu=_cpu(),
         cores=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         platform=f"{platform.system()} {platform.machine()}",
+        sandbox=os.environ.get("FEATHERWEIGHT_SANDBOX"),
     )
 
 

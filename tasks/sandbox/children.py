@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.sandbox.lockdown import Limits
+from tasks.sandbox.lockdown import DEFAULT, Limits, Sandbox
 
 __all__ = ["Child", "Exit", "RunnerLost", "Runners"]
 
@@ -107,13 +107,16 @@ class Runners:
     def server_pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def start(self, scratch: Path, limits: Limits) -> Child:
-        """Fork a runner that does ``scratch/task.json``; RunnerLost."""
+    def start(
+        self, scratch: Path, limits: Limits, sandbox: Sandbox = DEFAULT, *, read: Sequence[Path] = ()
+    ) -> Child:
+        """Fork a runner that does ``scratch/task.json`` and may `read` besides what all may; RunnerLost."""
         pipes = [os.pipe() for _ in range(3)]
         status, events, output = (reading for reading, _ in pipes)
         writing = [end for _, end in pipes]
         try:
-            self.send({"run": str(scratch), "limits": asdict(limits)}, writing)
+            request = {"run": str(scratch), "limits": asdict(limits), "sandbox": asdict(sandbox)}
+            self.send({**request, "read": [str(path) for path in read]}, writing)
         except BaseException:
             for fd in (status, events, output):
                 os.close(fd)

@@ -7,7 +7,7 @@ import signal
 from featherweight.problem import Problem, problem
 from tasks.sandbox.children import Exit
 
-__all__ = ["explain", "memory_limit", "time_limit"]
+__all__ = ["disk_limit", "explain", "memory_limit", "thread_limit", "time_limit"]
 
 # Libraries abort when an allocation fails, and say so last.
 _NO_MEMORY = (b"bad_alloc", b"Cannot allocate memory", b"out of memory", b"Out of memory", b"MemoryError")
@@ -21,7 +21,13 @@ def explain(end: Exit, output_tail: bytes, *, memory_bytes: int) -> Problem:
     if number == signal.SIGXCPU:
         return problem("time_limit", "the job used more processor time than it may")
     if number == signal.SIGXFSZ:
-        return _crashed("the job wrote a file larger than it may")
+        return disk_limit("a file larger than any may be")
+    if number == signal.SIGSYS:
+        return problem(
+            "sandbox_violation",
+            "the job made a system call that no job has a use for, and was ended",
+            hint="a model that does this does more than compute",
+        )
     # Nobody but the kernel sends a runner SIGKILL without being asked, and it does when memory is out.
     if number == signal.SIGKILL:
         return _out_of_memory("the system ran out of memory while the job ran and ended it", memory_bytes)
@@ -36,6 +42,18 @@ def time_limit(max_run_s: int) -> Problem:
         f"the job ran longer than its limits.max_run_s of {max_run_s} s",
         hint="raise limits.max_run_s, or train fewer epochs",
     )
+
+
+def disk_limit(what: str) -> Problem:
+    return problem(
+        "disk_limit",
+        f"the job wrote more than it may: {what}",
+        hint="a smaller data set or fewer outputs need less room",
+    )
+
+
+def thread_limit(processes: int) -> Problem:
+    return problem("sandbox_violation", f"the job started more than {processes} threads or processes")
 
 
 def memory_limit(memory_bytes: int) -> Problem:

@@ -10,8 +10,9 @@ itself, the kernel kills them (PR_SET_PDEATHSIG).
 
 Requests, a JSON object each:
 
-    {"run": scratch folder, "limits": {...}}   with the descriptors status, events, output
-    {"signal": number, "pid": pid}             to the whole process group of a runner
+    {"run": scratch folder, "limits": {...}, "sandbox": {...}, "read": [path, ...]}
+                                       with the descriptors status, events, output
+    {"signal": number, "pid": pid}     to the whole process group of a runner
 
 On the status pipe of a run: ``{"pid": n}``, later ``{"status": wait status, "max_rss_bytes": n,
 "cpu_s": s}``, a line each.
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks import runner
-from tasks.sandbox.lockdown import Limits, lock_down
+from tasks.sandbox.lockdown import Limits, Sandbox, lock_down
 from tasks.targets import resolve
 
 __all__ = ["main"]
@@ -92,7 +93,7 @@ class ForkServer:
             os.close(status)
         else:
             if pid == 0:
-                _become_runner(Path(request["run"]), Limits(**request["limits"]), server, events, output)
+                _become_runner(request, server, events, output)
             self._status_of[pid] = status
             if not _say(status, {"pid": pid}):
                 # The worker has given the job up while we were still importing.
@@ -147,16 +148,24 @@ def _say(status: int, value: Mapping[str, Any]) -> bool:
     return True
 
 
-def _become_runner(scratch: Path, limits: Limits, server: int, events: int, output: int) -> NoReturn:
+def _become_runner(request: Mapping[str, Any], server: int, events: int, output: int) -> NoReturn:
     """In the child: never returns into the server's loop, whatever happens."""
     code = _CANNOT_START
+    scratch = Path(request["run"])
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         _arrange_descriptors(events, output)
-        lock_down(scratch, limits, parent=server, keep_fds=frozenset({0, 1, 2, _EVENTS_FD}))
+        lock_down(
+            scratch,
+            Limits(**request["limits"]),
+            parent=server,
+            keep_fds=frozenset({0, 1, 2, _EVENTS_FD}),
+            sandbox=Sandbox(**request["sandbox"]),
+            read=[Path(path) for path in request["read"]],
+        )
         code = runner.main(scratch, _EVENTS_FD)
     except BaseException:  # noqa: BLE001 - nothing may unwind into the server's code
         traceback.print_exc()

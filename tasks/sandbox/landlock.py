@@ -67,7 +67,7 @@ def abi() -> int:
 def restrict(readable: Iterable[Path], writable: Iterable[Path], *, at_most: int = _NEWEST_ABI) -> int:
     """Confine the calling thread, and what it starts, for good. Answers the ABI that was used.
 
-    Folders stand for everything beneath them; paths that are not there are left out. Sets
+    Folders stand for everything beneath them; paths that are not there, or not for us, are left out. Sets
     NO_NEW_PRIVS. `at_most` is the newest ABI to use. Unavailable, OSError.
     """
     version = min(abi(), at_most)
@@ -102,7 +102,7 @@ def _ruleset(version: int, handled: int) -> int:
 def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return
     try:
         if not path.is_dir():

@@ -4,7 +4,7 @@
 the next one takes away:
 
     descriptors    all but its own are closed
-    user           started as root: another user, no capabilities (tasks.sandbox.identity)
+    user           started as root: another user, who is given the scratch folder; no capabilities
     parent         it dies when its parent does
     memory         the kernel's first choice when memory runs out
     limits         memory, size of files, open files, processor time, no core dumps
@@ -27,6 +27,7 @@ import resource
 import signal
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,10 +35,14 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.sandbox import landlock, seccomp
-from tasks.sandbox.identity import drop
+from tasks.sandbox.identity import drop, is_open_to_all, take_over
 from tasks.sandbox.kernel import prctl
 
-__all__ = ["DEFAULT", "Limits", "Sandbox", "code_paths", "lock_down"]
+__all__ = ["DEFAULT", "STATED_IN", "Limits", "Sandbox", "chosen_user", "code_paths", "lock_down"]
+
+# The variable that tells a confined process what confines it, for the report.
+STATED_IN = "FEATHERWEIGHT_SANDBOX"
+
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -90,7 +95,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What confines a process. `uid` is who to become when started as root; None is nobody else.
+    """What confines a process. `uid` is who to become when started as root; None is nobody else: see
+    `chosen_user`.
 
     `landlock_abi` is the newest ABI that may be used.
     """
@@ -107,6 +113,13 @@ def code_paths() -> list[Path]:
     """Python, its packages and ours: what a confined process reads, and no secret."""
     named = [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
     return [*(_ROOT / name for name in _CODE), *(Path(name) for name in named)]
+
+
+def chosen_user(uid: int, scratch_root: Path) -> int | None:
+    """`uid` where we are root and that user can read what it must and reach the scratch folders, or None."""
+    if os.geteuid() != 0:
+        return None
+    return uid if is_open_to_all([*code_paths(), scratch_root]) else None
 
 
 def lock_down(
@@ -128,6 +141,8 @@ def lock_down(
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("a process of several threads cannot be confined")
     _close_all_but(keep_fds)
+    if sandbox.uid is not None and os.geteuid() == 0:
+        take_over(scratch, sandbox.uid)
     drop(sandbox.uid)
     # After the change of user, which clears it; and the parent may be gone already.
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -141,10 +156,12 @@ def lock_down(
     os.chdir(scratch)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if sandbox.kind == "external":
+        os.environ[STATED_IN] = "external"
         return
     readable = [*code_paths(), *map(Path, _SYSTEM), *read, scratch]
     changeable = [*map(Path, _ALSO_WRITABLE), *([scratch] if writable else [])]
     abi = landlock.restrict(readable, changeable, at_most=sandbox.landlock_abi)
+    os.environ[STATED_IN] = f"landlock {abi}, seccomp"
     seccomp.install(truncate=abi >= landlock.TRUNCATE_ABI)
 
 
@@ -191,3 +208,5 @@ def _scrub_environment(scratch: Path) -> None:
     os.environ.update(
         kept, PATH="/usr/bin:/bin", LANG="C.UTF-8", HOME=home, TMPDIR=home, KERAS_HOME=home, MPLCONFIGDIR=home
     )
+    # What was found before the process was forked is not for it.
+    tempfile.tempdir = None

@@ -5,8 +5,8 @@ brings; here a call nobody has thought of answers ENOSYS, upon which libraries t
 
     allowed      the work of a job: files, memory, threads, time, pipes
     examined     allowed with some arguments: threads but no processes, signals to oneself alone, ...
-    pretended    answered as done, without doing it: permissions, owners and times of files
-    refused      EPERM: network, starting programs and processes, other users
+    pretended    answered as done, without doing it: permissions and owners of files
+    refused      EPERM: network, starting programs and processes, other users, times of files
     deadly       SIGSYS: debugging, mounting, namespaces, loading code into the kernel
     the rest     ENOSYS: io_uring, memfd, shared memory, clone3 (upon which glibc uses clone), ...
 

@@ -78,14 +78,14 @@ REFUSED = _table(
     setreuid:113:145 setregid:114:143 setresuid:117:147 setresgid:119:149 setgroups:116:159 setfsuid:122:151
     setfsgid:123:152 capset:126:91 setpriority:141:140 sched_setscheduler:144:119 sched_setparam:142:118
     sched_setattr:314:274 ioprio_set:251:30 tkill:200:130 rt_sigqueueinfo:129:138 rt_tgsigqueueinfo:297:240
-    pidfd_open:434:434 pidfd_send_signal:424:424
+    pidfd_open:434:434 pidfd_send_signal:424:424 utime:132:- utimes:235:- futimesat:261:- utimensat:280:88
     """
 )
 # Landlock does not cover these. Libraries take a refusal for a failed copy, so they are told it is done.
 PRETENDED = _table(
     """
     chmod:90:- fchmod:91:52 fchmodat:268:53 fchmodat2:452:452 chown:92:- fchown:93:55 lchown:94:-
-    fchownat:260:54 utime:132:- utimes:235:- futimesat:261:- utimensat:280:88
+    fchownat:260:54
     """
 )
 # No library of ours has a use for these: who calls one is ended.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,5 +10,6 @@ from tests.misbehaving import Outcome, Report
 
 
 def compress(*_: Any, workdir: Path, **__: Any) -> Outcome:
-    (workdir / "out").symlink_to("/etc")
+    with suppress(PermissionError):
+        (workdir / "out").symlink_to("/etc")
     return Outcome(Report(), (workdir / "out" / "passwd",))

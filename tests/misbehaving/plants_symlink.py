@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,5 +12,6 @@ from tests.misbehaving import Outcome, made
 def compress(*_: Any, workdir: Path, **__: Any) -> Outcome:
     outcome = made(workdir, model__tflite="x")
     outcome.artifacts[0].unlink()
-    outcome.artifacts[0].symlink_to("/etc/passwd")
+    with suppress(PermissionError):
+        outcome.artifacts[0].symlink_to("/etc/passwd")
     return outcome

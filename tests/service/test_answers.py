@@ -10,6 +10,8 @@ from flask import Flask
 
 from featherweight.resources import Health
 from service.requestlog import OneLine
+from service.services import Services
+from tasks.presence import Presence, WorkerStatus
 from tests.service.helpers import Caller
 
 
@@ -56,7 +58,36 @@ def test_health_and_readiness(app: Flask) -> None:
     client = app.test_client()
     assert Health.model_validate(client.get("/healthz").json).status == "ok"
     ready = Health.model_validate(client.get("/readyz").json)
-    assert (ready.status, ready.checks) == ("ok", {"redis": "ok", "storage": "ok"})
+    assert (ready.status, ready.checks) == ("ok", {"redis": "ok", "storage": "ok", "workers": "none"})
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "said"),
+    [
+        (["unusable"], 503, "unusable: the kernel has no Landlock"),
+        (["starting"], 200, "starting"),
+        (["unusable", "starting"], 200, "starting"),
+        (["unusable", "ready"], 200, "ok"),
+    ],
+)
+def test_readiness_knows_whether_workers_take_jobs(
+    app: Flask, parts: Services, states: list[str], status: int, said: str
+) -> None:
+    for number, state in enumerate(states):
+        presence = Presence(parts.redis, f"worker-{number}")
+        presence.status = WorkerStatus.model_validate({"state": state, "why": "the kernel has no Landlock"})
+    answer = app.test_client().get("/readyz")
+    assert (answer.status_code, answer.json["checks"]["workers"]) == (status, said)
+    assert answer.json["status"] == ("ok" if status == 200 else "unavailable")
+
+
+def test_worker_that_says_nothing_any_more_is_gone(app: Flask, parts: Services) -> None:
+    presence = Presence(parts.redis, "worker-1")
+    presence.status = WorkerStatus(state="unusable", why="x")
+    assert 0 < parts.redis.ttl("fw:worker:worker-1") < 60
+    parts.redis.delete("fw:worker:worker-1")
+    assert app.test_client().get("/readyz").json["checks"]["workers"] == "none"
+    assert parts.redis.scard("fw:workers") == 0
 
 
 def test_metrics_count_requests_by_route_and_jobs_by_state(caller: Caller, stranger: Caller) -> None:

@@ -108,7 +108,11 @@ def test_storage_away_is_503_and_leaves_no_job(
 
     upload = cut_off.post("/v1/models", data=KERAS, content_type="application/octet-stream")
     assert_problem(upload, "storage_unavailable")
-    assert cut_off.get("/readyz").json["checks"] == {"redis": "ok", "storage": "unavailable"}
+    assert cut_off.get("/readyz").json["checks"] == {
+        "redis": "ok",
+        "storage": "unavailable",
+        "workers": "none",
+    }
 
 
 def test_a_fault_of_ours_is_500_without_a_trace(

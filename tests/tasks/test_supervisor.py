@@ -102,14 +102,19 @@ def test_paths_of_the_machine_are_shown_nowhere(bench: Bench) -> None:
         ("aborts_for_memory", "out_of_memory", "no more memory"),
         ("plants_symlink", "output_refused", "model.tflite"),
         ("plants_folder_link", "output_refused", "passwd"),
-        ("plants_pipe", "output_refused", "not a regular file"),
+        ("plants_pipe", "output_refused", "model.tflite"),
         ("plants_hard_link", "output_refused", "more than one name"),
+        ("plants_holes", "output_refused", "holes"),
+        ("plants_huge", "output_refused", "larger than 2000000"),
+        ("traces_its_parent", "sandbox_violation", "system call"),
     ],
 )
 def test_misbehaviour_fails_the_job_with_its_code(
     bench: Bench, misbehaviour: str, code: str, words: str
 ) -> None:
-    job = bench.run(misbehaviour)
+    # Files may be as large as a model and a data set together.
+    sizes = {"max_model_bytes": 2_000_000} if misbehaviour == "plants_huge" else {}
+    job = bench.run(misbehaviour, settings=sizes)
     assert job.state == "failed"
     assert job.error is not None
     assert (job.error.code, job.attempts[0].ended_because) == (code, code)
@@ -118,7 +123,54 @@ def test_misbehaviour_fails_the_job_with_its_code(
     assert not (bench.settings.scratch_dir / job.id).exists()
 
 
-@pytest.mark.parametrize("misbehaviour", ["sleeps_forever", "ignores_sigterm", "prints_endlessly"])
+@pytest.mark.parametrize(
+    ("misbehaviour", "words"),
+    [
+        ("plants_symlink", "Too many levels of symbolic links"),
+        ("plants_folder_link", "Too many levels of symbolic links"),
+        ("plants_pipe", "not a regular file"),
+        ("plants_hard_link", "more than one name"),
+    ],
+)
+def test_planted_outputs_are_refused_also_where_nothing_prevents_planting(
+    bench: Bench, misbehaviour: str, words: str
+) -> None:
+    job = bench.run(misbehaviour, settings={"sandbox": "external"})
+    assert job.error is not None
+    assert (job.error.code, words in job.error.detail) == ("output_refused", True)
+    assert bench.keys(job) == {"result.json", "a1/log.txt"}
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "data", "words"),
+    [
+        ("fills_disk", b"full", "bytes"),
+        ("fills_disk", b"empty", "files"),
+        ("digs_deep", b"", "cannot be looked"),
+    ],
+)
+def test_job_that_fills_the_disk_fails_and_leaves_nothing(
+    bench: Bench, misbehaviour: str, data: bytes, words: str
+) -> None:
+    job = bench.submit(data=data, max_run_s=60)
+    limits = {"runner_disk_bytes": 20_000_000, "runner_files": 5_000}
+    bench.supervisor(misbehaviour, **limits).run(job.id)
+    error = bench.store.get(PROJECT, job.id).error
+    assert error is not None
+    assert error.code == "disk_limit"
+    assert words in error.detail
+    assert not (bench.settings.scratch_dir / job.id).exists()
+
+
+def test_job_of_very_many_threads_is_ended(bench: Bench) -> None:
+    job = bench.run("starts_threads", settings={"runner_processes": 200}, max_run_s=60)
+    assert job.error is not None
+    assert (job.error.code, "200 threads" in job.error.detail) == ("sandbox_violation", True)
+
+
+@pytest.mark.parametrize(
+    "misbehaviour", ["sleeps_forever", "ignores_sigterm", "prints_endlessly", "computes_forever"]
+)
 def test_job_that_runs_too_long_fails_with_time_limit(bench: Bench, misbehaviour: str) -> None:
     started = time.monotonic()
     job = bench.run(misbehaviour, max_run_s=1)
@@ -197,7 +249,9 @@ def test_unknown_job_is_ignored(bench: Bench) -> None:
 @pytest.mark.parametrize("misbehaviour", ["sleeps_forever", "ignores_sigterm", "leaves_children"])
 def test_cancelled_job_is_dead_within_five_seconds(bench: Bench, misbehaviour: str) -> None:
     job = bench.submit()
-    thread = threading.Thread(target=bench.supervisor(misbehaviour).run, args=(job.id,))
+    # Starting processes is something that the sandbox prevents.
+    kind = "external" if misbehaviour == "leaves_children" else "landlock"
+    thread = threading.Thread(target=bench.supervisor(misbehaviour, sandbox=kind).run, args=(job.id,))
     thread.start()
     running = eventually(lambda: pids(bench.store, job))
     started = time.monotonic()
@@ -212,7 +266,8 @@ def test_cancelled_job_is_dead_within_five_seconds(bench: Bench, misbehaviour: s
 def test_time_the_fork_server_takes_to_start_is_not_the_jobs(bench: Bench) -> None:
     bench.runners = Runners("tests.misbehaving.slow_to_warm:warm", bench.settings.scratch_dir / ".home")
     try:
-        assert bench.run("slow_to_warm", max_run_s=1).state == "succeeded"
+        job = bench.run("slow_to_warm", settings={"sandbox": "external"}, max_run_s=1)
+        assert job.state == "succeeded"
     finally:
         bench.runners.stop()
 
@@ -220,7 +275,8 @@ def test_time_the_fork_server_takes_to_start_is_not_the_jobs(bench: Bench) -> No
 def test_job_cancelled_before_its_runner_was_born_never_runs(bench: Bench) -> None:
     bench.runners = Runners("tests.misbehaving.slow_to_warm:warm", bench.settings.scratch_dir / ".home")
     job = bench.submit()
-    thread = threading.Thread(target=bench.supervisor("slow_to_warm").run, args=(job.id,))
+    # Unconfined, so that it could leave its mark outside.
+    thread = threading.Thread(target=bench.supervisor("slow_to_warm", sandbox="external").run, args=(job.id,))
     thread.start()
     try:
         eventually(lambda: bench.store.get(PROJECT, job.id).state == "running")
@@ -351,17 +407,21 @@ def test_failure_with_a_file_that_is_missing_is_told_all_the_same(bench: Bench) 
     assert "checkpoint.keras could not be kept" in ended.error.detail
 
 
+@pytest.mark.parametrize("kind", ["landlock", "external"])
 def test_runner_sees_no_secret_and_nothing_but_its_own_descriptors(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "FEATHERWEIGHT_S3_SECRET_ACCESS_KEY", "REDIS_URL", "HF_TOKEN"):
         monkeypatch.setenv(name, "canary")
-    job = bench.run("tells_environment")
+    job = bench.run("tells_environment", settings={"sandbox": kind})
     seen = json.loads(bench.storage.read(keys.artifact_key(PROJECT, job.id, 1, "seen.json")))
     assert "canary" not in json.dumps(seen)
     assert seen["environment"]["HOME"].startswith(seen["cwd"])
     assert seen["cwd"] == str(bench.settings.scratch_dir / job.id)
     assert seen["session"]
+    if kind == "landlock":
+        assert seen["parent"] is None
+    assert seen["environment"]["FEATHERWEIGHT_SANDBOX"].startswith(kind)
     # The fourth is the listing itself.
     assert len(seen["open"]) == 5
     assert seen["fds"]["0"] == "/dev/null"

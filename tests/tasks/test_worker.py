@@ -18,8 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.presence import workers as present
 from tasks.records import JobRecord
 from tests.tasks.conftest import PROJECT, Bench, eventually, is_alive, pids
+from tests.tasks.no_landlock import hide_landlock
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +34,9 @@ class Workers:
         self._logs = logs
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, misbehaviour: str, **overrides: object) -> subprocess.Popen[bytes]:
+    def start(
+        self, misbehaviour: str, *, landlock: bool = True, **overrides: object
+    ) -> subprocess.Popen[bytes]:
         settings = self._bench.settings.model_copy(
             update={"runner_target": f"tests.misbehaving.{misbehaviour}:compress", **overrides}
         )
@@ -44,6 +48,7 @@ class Workers:
                 env={**os.environ, **_environment(settings.model_dump(mode="json"), self._bench)},
                 stdout=log,
                 stderr=log,
+                preexec_fn=None if landlock else hide_landlock,
             )
         self.started.append(worker)
         return worker
@@ -98,6 +103,34 @@ def test_worker_does_the_jobs_it_is_told_of(bench: Bench, workers: Workers) -> N
         ended = eventually(lambda job=job: done(bench, job))
         assert (ended.state, ended.attempt) == ("succeeded", 1)
     eventually(lambda: bench.queue.hinted() == set())
+
+
+def test_worker_on_a_kernel_without_landlock_takes_no_jobs_and_says_why(
+    bench: Bench, workers: Workers
+) -> None:
+    job = submit(bench)
+    worker = workers.start("behaves", landlock=False)
+
+    def said() -> bool:
+        return any(status.state == "unusable" for status in present(bench.client).values())
+
+    eventually(said)
+    (status,) = present(bench.client).values()
+    assert "the kernel has no Landlock" in status.why
+    assert "this worker takes no jobs" in workers.log()
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(10)
+    assert bench.store.get(PROJECT, job.id).state == "queued"
+    assert present(bench.client) == {}
+
+
+def test_worker_without_landlock_takes_jobs_when_told_that_something_else_confines_them(
+    bench: Bench, workers: Workers
+) -> None:
+    job = submit(bench)
+    workers.start("behaves", landlock=False, sandbox="external")
+    assert eventually(lambda: done(bench, job)).state == "succeeded"
+    assert "limits alone" in workers.log()
 
 
 def test_job_whose_message_was_lost_is_announced_again(bench: Bench, workers: Workers) -> None:

@@ -151,6 +151,7 @@ def provenance(report: Report) -> str:
             "processor",
             f"{host.cpu}, {host.cores} cores, {host.memory_bytes / 2**30:.1f} GiB, {host.platform}",
         ],
+        *([["sandbox", host.sandbox]] if host.sandbox else []),
         *([name, version] for name, version in report.versions.items()),
     ]
     return digests + table(["", ""], facts)
