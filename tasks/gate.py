@@ -85,7 +85,7 @@ class Gate:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=root) as made:
                 self._storage.get_file(key, Path(made) / role)
-                refused = judge(Path(made), {role: role})
+                refused = judge(self._settings, Path(made), {role: role})
         finally:
             self._free.release()
         if refused is not None:
@@ -93,7 +93,9 @@ class Gate:
         return VERSION
 
 
-def judge(scratch: Path, files: Mapping[str, str], *, deadline_s: float | None = None) -> Problem | None:
+def judge(
+    settings: Settings, scratch: Path, files: Mapping[str, str], *, deadline_s: float | None = None
+) -> Problem | None:
     """What is wrong with `files` (paths below `scratch` by their roles, "model" and "dataset"); None for
     files that loaders may see.
 
@@ -105,6 +107,8 @@ def judge(scratch: Path, files: Mapping[str, str], *, deadline_s: float | None =
     task = {
         "files": dict(files),
         "verdict_bytes": _VERDICT_BYTES,
+        "sandbox": settings.sandbox,
+        "runner_uid": settings.runner_uid,
         "memory_bytes": _MEMORY_BYTES + 2 * size,
         "cpu_s": int(deadline_s) + 1,
     }

@@ -1,6 +1,7 @@
 """What runs in the process of the gate: lock down, judge the files, write the verdict.
 
-    stdin    {"files": {role: path below the scratch folder}, "memory_bytes", "cpu_s", "verdict_bytes"}
+    stdin    {"files": {role: path below the scratch folder}, "memory_bytes", "cpu_s", "verdict_bytes",
+             "sandbox", "runner_uid"}
     stdout   a line of JSON: null, or the problem's code, detail, hint, layer and pointer
 
 No file of a caller is opened before the process is confined. What may be imported is imported afterwards:
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.sandbox.lockdown import Limits, lock_down
+from tasks.sandbox.lockdown import Limits, Sandbox, chosen_user, lock_down
 
 __all__ = ["main"]
 
@@ -29,8 +30,11 @@ def main(scratch: Path, parent: int) -> int:
         open_files=64,
         cpu_s=task["cpu_s"],
     )
+    sandbox = Sandbox(kind=task["sandbox"], uid=chosen_user(task["runner_uid"], scratch.parent))
     try:
-        lock_down(scratch, limits, parent=parent, keep_fds=frozenset({0, 1, 2}), writable=False)
+        lock_down(
+            scratch, limits, parent=parent, keep_fds=frozenset({0, 1, 2}), sandbox=sandbox, writable=False
+        )
     except (OSError, RuntimeError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the parent logs it
         return os.EX_CONFIG

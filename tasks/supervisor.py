@@ -280,7 +280,7 @@ class Supervisor:
             for role, record in records.items()
             if record is not None and record.gated != GATE_VERSION
         }
-        refused = judge(scratch.path, unseen) if unseen else None
+        refused = judge(self._settings, scratch.path, unseen) if unseen else None
         if refused is not None:
             raise Refused(refused)
 

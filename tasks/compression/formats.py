@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Literal
 
+from tasks.compression.datasets.magic import HEAD_BYTES, file_format
+
 __all__ = ["ModelFormat", "model_format"]
 
-ModelFormat = Literal["keras_zip", "hdf5", "tflite", "zip", "unknown"]
+ModelFormat = Literal["keras_zip", "hdf5", "tflite", "saved_model", "zip", "unknown"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _TFLITE = b"TFL3"
+_GRAPH_NAME = re.compile(r"(?:.*/)?saved_model\.pb(?:txt)?", flags=re.DOTALL)
 
 
 def model_format(path: Path) -> ModelFormat:
-    """keras_zip is a zip archive with a Keras configuration inside; zip any other archive."""
+    """keras_zip is a zip archive with a Keras configuration inside, saved_model one with a SavedModel's
+    graph, or any tar; zip any other archive."""
     with path.open("rb") as file:
-        head = file.read(8)
-    if head == _HDF5:
+        head = file.read(HEAD_BYTES)
+    if head.startswith(_HDF5):
         return "hdf5"
     if head[4:8] == _TFLITE:
         return "tflite"
     if head[:4] == _ZIP:
-        return "keras_zip" if _has_keras_members(path) else "zip"
-    return "unknown"
+        return _zip_format(path)
+    return "saved_model" if file_format(head) in ("tar", "tar_gz") else "unknown"
 
 
-def _has_keras_members(path: Path) -> bool:
-    """True too for an archive that is cut off: what its directory said can no longer be known."""
+def _zip_format(path: Path) -> ModelFormat:
+    """keras_zip too for an archive that is cut off: what its directory said can no longer be known."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return "config.json" in archive.namelist()
+            names = archive.namelist()
     except zipfile.BadZipFile:
-        return True
+        return "keras_zip"
+    if "config.json" in names:
+        return "keras_zip"
+    return "saved_model" if any(map(_GRAPH_NAME.fullmatch, names)) else "zip"

@@ -65,10 +65,13 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Bounds:
+    """`nested` says that a member may begin as archives do: bytes of weights may by chance."""
+
     members: int = MAX_MEMBERS
     member_bytes: int = MAX_MEMBER_BYTES
     ratio: int = MAX_RATIO
     always_bytes: int = ALWAYS_BYTES
+    nested: bool = False
 
     def total(self, path: Path) -> int:
         """How many bytes may come out of the archive."""
@@ -117,7 +120,7 @@ def damaged(error: Exception) -> CompressionError:
 def _zip(path: Path, bounds: Bounds) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in checked(archive, path, bounds):
-            yield _member(name_parts(info.filename), zip_content(archive, info))
+            yield _member(name_parts(info.filename), zip_content(archive, info), bounds)
 
 
 def checked(archive: zipfile.ZipFile, path: Path, bounds: Bounds) -> list[zipfile.ZipInfo]:
@@ -189,7 +192,7 @@ def _tar(file: IO[bytes], path: Path, bounds: Bounds, *, packed: bool) -> Iterat
             content = b"" if member is None else member.read(info.size + 1)
             if len(content) != info.size:
                 raise EOFError(f"{info.name} ends too early")
-            yield _member(parts, content)
+            yield _member(parts, content, bounds)
 
 
 def _check_end(file: IO[bytes], stream: _Metered, *, packed: bool) -> None:
@@ -241,9 +244,9 @@ def name_parts(name: str) -> tuple[str, ...]:
     return path.parts
 
 
-def _member(parts: tuple[str, ...], content: bytes) -> Member:
+def _member(parts: tuple[str, ...], content: bytes, bounds: Bounds) -> Member:
     member = Member(parts, content)
-    if content.startswith(_ARCHIVES):
+    if content.startswith(_ARCHIVES) and not bounds.nested:
         _refuse("archive_nested", f"{member.name!r} is an archive itself", "put all files into one archive")
     return member
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.compression.abilities import ModelKind
+
 __all__ = ["DISTINCT_COUNTED", "Call", "Layer", "Outline", "Refusal", "Weight"]
 
 DISTINCT_COUNTED = 256
@@ -85,10 +87,14 @@ class Outline(_Part):
     """`tensors` has the shape of each tensor with its batch axis, None where it is not known; `inputs` and
     `outputs` are numbers of tensors, `input_names` and `output_names` what Keras calls these. `traced` is
     False where the file does not tell how the layers are joined (subclassed models). `output_activation` is
-    the last layer's."""
+    the last layer's. `kind` is what can be done to it, `why` says of a graph what is in the way of more. The
+    layers of a graph are its variables, those of a ``.tflite`` its operations; `loops` says that a graph has
+    loops in it."""
 
     format: str
     framework: str
+    kind: ModelKind = "keras"
+    why: str | None = None
     keras: str | None = None
     name: str = ""
     bytes: int = 0
@@ -100,6 +106,7 @@ class Outline(_Part):
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
     traced: bool = True
+    loops: bool = False
     output_activation: str | None = None
     loss: str | None = None
     has_optimizer_state: bool = False

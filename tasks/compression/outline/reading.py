@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ __all__ = ["read_outline"]
 
 
 def read_outline(path: Path, bounds: Bounds | None = None) -> Outline:
-    """Of a ``.keras``, ``.h5`` or ``.tflite`` file.
+    """Of a ``.keras``, ``.h5`` or ``.tflite`` file, or of a SavedModel's archive.
 
     What a job would refuse is in `refused`; CompressionError bad_model for files that cannot be read at all.
     """
@@ -26,13 +27,11 @@ def read_outline(path: Path, bounds: Bounds | None = None) -> Outline:
     if kind == "tflite":
         from tasks.compression.outline.tflite import read_tflite
 
-        return read_tflite(path.read_bytes(), bounds).model_copy(
-            update={"refused": refusal(wrong_kind(kind))}
-        )
-    if kind not in ("keras_zip", "hdf5"):
+        return read_tflite(path.read_bytes(), bounds)
+    if kind not in ("keras_zip", "hdf5", "saved_model"):
         raise wrong_kind(kind)
     try:
-        return _keras(path, kind, bounds)
+        return _saved_model(path, bounds) if kind == "saved_model" else _keras(path, kind, bounds)
     except (CompressionError, MemoryError):
         raise
     # h5py, zipfile and json raise about anything for bytes that are not what they should be.
@@ -49,7 +48,38 @@ def refusal(error: CompressionError) -> Refusal:
 
 
 def _keras(path: Path, kind: str, bounds: Bounds) -> Outline:
-    file, built, weights = _zip(path, bounds) if kind == "keras_zip" else _legacy(path, bounds)
+    return _outline(path, kind, *(_zip(path, bounds) if kind == "keras_zip" else _legacy(path, bounds)))
+
+
+def _saved_model(path: Path, bounds: Bounds) -> Outline:
+    from tasks.compression.outline.saved_model.reading import read_saved_model
+
+    found = read_saved_model(path, bounds)
+    if found.network is not None:
+        return _outline(path, "saved_model", *found.network, found.weights())
+    signature = found.program.signature
+    given = len(signature.inputs)
+    return Outline(
+        format="saved_model",
+        framework="tensorflow",
+        kind="graph",
+        why=found.why,
+        name=signature.name,
+        bytes=path.stat().st_size,
+        layers=found.variables(),
+        tensors=tuple(spec.shape for spec in (*signature.inputs, *signature.outputs)),
+        inputs=tuple(range(given)),
+        outputs=tuple(range(given, given + len(signature.outputs))),
+        input_names=tuple(spec.name for spec in signature.inputs),
+        output_names=tuple(spec.name for spec in signature.outputs),
+        traced=False,
+        loops=found.program.loops,
+    )
+
+
+def _outline(
+    path: Path, kind: str, file: KerasFile, built: Architecture, weights: Mapping[str, tuple[Weight, ...]]
+) -> Outline:
     compiled = file.compiled()
     return Outline(
         format=kind,

@@ -13,6 +13,7 @@ from typing import Any
 from tasks.compression.backends.tensorflow.structured.graph import Call, Graph, Tensor
 from tasks.compression.backends.tensorflow.structured.macs import uses
 from tasks.compression.outline.facts import Layer, Outline
+from tasks.compression.outline.operations import macs_of
 
 __all__ = ["Cost", "Described", "Variable", "cost", "graph_of"]
 
@@ -167,6 +168,8 @@ class Cost:
 def cost(outline: Outline) -> Cost:
     """As structured.macs counts them."""
     found = Cost()
+    if outline.kind == "tflite":
+        return _operations_cost(outline)
     if not outline.traced:
         found.unknown = {layer.path for layer in outline.layers if layer.weights}
         return found
@@ -188,4 +191,19 @@ def cost(outline: Outline) -> Cost:
             None in tensor.shape[1:] or not tensor.shape for tensor in (*call.inputs, *call.outputs)
         ):
             found.assumed.add(call.name)
+    return found
+
+
+def _operations_cost(outline: Outline) -> Cost:
+    found = Cost()
+    layers = {layer.path: layer for layer in outline.layers}
+    for call in outline.calls:
+        macs = macs_of(outline, layers[call.layer], call)
+        if macs is None:
+            found.unknown.add(call.layer)
+            continue
+        found.macs[call.layer] = found.macs.get(call.layer, 0) + macs
+        shapes = [outline.tensors[number] or () for number in (*call.inputs, *call.outputs)]
+        if macs and any(None in shape[1:] for shape in shapes):
+            found.assumed.add(call.layer)
     return found

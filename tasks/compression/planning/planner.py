@@ -8,6 +8,7 @@ from featherweight.plan import Plan, PlanData, PlanModel, PlannedStep, PlanProbl
 from featherweight.problem import FieldError
 from featherweight.report import ReportWarning
 from featherweight.spec import CompressionSpec, Step
+from tasks.compression.abilities import unable
 from tasks.compression.catalogue import missing_dataset, resolve, row, support
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline
@@ -38,7 +39,7 @@ def plan(
     """
     planner = _Planner(outline, spec)
     planner.refuse(has_dataset)
-    if outline.refused is None or outline.layers:
+    if outline.refused is None or (outline.kind == "keras" and outline.layers):
         planner.divide(shapes, has_dataset, not_counted)
         planner.check()
         planner.take_steps()
@@ -60,13 +61,18 @@ class _Planner:
     def refuse(self, has_dataset: bool) -> None:
         """What a submission refuses beforehand, and what the loader refuses."""
         faults = support(self.spec, self.outline.framework)
-        lacking = {fault.pointer for fault in faults}
+        unfit = unable(self.spec, self.outline.kind, self.outline.why)
+        lacking = {fault.pointer for fault in faults} | {fault.pointer for fault in unfit}
         self._offered = {
             index for index in range(len(self.spec.steps)) if f"/steps/{index}/technique" not in lacking
         }
         if not has_dataset:
             faults += missing_dataset(self.spec)
         self.problems += [_in_request(fault) for fault in faults]
+        self.problems += [_in_request(fault.fault(), fault.hint) for fault in unfit]
+        if self.outline.kind == "graph":
+            warning = remark("taken_as_graph", signature=self.outline.name, why=self.outline.why)
+            self.warnings.append(warning)
         if (why := self.outline.refused) is not None:
             self.problems.append(
                 PlanProblem(code=why.code, detail=why.detail, hint=why.hint, layer=why.layer)
@@ -86,7 +92,7 @@ class _Planner:
     def check(self) -> None:
         """All steps against the model as it is uploaded, as a job does before it computes anything."""
         for index, step in enumerate(self.spec.steps):
-            if index not in self._offered or self.outline.format == "tflite":
+            if index not in self._offered:
                 continue
             try:
                 self._check_schedules(index)
@@ -100,7 +106,7 @@ class _Planner:
         """Each step on what the steps before it leave; one that cannot be done leaves it as it is."""
         for index, step in enumerate(self.spec.steps):
             entry = row(step.technique, self.outline.framework) if index in self._offered else None
-            if entry is None or self.outline.format == "tflite":
+            if entry is None:
                 continue
             context = Context(index, self.spec, self.data)
             try:
@@ -112,7 +118,7 @@ class _Planner:
             self.steps.append(self._step(context, step))
 
     def plan(self, shapes: Shapes | None) -> Plan:
-        known = self.outline.format != "tflite" and bool(self.outline.layers)
+        known = bool(self.outline.layers)
         feasible = not self.problems
         return Plan(
             feasible=feasible,
@@ -194,8 +200,8 @@ def _pointer(pointer: str | None) -> str | None:
     return pointer if pointer is None or pointer.startswith("/dataset/") else f"/spec{pointer}"
 
 
-def _in_request(fault: FieldError) -> PlanProblem:
-    return PlanProblem(code=fault.code, detail=fault.detail, pointer=f"/spec{fault.pointer}")
+def _in_request(fault: FieldError, hint: str | None = None) -> PlanProblem:
+    return PlanProblem(code=fault.code, detail=fault.detail, hint=hint, pointer=f"/spec{fault.pointer}")
 
 
 def _model(outline: Outline, found: Cost) -> PlanModel:
@@ -206,7 +212,7 @@ def _model(outline: Outline, found: Cost) -> PlanModel:
         bytes=outline.bytes,
         parameters=outline.parameters,
         nonzero_parameters=sum(layer.nonzero for layer in outline.layers),
-        macs=None if found.unknown or outline.format == "tflite" else found.total,
+        macs=None if found.unknown else found.total,
         macs_unknown=sorted(found.unknown),
         macs_assumed=sorted(found.assumed),
         inputs=[None if shape is None else list(shape) for shape in outline.shapes(outline.inputs)],

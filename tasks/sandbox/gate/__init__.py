@@ -5,7 +5,7 @@
     kinds         what a file is, by its first bytes, and the check of each kind
     keras         .keras archives          config (names)    hdf5
     hdf5          .h5 files
-    saved_model   SavedModels in archives  saved_model_proto, saved_model_ops
+    saved_model   SavedModels in archives
     tflite        .tflite files
     torch         checkpoints and exported programs of PyTorch    pickles
     npz  csv_file  parquet  images  records                       data sets

@@ -36,14 +36,15 @@ def test_operations_and_weights_are_those_of_the_file(content: bytes, tmp_path: 
     stored = {item.name: item.shape for item in tensors(content) if item.stored and item.dtype == "float32"}
     found = {weight.name: weight.shape for layer in outline.layers for weight in layer.weights}
     assert found == stored
-    assert outline.refused is not None
-    assert outline.refused.code == "unsupported_model"
+    assert (outline.kind, outline.refused) == ("tflite", None)
 
 
 def test_stored_types_are_read(tmp_path: Path) -> None:
     content: Any = convert_weights(NETWORKS["lstm"](), "float16")
     outline = read_outline(written(content, tmp_path))
     assert "float16" in {weight.dtype for layer in outline.layers for weight in layer.weights}
+    assert outline.refused is not None
+    assert outline.refused.code == "already_quantized"
 
 
 def test_mutated_files_are_refused_or_read(content: bytes, tmp_path: Path) -> None:

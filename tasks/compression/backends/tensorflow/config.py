@@ -13,13 +13,15 @@ from typing import Any
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import CompiledState
 
-__all__ = ["KerasFile", "layers_of", "read_config", "refuse_unsafe"]
+__all__ = ["KerasFile", "layers_of", "read_config", "refuse_foreign", "refuse_unsafe"]
 
 _MAX_JSON = 64 << 20
 _REFUSED = {
     "Lambda": "replace it by a layer of Keras' own: the code inside a Lambda is never run here",
     "TFSMLayer": "it loads another program from outside the file; build the model from Keras layers",
 }
+_OWN_PACKAGES = frozenset({"keras", "tf_keras"})
+_PLAIN = frozenset({"function"})  # activations and the like, by name
 _LOSSES = {
     "sparse_categorical_crossentropy",
     "categorical_crossentropy",
@@ -87,6 +89,31 @@ def refuse_unsafe(config: Mapping[str, Any], known: frozenset[str]) -> None:
                 hint="custom classes cannot be loaded here; build the layer from Keras' own layers",
                 layer=label,
             )
+
+
+def refuse_foreign(config: Mapping[str, Any]) -> None:
+    """Raise layer_not_allowed where the configuration names a class or function from outside of Keras."""
+    for node in _objects(config):
+        module, name = node.get("module"), node.get("class_name")
+        inside = module is None or str(module).partition(".")[0] in _OWN_PACKAGES
+        if not inside and not (module == "builtins" and name in _PLAIN):
+            raise CompressionError(
+                "layer_not_allowed",
+                f"the model's configuration names {module}.{name}, which is not Keras' own",
+                hint="custom classes and functions cannot be loaded here",
+            )
+
+
+def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            if "class_name" in node:
+                yield node
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 def layers_of(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

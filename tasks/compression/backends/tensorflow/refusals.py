@@ -77,9 +77,10 @@ def no_inputs() -> CompressionError:
 
 def wrong_kind(kind: str) -> CompressionError:
     """For a file that is no Keras model, by what tasks.compression.formats says of it."""
-    what = {"tflite": "a .tflite file, already converted", "zip": "an archive, but no Keras model"}
+    what = {"zip": "an archive, but neither a Keras model nor a SavedModel"}
     return CompressionError(
         "unsupported_model" if kind in what else "bad_model",
         f"the file is {what.get(kind, 'no Keras model')}",
-        hint="upload a model saved by model.save('model.keras') or model.save('model.h5')",
+        hint="upload a model saved by model.save('model.keras') or model.save('model.h5'), the folder of a "
+        "SavedModel in a zip or tar, or a float .tflite",
     )

@@ -12,7 +12,15 @@ from typing import Protocol
 from featherweight.spec import Quantize
 from tasks.compression.errors import CompressionError
 
-__all__ = ["LEAST_WEIGHTS", "LOOPS", "none_as_asked", "obstacle", "refused_loop", "weight_bits"]
+__all__ = [
+    "LEAST_WEIGHTS",
+    "LOOPS",
+    "none_as_asked",
+    "obstacle",
+    "refused_loop",
+    "refused_loops",
+    "weight_bits",
+]
 
 LOOPS = ("GRU", "RNN", "SimpleRNN")
 """Their loops crash the converter's calibrator; an LSTM has a fused kernel of its own."""
@@ -79,6 +87,16 @@ def refused_loop(kind: str, path: str, step: Quantize, pointer: str) -> Compress
         f"the {kind} layer {path} cannot be converted with {step.scheme}",
         hint="dynamic_int8 stores its weights in 8 bits too",
         layer=path,
+        pointer=f"{pointer}/scheme",
+    )
+
+
+def refused_loops(step: Quantize, pointer: str) -> CompressionError:
+    """The same for a graph, whose layers have no names."""
+    return CompressionError(
+        "layer_not_supported",
+        f"a graph with loops, as of recurrent layers, cannot be converted with {step.scheme}",
+        hint="dynamic_int8 stores its weights in 8 bits too",
         pointer=f"{pointer}/scheme",
     )
 

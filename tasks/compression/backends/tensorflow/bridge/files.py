@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ from tasks.compression.backends.tensorflow.bridge.comparison import Differs, com
 from tasks.compression.backends.tensorflow.bridge.graphs import keras3_side
 from tasks.compression.backends.tensorflow.bridge.operations import TO_KERAS2
 from tasks.compression.backends.tensorflow.bridge.rebuild import NoCounterpart, Rebuilt, to_keras2, to_keras3
-from tasks.compression.backends.tensorflow.config import KerasFile, refuse_unsafe
+from tasks.compression.backends.tensorflow.config import KerasFile, refuse_foreign, refuse_unsafe
 from tasks.compression.errors import CompressionError
 
 __all__ = ["read_keras3", "read_with_keras3", "write_keras3"]
 
 _MODELS = frozenset({"Functional", "Model", "Sequential"})
 _OWN = frozenset({"LayerScale"})  # of Keras' own, yet not among its public layers
-_PLAIN = frozenset({"function"})  # activations and the like, by name
 _RELOAD = {
     "keras_zip": "save and upload it again",
     "hdf5": "save it as model.keras: Keras 3 cannot load every model that it saves as .h5",
@@ -37,7 +35,7 @@ def read_keras3(path: Path, kind: str, file: KerasFile, scratch: Path) -> tuple[
     unsupported_model for layers that Keras 2 does not have, and where a counterpart does not answer the same.
     """
     refuse_unsafe(file.model, _known())
-    _refuse_foreign(file.model)
+    refuse_foreign(file.model)
     copy = scratch / ("model.keras" if kind == "keras_zip" else "model.h5")
     shutil.copyfile(path, copy)
     try:
@@ -117,31 +115,6 @@ def _known() -> frozenset[str]:
         and issubclass(getattr(keras3.layers, name), keras3.layers.Layer)
     }
     return frozenset(layers | set(TO_KERAS2) | _MODELS | _OWN)
-
-
-def _refuse_foreign(config: Mapping[str, Any]) -> None:
-    """Nothing in the configuration may be looked up outside of Keras."""
-    for node in _nodes(config):
-        module, name = node.get("module"), node.get("class_name")
-        inside = module is None or module == "keras" or str(module).startswith("keras.")
-        if not inside and not (module == "builtins" and name in _PLAIN):
-            raise CompressionError(
-                "layer_not_allowed",
-                f"the model's configuration names {module}.{name}, which is not Keras' own",
-                hint="custom classes and functions cannot be loaded here",
-            )
-
-
-def _nodes(value: Any) -> Iterator[Mapping[str, Any]]:
-    waiting = [value]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Mapping):
-            if "class_name" in node:
-                yield node
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
 
 
 def _first_line(error: Exception) -> str:

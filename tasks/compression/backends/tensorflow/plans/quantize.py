@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from featherweight.plan import PlannedLayer
 from featherweight.spec import LayerSelection, Quantize
 from tasks.compression.backends.tensorflow.plans.operations import OPERATIONS
+from tasks.compression.backends.tensorflow.plans.quantize_program import check_program, plan_program
 from tasks.compression.backends.tensorflow.weight_kernels import (
     LOOPS,
     none_as_asked,
@@ -37,6 +38,9 @@ class _Operation:
 
 def check(outline: Outline, step: Quantize, pointer: str) -> None:
     """As the handler's: CompressionError layer_not_found, layer_not_supported."""
+    if outline.kind != "keras":
+        check_program(outline, step, pointer)
+        return
     select(outline, step.layers, f"{pointer}/layers")
     if not step.calibrates_ranges:
         return
@@ -48,6 +52,8 @@ def check(outline: Outline, step: Quantize, pointer: str) -> None:
 
 def plan(state: State, step: Quantize, context: Context) -> State:
     outline, pointer = state.outline, context.pointer
+    if outline.kind != "keras":
+        return plan_program(state, step, context)
     check(outline, step, pointer)
     everything = {layer.path for layer in select(outline, LayerSelection(), pointer)}
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}

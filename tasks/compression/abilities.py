@@ -1,0 +1,135 @@
+"""What can be done to a model, by its kind: which techniques, and delivered as what.
+
+    keras    a Keras network that can be built again from its configuration    everything
+    graph    a SavedModel's signature: what it computes, and no layers         quantised, delivered as a graph
+    tflite   a float ``.tflite``                                               quantised
+
+The one place that knows: plans, the check of a submission, the job itself and the inspection of a model ask
+here. It imports no framework and reads no file; tasks.compression.outline.kinds tells a file's kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from featherweight.problem import FieldError
+from featherweight.spec import CompressionSpec, OutputFormat
+from tasks.compression.catalogue import ROWS
+
+__all__ = ["KINDS", "Abilities", "Inability", "ModelKind", "abilities", "kind_of_format", "unable"]
+
+ModelKind = Literal["keras", "graph", "tflite"]
+
+KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """`techniques` and `outputs` are what can be asked for, `refused_techniques` and `refused_outputs` the
+    rest, each with the reason. `title` names the kind in a sentence, `hint` says what to upload for more."""
+
+    kind: ModelKind
+    title: str
+    techniques: tuple[str, ...]
+    outputs: tuple[OutputFormat, ...]
+    refused_techniques: Mapping[str, str] = field(default_factory=dict)
+    refused_outputs: Mapping[str, str] = field(default_factory=dict)
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Inability:
+    """What of a spec a model's kind does not allow; `pointer` is into the spec. `code` is one of
+    featherweight.problem.CODES: unsupported_technique or unsupported_output."""
+
+    pointer: str
+    code: str
+    detail: str
+    hint: str | None = None
+
+    def fault(self) -> FieldError:
+        return FieldError(pointer=self.pointer, code=self.code, detail=self.detail)
+
+
+_QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array")
+_TITLES: dict[ModelKind, str] = {
+    "keras": "a Keras network",
+    "graph": "a SavedModel without a Keras network that can be built again",
+    "tflite": "a float .tflite",
+}
+_TECHNIQUES: dict[ModelKind, tuple[str, ...]] = {"graph": ("quantize",), "tflite": ("quantize",)}
+_OUTPUTS: dict[ModelKind, tuple[OutputFormat, ...]] = {
+    "graph": ("tflite", "saved_model", "c_array", "onnx"),
+    "tflite": _QUANTISED,
+}
+_WHY_NO_TECHNIQUE: dict[ModelKind, str] = {
+    "graph": "its layers and how to train them are not in the file",
+    "tflite": "it is already converted",
+}
+_WHY_NO_OUTPUT: dict[ModelKind, str] = {
+    "graph": "there is no Keras network to write",
+    "tflite": "it is not converted back",
+}
+_HINTS: dict[ModelKind, str] = {
+    "graph": "upload the .keras or .h5 file that it was exported from: everything works on those",
+    "tflite": "upload the .keras or .h5 file that it was converted from: everything works on those",
+}
+_KIND_OF_FORMAT: dict[str, ModelKind] = {"keras_zip": "keras", "hdf5": "keras", "tflite": "tflite"}
+
+
+def abilities(kind: ModelKind, framework: str = "tensorflow") -> Abilities:
+    """What can be done to a model of that kind."""
+    rows = [entry for entry in ROWS if entry.framework == framework]
+    every = tuple(entry.technique for entry in rows)
+    formats = tuple(dict.fromkeys(output for entry in rows for output in entry.outputs))
+    can, out = _TECHNIQUES.get(kind, every), _OUTPUTS.get(kind, formats)
+    return Abilities(
+        kind=kind,
+        title=_TITLES[kind],
+        techniques=tuple(name for name in every if name in can),
+        outputs=tuple(name for name in formats if name in out),
+        refused_techniques={name: _WHY_NO_TECHNIQUE[kind] for name in every if name not in can},
+        refused_outputs={name: _WHY_NO_OUTPUT[kind] for name in formats if name not in out},
+        hint=_HINTS.get(kind),
+    )
+
+
+def kind_of_format(format_: str) -> ModelKind | None:
+    """The kind of a file by its format, as tasks.compression.formats and the service name them; None for
+    archives, of which only what is in them tells."""
+    return _KIND_OF_FORMAT.get(format_)
+
+
+def unable(
+    spec: CompressionSpec, kind: ModelKind, why: str | None = None, framework: str = "tensorflow"
+) -> list[Inability]:
+    """What of `spec` cannot be done to a model of that kind, in the order of the spec; techniques that the
+    framework does not have at all are tasks.compression.catalogue.support's. `why` says of this very file
+    why it is of no better kind, for the detail."""
+    known = abilities(kind, framework)
+    because = f" ({why})" if why else ""
+    found = [
+        Inability(
+            f"/steps/{index}/technique",
+            "unsupported_technique",
+            f"{step.technique} cannot be done to {known.title}{because}: "
+            f"{known.refused_techniques[step.technique]}; offered: {', '.join(known.techniques)}",
+            known.hint,
+        )
+        for index, step in enumerate(spec.steps)
+        if step.technique in known.refused_techniques
+    ]
+    found += [
+        Inability(
+            f"/outputs/{index}",
+            "unsupported_output",
+            f"{known.title}{because} cannot be delivered as {output}: {known.refused_outputs[output]}; "
+            f"offered: {', '.join(known.outputs)}",
+            known.hint,
+        )
+        for index, output in enumerate(spec.outputs)
+        if output in known.refused_outputs
+    ]
+    return found
