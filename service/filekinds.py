@@ -8,14 +8,19 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from featherweight.resources import Kind
+from service.errors import ProblemError
 from service.quotas import keep
 from service.services import Services
 from service.sniffing import framework_of, sniff
 from tasks import keys
+from tasks.gate import GateBusy, GateRefused
 from tasks.records import DatasetRecord, ModelRecord
 from tasks.recordstore import RecordStore
 
-__all__ = ["DATASET", "KINDS", "MODEL", "FileKind"]
+__all__ = ["DATASET", "GATE_PROBLEMS", "KINDS", "MODEL", "FileKind"]
+
+# Of the gate's codes those of both kinds of files; docs/security.md has all of them.
+GATE_PROBLEMS = ("archive_bomb", "bad_archive", "archive_path_not_allowed", "too_many_files")
 
 R = TypeVar("R", ModelRecord, DatasetRecord)
 
@@ -54,9 +59,10 @@ class FileKind(Generic[R]):
         """Record a file that lies in storage under this kind's key, whole and checked.
 
         The record goes beside it first: that copy outlives Redis. `instead_of` is what its bytes counted
-        for until now. unknown_file_type, storage_quota_exceeded.
+        for until now. unknown_file_type, the gate's codes, storage_quota_exceeded, overloaded.
         """
         format_ = sniff(self.name, head)
+        gated = self._admitted(services, self.key(project, resource_id), size)
         keep(services, project, resource_id, size, instead_of=instead_of)
         record = self.record(
             id=resource_id,
@@ -67,11 +73,23 @@ class FileKind(Generic[R]):
             created_at=datetime.now(UTC),
             project=project,
             key=self.key(project, resource_id),
+            gated=gated,
             **self.of_format(format_),
         )
         services.storage.put_json(self.record_key(project, resource_id), record.model_dump(mode="json"))
         self.store(services).put(project, record)
         return record
+
+    def _admitted(self, services: Services, key: str, size: int) -> int | None:
+        try:
+            return services.gate.admit(key, self.name, size)
+        except GateRefused as error:
+            refused = error.problem
+            raise ProblemError(
+                refused.code, refused.detail, hint=refused.hint, errors=refused.errors
+            ) from None
+        except GateBusy:
+            raise ProblemError("overloaded", "too many files are being judged; try again") from None
 
     def remove(self, services: Services, project: str, resource_id: str) -> None:
         """Forget a file and its record; NotFound. Should storage be away, the record stays."""

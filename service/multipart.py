@@ -111,7 +111,7 @@ def complete(app: Services, project: str, upload_id: str) -> UploadRecord:
     """Make the model or data set: every part there, size and sha256 as announced, a known type.
 
     Done twice, even at once, it is done once. upload_incomplete leaves the upload open;
-    size_mismatch, sha256_mismatch and unknown_file_type end it, and nothing is kept.
+    size_mismatch, sha256_mismatch, unknown_file_type and what the gate refuses end it, and nothing is kept.
     """
     with _alone(app, upload_id) as keep_alive:
         record = load(app, project, upload_id)
@@ -160,8 +160,10 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
             sha256=sha256,
             instead_of=record.id,
         )
-    except ProblemError:
-        _give_up(app, record)
+    except ProblemError as error:
+        # One that can succeed later finds everything where it is.
+        if error.status < 500:
+            _give_up(app, record)
         raise
     return _save(app, record.model_copy(update={"state": "completed", "resource_id": resource_id}))
 

@@ -17,12 +17,12 @@ from featherweight.resources import FileName
 from service.auth import project
 from service.bodies import stream_body
 from service.errors import ProblemError
-from service.filekinds import FileKind, R
+from service.filekinds import GATE_PROBLEMS, FileKind, R
 from service.idempotency import Answer, Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Parameter
 from service.quotas import check_room
 from service.rendering import json_answer
-from service.services import Services, services
+from service.services import services
 from service.sniffing import HEAD_BYTES, sniff
 
 __all__ = ["PARAMETERS", "PROBLEMS", "receive", "store"]
@@ -44,6 +44,8 @@ PROBLEMS = (
     "size_mismatch",
     "sha256_mismatch",
     "storage_quota_exceeded",
+    *GATE_PROBLEMS,
+    "overloaded",
     "idempotency_key_reused",
     "idempotency_key_in_flight",
     "storage_unavailable",
@@ -98,8 +100,8 @@ def store(
     size, sha256 = app.storage.put_stream(
         _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
     )
-    _check_digest(app, key, sha256, announced)
     try:
+        _check_digest(sha256, announced)
         return kind.adopt(
             app, project(), attempt.resource_id, filename=filename, head=head, size=size, sha256=sha256
         )
@@ -108,9 +110,8 @@ def store(
         raise
 
 
-def _check_digest(app: Services, key: str, sha256: str, announced: str | None) -> None:
+def _check_digest(sha256: str, announced: str | None) -> None:
     if announced is not None and sha256 != announced:
-        app.storage.delete(key)
         raise ProblemError(
             "sha256_mismatch",
             f"the sha256 of the bytes received is {sha256}, announced was {announced}",

@@ -14,6 +14,7 @@ from service.importslots import ImportSlots
 from service.keys import KeyRing
 from service.throttle import Throttle
 from service.version import version
+from tasks.gate import Gate
 from tasks.limits import ProjectLimits
 from tasks.outbound import Fetcher, Policy
 from tasks.plans import Planner
@@ -51,6 +52,7 @@ class Services:
     throttle: Throttle
     audit: AuditLog
     ledger: Ledger
+    gate: Gate
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
@@ -77,6 +79,7 @@ def make_services(settings: Settings) -> Services:
         throttle=Throttle(accounts, limits),
         audit=AuditLog(client, settings),
         ledger=Ledger(client, settings.idempotency_expiry_s),
+        gate=Gate(settings, storage),
         planner=Planner(settings, client, storage),
         fetcher=Fetcher(
             Policy.of(settings.import_ports, settings.import_trusted_origins),

@@ -9,6 +9,7 @@ from service import multipart
 from service.auth import project
 from service.bodies import json_body
 from service.errors import validated
+from service.filekinds import GATE_PROBLEMS
 from service.idempotency import Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Body, Empty, Shape, operation
 from service.rendering import json_answer
@@ -74,6 +75,7 @@ def show(upload_id: str) -> Response:
         "size_mismatch",
         "sha256_mismatch",
         "unknown_file_type",
+        *GATE_PROBLEMS,
         "storage_unavailable",
         "overloaded",
     ],

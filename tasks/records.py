@@ -36,20 +36,23 @@ class JobRecord(Job):
 
 
 class ModelRecord(Model):
-    """`key` is the storage key of the bytes."""
+    """`key` is the storage key of the bytes, `gated` the version of the gate that let them in (`tasks.gate`);
+    None where none has looked yet."""
 
     project: str
     key: str
+    gated: int | None = None
 
     def public(self) -> Model:
         return Model.model_validate(self.model_dump(include=set(Model.model_fields)))
 
 
 class DatasetRecord(Dataset):
-    """`key` is the storage key of the bytes."""
+    """`key` and `gated` as of a model."""
 
     project: str
     key: str
+    gated: int | None = None
 
     def public(self) -> Dataset:
         return Dataset.model_validate(self.model_dump(include=set(Dataset.model_fields)))

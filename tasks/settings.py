@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     upload_expiry_s: int = Field(default=86_400, ge=60)
     presign_expiry_s: int = Field(default=300, ge=1)
     idempotency_expiry_s: int = Field(default=86_400, ge=60)
+    # Larger files are judged by the worker, not when they arrive. 0: all of them.
+    max_gate_bytes: int = Field(default=256 * MIB, ge=0)
     # Plans: files above this are not read for one; how long a plan may take, the memory it may use, and
     # how long what was read of a file is remembered.
     max_plan_bytes: int = Field(default=256 * MIB, ge=1)

@@ -39,6 +39,8 @@ from featherweight.problem import CODES, Problem, problem
 from featherweight.receipt import RECEIPT
 from featherweight.report import FileDigest
 from tasks import keys
+from tasks.gate import VERSION as GATE_VERSION
+from tasks.gate import GateFailed, judge
 from tasks.joblog import Hidden, JobLog
 from tasks.lease import Interrupted, Lease, Reason
 from tasks.queue import Queue
@@ -74,7 +76,15 @@ _RESULT_BYTES = 1024 * 1024
 _CHUNK = 1024 * 1024
 # How long an attempt waits for Redis or storage to come back before it gives the job back.
 _PATIENCE_S = 300.0
-_INFRASTRUCTURE = (redis.RedisError, StorageUnavailable, OperationalError, RunnerLost, OSError, MemoryError)
+_INFRASTRUCTURE = (
+    redis.RedisError,
+    StorageUnavailable,
+    OperationalError,
+    RunnerLost,
+    GateFailed,
+    OSError,
+    MemoryError,
+)
 
 
 class Supervisor:
@@ -237,7 +247,7 @@ class Supervisor:
         return Outcome.failed(error, artifacts)
 
     def _fetch(self, claim: Claim, scratch: Scratch, lease: Lease) -> dict[str, Any]:
-        """Download the inputs; the task for the runner."""
+        """Download the inputs and have them judged; the task for the runner."""
         job = claim.job
         try:
             model = self._models.get(job.project, job.model_id)
@@ -249,6 +259,7 @@ class Supervisor:
             raise Refused(
                 problem("artifact_gone", "the model or the data set is no longer stored")
             ) from error
+        self._check(scratch, inputs, {"model": model, "dataset": dataset})
         return {
             "job_id": job.id,
             "target": self._settings.runner_target,
@@ -257,6 +268,23 @@ class Supervisor:
             "dataset": inputs.get("dataset"),
             "threads": self._settings.runner_threads,
         }
+
+    def _check(
+        self,
+        scratch: Scratch,
+        inputs: dict[str, str],
+        records: dict[str, ModelRecord | DatasetRecord | None],
+    ) -> None:
+        """Refused for files that no loader may see. Those that this gate has let in before are not judged
+        twice: what was downloaded has the sha256 of what was judged."""
+        unseen = {
+            role: inputs[role]
+            for role, record in records.items()
+            if record is not None and record.gated != GATE_VERSION
+        }
+        refused = judge(self._settings, scratch.path, unseen) if unseen else None
+        if refused is not None:
+            raise Refused(refused)
 
     def _download(
         self, record: ModelRecord | DatasetRecord, scratch: Scratch, role: str, lease: Lease

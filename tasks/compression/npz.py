@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from tasks.compression.datasets.archives import BROKEN, Bounds, checked, damaged
 from tasks.compression.errors import CompressionError
 
 __all__ = ["array_names", "read_arrays", "read_shapes"]
@@ -25,6 +25,7 @@ MAX_DIMENSIONS = 8
 MAX_BYTES = 8 << 30
 _KINDS = "biuf"  # bool, int, uint, float
 _MAX_HEADER = 10_000
+_BOUNDS = Bounds(members=MAX_ARRAYS, member_bytes=MAX_BYTES)
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,15 @@ def read_arrays(
 ) -> Mapping[str, npt.NDArray[Any]]:
     """The arrays of the file whose names are in `wanted`; others are not read.
 
-    Raises CompressionError: bad_data for a damaged file or member, pickled_array, dtype_not_allowed,
-    array_too_large where the arrays wanted come to more than `max_bytes` together.
+    Raises CompressionError: bad_npz for a damaged member, what an archive is refused for, pickled_array,
+    dtype_not_allowed, array_too_large where the arrays wanted come to more than `max_bytes` together.
     """
     with _opened(path) as archive:
         return _read_members(archive, wanted, max_bytes)
 
 
 def array_names(path: Path) -> list[str]:
-    """The names of all arrays of the file, of which none is read. CompressionError bad_data."""
+    """The names of all arrays of the file, of which none is read. CompressionError of the archive."""
     with _opened(path) as archive:
         return list(dict.fromkeys(info.filename.removesuffix(".npy") for info in archive.infolist()))
 
@@ -60,14 +61,10 @@ def array_names(path: Path) -> list[str]:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            if len(archive.infolist()) > MAX_ARRAYS:
-                raise CompressionError("bad_data", f"the data set holds more than {MAX_ARRAYS} arrays")
+            checked(archive, path, _BOUNDS)
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        # zipfile raises RuntimeError for encrypted members, NotImplementedError for unknown compression.
-        raise CompressionError(
-            "bad_data", f"the data set cannot be read: {error}", hint="write it with numpy.savez"
-        ) from error
+    except BROKEN as error:
+        raise damaged(error) from error
 
 
 def read_shapes(path: Path, wanted: Callable[[str], bool]) -> dict[str, tuple[tuple[int, ...], int]]:
@@ -85,7 +82,7 @@ def _headers(
     members = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
     chosen = [(name, info) for name, info in members if wanted(name)]
     if len({name for name, _ in chosen}) != len(chosen):
-        raise CompressionError("bad_data", "the data set holds an array twice")
+        raise CompressionError("bad_npz", "the data set holds an array twice")
     for name, info in chosen:
         found[name] = info, _header(archive, info)
     return found
@@ -109,7 +106,7 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
         try:
             header = _parse_header(member)
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise CompressionError("bad_data", f"{name} has no valid array header") from error
+            raise CompressionError("bad_npz", f"{name} has no valid array header") from error
         offset = member.tell()
     if header.dtype.hasobject:
         raise CompressionError(
@@ -121,8 +118,12 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
         raise CompressionError(
             "dtype_not_allowed", f"{name} has the type {header.dtype}; bool, int, uint and float can be used"
         )
+    if header.bytes > MAX_BYTES:
+        raise CompressionError(
+            "array_too_large", f"{name} claims {header.bytes} bytes; {MAX_BYTES} are the limit"
+        )
     if len(header.shape) > MAX_DIMENSIONS or header.bytes != info.file_size - offset:
-        raise CompressionError("bad_data", f"{name} has not as many bytes as its header says")
+        raise CompressionError("bad_npz", f"{name} has not as many bytes as its header says")
     return header
 
 

@@ -103,7 +103,7 @@ def test_lambda_layer_is_refused_and_never_run(tmp_path: Path, suffix: str) -> N
     save_model(model, tmp_path / f"m.{suffix}")
     marker.unlink()
     error = refusal(tmp_path / f"m.{suffix}", tmp_path)
-    assert (error.code, error.layer) == ("unsupported_model", "sly")
+    assert (error.code, error.layer) == ("layer_not_allowed", "sly")
     assert not marker.exists()
 
 
@@ -112,7 +112,7 @@ def test_class_of_the_callers_own_is_refused_by_name(cnn_file: Path, tmp_path: P
         config["config"]["layers"][2]["class_name"] = "Mine>Swirl"
 
     error = refusal(rewrite_config(cnn_file, tmp_path / "m", rename), tmp_path)
-    assert error.code == "unsupported_model"
+    assert error.code == "layer_not_allowed"
     assert "Mine>Swirl" in error.detail
     assert error.layer == "conv"
 
@@ -183,7 +183,7 @@ def test_bad_data_has_its_code(
 
 def test_damaged_data_set_is_bad_data(cnn_file: Path, digit_file: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(digit_file.read_bytes()[:5000])
-    assert refusal(cnn_file, tmp_path, TRAIN, tmp_path / "cut.npz").code == "bad_data"
+    assert refusal(cnn_file, tmp_path, TRAIN, tmp_path / "cut.npz").code == "bad_archive"
 
 
 def test_diverging_training_names_step_and_learning_rate(

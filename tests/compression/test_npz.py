@@ -61,7 +61,9 @@ def test_array_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_header_that_promises_more_than_there_is_is_refused(tmp_path: Path) -> None:
-    assert refused(write_member(tmp_path / "d.npz", header_of(f"({2**40},)") + b"\0" * 64)) == "bad_data"
+    assert (
+        refused(write_member(tmp_path / "d.npz", header_of(f"({2**40},)") + b"\0" * 64)) == "array_too_large"
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_header_that_promises_more_than_there_is_is_refused(tmp_path: Path) -> N
     [b"", b"\x93NUMPY", b"not an array at all", header_of("(1,)")[:40], header_of("(1,)", "<q9")],
 )
 def test_members_that_are_no_arrays_are_refused(tmp_path: Path, content: bytes) -> None:
-    assert refused(write_member(tmp_path / "d.npz", content)) == "bad_data"
+    assert refused(write_member(tmp_path / "d.npz", content)) == "bad_npz"
 
 
 def test_truncated_archive_is_refused(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_truncated_archive_is_refused(tmp_path: Path) -> None:
     content = (tmp_path / "d.npz").read_bytes()
     for length in (0, 10, len(content) // 2, len(content) - 4):
         (tmp_path / "cut.npz").write_bytes(content[:length])
-        assert refused(tmp_path / "cut.npz") == "bad_data"
+        assert refused(tmp_path / "cut.npz") == "bad_archive"
 
 
 def test_array_given_twice_is_refused(tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_array_given_twice_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", header_of("(1,)") + b"\0" * 4)
         archive.writestr("x", header_of("(1,)") + b"\0" * 4)
-    assert refused(path) == "bad_data"
+    assert refused(path) == "bad_npz"
 
 
 def test_names_are_told_without_reading(tmp_path: Path) -> None:
@@ -95,10 +97,10 @@ def test_names_are_told_without_reading(tmp_path: Path) -> None:
         archive.writestr("y.npy", b"")
     assert array_names(path) == ["x_train/image", "y"]
     path.write_bytes(b"PK")
-    with pytest.raises(CompressionError, match="bad_data"):
+    with pytest.raises(CompressionError, match="bad_archive"):
         array_names(path)
 
 
 def test_too_many_arrays_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **{f"a{index}": np.zeros(1) for index in range(MAX_ARRAYS + 1)})
-    assert refused(tmp_path / "d.npz") == "bad_data"
+    assert refused(tmp_path / "d.npz") == "too_many_files"

@@ -69,4 +69,4 @@ def test_a_hostile_archive_ends_in_its_own_code(client: Client, digits: Digits, 
     job = client.compress(digits.model, spec={"steps": [QUANTIZE]}, dataset=tmp_path / "z")
     with pytest.raises(JobFailed) as failed:
         job.wait(timeout=300)
-    assert failed.value.problem.code == "archive_refused"
+    assert failed.value.problem.code == "archive_path_not_allowed"

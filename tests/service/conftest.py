@@ -76,6 +76,7 @@ def gunicorn(
         s3_access_key_id=SecretStr(object_store.access_key_id),
         s3_secret_access_key=SecretStr(object_store.secret_access_key),
         max_dataset_bytes=64 * 1024 * 1024,
+        max_gate_bytes=0,
     )
     metrics = tmp_path_factory.mktemp("metrics")
     url = f"http://{HOST}:{free_port()}"

@@ -122,7 +122,7 @@ def test_damaged_model_is_a_problem_and_no_error(caller: Caller, model: bytes, c
 
 def test_damaged_data_set_is_a_problem(caller: Caller) -> None:
     plan = planned(caller, SPEC, dataset_id=caller.dataset(data()[:-40]))
-    assert [problem.code for problem in plan.problems] == ["bad_data"]
+    assert [problem.code for problem in plan.problems] == ["bad_archive"]
 
 
 def test_model_above_the_limit_is_not_planned(with_settings: Callable[..., Caller]) -> None:

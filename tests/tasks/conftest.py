@@ -14,6 +14,7 @@ import redis
 from deploy.local.redis_server import RedisServer
 from featherweight.job import JobRequest
 from tasks import keys
+from tasks.gate import VERSION
 from tasks.identifiers import new_id
 from tasks.queue import Queue, make_celery
 from tasks.records import JobRecord, ModelRecord
@@ -128,6 +129,7 @@ def submit(
         created_at=datetime.now(UTC),
         project=PROJECT,
         key=key,
+        gated=VERSION,
     )
     RecordStore(client, "model", ModelRecord).put(PROJECT, record)
     return store.create(PROJECT, request(model_id, **limits), job_id=job_id)

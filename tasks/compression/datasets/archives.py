@@ -1,11 +1,12 @@
 """Zip and tar archives that strangers made: gone through member by member, never unpacked to disk.
 
-What an archive cannot hold honestly is refused with archive_refused: links, devices, absolute names and ones
-that lead upwards, encrypted members, archives within, more than a bounded number of members and of bytes.
+What an archive cannot hold honestly is refused: links, devices, absolute names and ones that lead upwards, a
+name twice, encrypted members, archives within, more than a bounded number of members and of bytes.
 """
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import stat
@@ -20,25 +21,37 @@ from typing import IO, NoReturn, cast
 
 from tasks.compression.errors import CompressionError
 
-__all__ = ["MAX_MEMBERS", "MAX_MEMBER_BYTES", "Bounds", "Member", "any_named", "members"]
+__all__ = [
+    "BROKEN",
+    "MAX_MEMBERS",
+    "MAX_MEMBER_BYTES",
+    "Bounds",
+    "Member",
+    "any_named",
+    "checked",
+    "damaged",
+    "members",
+    "name_parts",
+    "zip_content",
+]
 
 MAX_MEMBERS = 2_000_000
 MAX_MEMBER_BYTES = 64 << 20
 MAX_RATIO = 200
-ALWAYS_BYTES = 256 << 20  # so much may come out of even the smallest archive
+ALWAYS_BYTES = 16 << 20  # so much may come out of even the smallest archive
 _NAME_BYTES = 1024
 _HEADERS = 1 << 20  # of a tar, between two members
 _END_BYTES = 1024  # zeros, at the end of a tar
 _ARCHIVES = (
     b"PK\x03\x04",
     b"PK\x05\x06",
-    b"\x1f\x8b",
+    b"\x1f\x8b\x08",
     b"7z\xbc\xaf\x27\x1c",
     b"Rar!\x1a\x07",
     b"BZh",
     b"\xfd7zXZ\0",
 )
-_BROKEN = (
+BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -80,7 +93,7 @@ class Member:
 def members(path: Path, bounds: Bounds = Bounds()) -> Iterator[Member]:
     """Every file of the zip or tar archive, plain or gzipped, in the archive's order.
 
-    CompressionError archive_refused; bad_data for a damaged archive.
+    CompressionError of the codes that begin with ``archive_``, too_many_files; bad_archive for a damaged one.
     """
     with path.open("rb") as file, _told():
         magic = file.read(2)
@@ -94,29 +107,62 @@ def members(path: Path, bounds: Bounds = Bounds()) -> Iterator[Member]:
 def _told() -> Iterator[None]:
     try:
         yield
-    except _BROKEN as error:
-        raise CompressionError("bad_data", f"the archive cannot be read: {str(error)[:200]}") from error
+    except BROKEN as error:
+        raise damaged(error) from error
+
+
+def damaged(error: Exception) -> CompressionError:
+    return CompressionError(
+        "bad_archive", f"the archive cannot be read: {str(error)[:200]}", hint="make it and upload it again"
+    )
 
 
 def _zip(path: Path, bounds: Bounds) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
-        _check_count(len(infos), bounds)
-        if sum(info.file_size for info in infos) > bounds.total(path):
-            _too_much(bounds)
-        for info in infos:
-            parts = _parts(info.filename)
-            mode = info.external_attr >> 16
-            if info.flag_bits & 1:
-                _refuse(f"{info.filename!r} is encrypted")
-            if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                _refuse(f"{info.filename!r} is a link or a device")
-            if info.is_dir():
-                continue
-            _check_member(info.filename, info.file_size, bounds)
-            with archive.open(info) as member:
-                content = member.read(info.file_size + 1)
-            yield _member(parts, content, bounds)
+        for info in checked(archive, path, bounds):
+            yield _member(name_parts(info.filename), zip_content(archive, info), bounds)
+
+
+def checked(archive: zipfile.ZipFile, path: Path, bounds: Bounds) -> list[zipfile.ZipInfo]:
+    """The files of a zip archive, judged by its directory alone. CompressionError as of `members`."""
+    infos = archive.infolist()
+    _check_count(len(infos), bounds)
+    if len({info.filename for info in infos}) != len(infos):
+        _refuse("archive_duplicate_member", "two of its members have one name")
+    if sum(info.file_size for info in infos) > bounds.total(path):
+        _refuse("archive_bomb", f"it unpacks to more than {bounds.ratio} times its own size")
+    for info in infos:
+        name_parts(info.filename)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if info.flag_bits & 1:
+            _refuse("archive_encrypted", f"{info.filename!r} is encrypted")
+        if kind == stat.S_IFLNK:
+            _refuse("archive_link_not_allowed", f"{info.filename!r} is a link")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            _refuse("archive_special_file", f"{info.filename!r} is no file")
+        _check_member(info.filename, info.file_size, bounds)
+        # What deflate cannot shrink grows by five bytes in every 16 KiB.
+        if info.compress_size > info.file_size + info.file_size // 1000 + 1024:
+            _lies(info.filename)
+    return [info for info in infos if not info.is_dir()]
+
+
+def zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """What a member holds: exactly as many bytes as the directory says, with its checksum."""
+    # One more byte is asked for, which zipfile would not look for; then the checksum is ours to compare.
+    longer = copy.copy(info)
+    longer.file_size, longer.CRC = info.file_size + 1, None  # type: ignore[assignment]
+    with archive.open(longer) as member:
+        content = member.read(info.file_size + 1)
+    if len(content) > info.file_size:
+        _lies(info.filename)
+    if len(content) < info.file_size or zlib.crc32(content) != info.CRC:
+        raise zipfile.BadZipFile(f"{info.filename} does not have its checksum")
+    return content
+
+
+def _lies(name: str) -> NoReturn:
+    _refuse("archive_bomb", f"{name!r} holds more than its header says")
 
 
 def _tar(file: IO[bytes], path: Path, bounds: Bounds, *, packed: bool) -> Iterator[Member]:
@@ -133,11 +179,13 @@ def _tar(file: IO[bytes], path: Path, bounds: Bounds, *, packed: bool) -> Iterat
             archive.members.clear()  # type: ignore[attr-defined]  # else it remembers them all
             count += 1
             _check_count(count, bounds)
-            parts = _parts(info.name)
+            parts = name_parts(info.name)
             if info.isdir():
                 continue
+            if info.issym() or info.islnk():
+                _refuse("archive_link_not_allowed", f"{info.name!r} is a link")
             if not info.isreg() or info.issparse():
-                _refuse(f"{info.name!r} is a link, a device or a sparse file")
+                _refuse("archive_special_file", f"{info.name!r} is a device, a pipe or a sparse file")
             _check_member(info.name, info.size, bounds)
             stream.allow(info.size + _HEADERS)
             member = archive.extractfile(info)
@@ -176,45 +224,45 @@ class _Metered(io.RawIOBase):
         self._allowed -= len(content)
         self._left -= len(content)
         if self._allowed < 0 or self._left < 0:
-            _refuse("it holds far more than its size says, or headers that are too large")
+            _refuse("archive_bomb", "it holds far more than its size says, or headers that are too large")
         return content
 
     def readable(self) -> bool:
         return True
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def name_parts(name: str) -> tuple[str, ...]:
+    """A member's name in parts. CompressionError archive_path_not_allowed for one that leads elsewhere."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
-        _refuse(f"{name!r} leads out of the archive")
+        _refuse("archive_path_not_allowed", f"{name!r} leads out of the archive")
     if len(name.encode("utf-8", "replace")) > _NAME_BYTES or not name.isprintable():
-        _refuse(f"a name of the archive is too long or cannot be printed: {name[:60]!r}")
+        _refuse(
+            "archive_path_not_allowed",
+            f"a name of the archive is too long or cannot be printed: {name[:60]!r}",
+        )
     return path.parts
 
 
 def _member(parts: tuple[str, ...], content: bytes, bounds: Bounds) -> Member:
     member = Member(parts, content)
     if content.startswith(_ARCHIVES) and not bounds.nested:
-        _refuse(f"{member.name!r} is an archive itself", "put the images into one archive")
+        _refuse("archive_nested", f"{member.name!r} is an archive itself", "put all files into one archive")
     return member
 
 
 def _check_count(count: int, bounds: Bounds) -> None:
     if count > bounds.members:
-        _refuse(f"it has more than {bounds.members} members")
+        _refuse("too_many_files", f"it has more than {bounds.members} members")
 
 
 def _check_member(name: str, size: int, bounds: Bounds) -> None:
     if size > bounds.member_bytes:
-        _refuse(f"{name!r} has {size} bytes; {bounds.member_bytes} are the limit for a member")
+        _refuse("archive_bomb", f"{name!r} has {size} bytes; {bounds.member_bytes} are the limit")
 
 
-def _too_much(bounds: Bounds) -> NoReturn:
-    _refuse(f"it unpacks to more than {bounds.ratio} times its own size")
-
-
-def _refuse(what: str, hint: str | None = None) -> NoReturn:
-    raise CompressionError("archive_refused", f"the archive is not read: {what}", hint=hint)
+def _refuse(code: str, what: str, hint: str | None = None) -> NoReturn:
+    raise CompressionError(code, f"the archive is not read: {what}", hint=hint)
 
 
 def any_named(path: Path, suffix: str) -> bool:
@@ -222,5 +270,5 @@ def any_named(path: Path, suffix: str) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(suffix) for name in archive.namelist())
-    except _BROKEN:
+    except BROKEN:
         return True

@@ -61,9 +61,11 @@ def _head(request: Request) -> str:
     try:
         return raw.decode("utf-8-sig") if whole else raw[: raw.rindex(b"\n") + 1].decode("utf-8-sig")
     except ValueError as error:  # of which a fault of the encoding is one
-        raise CompressionError(
-            "bad_data", f"the table is not UTF-8, or has a row longer than {_HEAD} bytes"
-        ) from error
+        if not whole and b"\n" not in raw:
+            raise CompressionError(
+                "csv_too_wide", f"the table has a row longer than {_HEAD} bytes"
+            ) from error
+        raise CompressionError("csv_bad_encoding", "the table is not UTF-8") from error
 
 
 def _form(head: str, reading: CsvReading) -> _Form:
@@ -155,7 +157,7 @@ def _batches(request: Request, form: _Form, wanted: list[str]) -> Iterator[pa.Re
         row = bad_rows[0]
         place = "a row" if row.number is None else f"row {row.number - form.header}"
         raise CompressionError(
-            "bad_data",
+            "csv_ragged",
             f"{place} has {row.actual_columns} values and not {row.expected_columns}: {row.text[:80]!r}",
             hint="data.csv.delimiter says what divides the columns, if it was told wrong",
         ) from error

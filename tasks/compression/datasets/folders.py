@@ -55,8 +55,8 @@ class _Layout:
 
 
 def read_folders(request: Request) -> Read:
-    """CompressionError bad_data for other layouts and broken images, archive_refused, shape_mismatch,
-    label_out_of_range, array_too_large, too_few_samples."""
+    """CompressionError bad_data for other layouts, bad_image, image_too_large, what `members` raises,
+    shape_mismatch, label_out_of_range, array_too_large, too_few_samples."""
     decoder = Decoder(request.shape, request.reading.image)
     samples = SampleFile(request.scratch / "x.bin", decoder.shape)
     test = SampleFile(request.scratch / "x_test.bin", decoder.shape)

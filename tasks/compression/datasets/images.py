@@ -18,7 +18,7 @@ from tasks.compression.facts import Shape
 
 __all__ = ["MAX_PIXELS", "Decoder", "is_image"]
 
-MAX_PIXELS = 1 << 26
+MAX_PIXELS = 1 << 24
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 _SIZES_TOLD = 5
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF")
@@ -61,7 +61,7 @@ class Decoder:
         self.modes: Counter[str] = Counter()
 
     def decode(self, content: bytes, name: str) -> npt.NDArray[np.float32]:
-        """CompressionError bad_data, array_too_large, dtype_not_allowed, naming the image."""
+        """CompressionError bad_image, image_too_large, dtype_not_allowed, naming the image."""
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check(image, name)
@@ -69,7 +69,7 @@ class Decoder:
                 pixels = np.asarray(self._shaped(image), dtype=np.float32)
         except _BROKEN as error:
             raise CompressionError(
-                "bad_data",
+                "bad_image",
                 f"the image {name!r} cannot be read: {str(error)[:100]}",
                 hint=f"images of {', '.join(FORMATS)} are read",
             ) from error
@@ -179,7 +179,7 @@ def _check(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(name)
     if getattr(image, "n_frames", 1) > 1:
-        raise CompressionError("bad_data", f"the image {name!r} is an animation")
+        raise CompressionError("bad_image", f"the image {name!r} is an animation")
     if image.mode.startswith(("I", "F")):
         raise CompressionError(
             "dtype_not_allowed",
@@ -190,5 +190,5 @@ def _check(image: Image.Image, name: str) -> None:
 
 def _too_large(name: str) -> CompressionError:
     return CompressionError(
-        "array_too_large", f"the image {name!r} has more pixels than are decoded: {MAX_PIXELS}"
+        "image_too_large", f"the image {name!r} has more pixels than are decoded: {MAX_PIXELS}"
     )

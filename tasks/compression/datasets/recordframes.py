@@ -37,7 +37,7 @@ def records(path: Path, *, packed: bool, bounds: Bounds = Bounds()) -> Iterator[
                 left -= len(content[0])
                 if packed and left < 0:
                     raise CompressionError(
-                        "archive_refused", f"the file unpacks to more than {bounds.ratio} times its own size"
+                        "archive_bomb", f"the file unpacks to more than {bounds.ratio} times its own size"
                     )
                 yield content[0]
     except (EOFError, OSError, zlib.error) as error:

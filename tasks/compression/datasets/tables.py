@@ -32,10 +32,10 @@ def read_table(
     """`batches` yields the columns asked for; `parse` says that numbers are written as text.
 
     CompressionError column_missing, value_missing, not_finite, dtype_not_allowed, label_out_of_range,
-    shape_mismatch, array_too_large, too_few_samples.
+    shape_mismatch, array_too_large, csv_too_wide, too_few_samples.
     """
     if len(names) > MAX_COLUMNS:
-        raise CompressionError("array_too_large", f"the table has {len(names)} columns; {MAX_COLUMNS} may be")
+        raise CompressionError("csv_too_wide", f"the table has {len(names)} columns; {MAX_COLUMNS} may be")
     features, targets = choose(names, request.reading)
     samples = _Samples(request, features, parse)
     labels = _Labels(request, targets, parse)

@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from tasks.compression.datasets import archives
+from tasks.compression.datasets.archives import checked, zip_content
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds, too_large
 
@@ -22,11 +24,7 @@ class Archive:
     def __init__(self, path: Path, bounds: Bounds) -> None:
         self._zip = zipfile.ZipFile(path)
         self._bounds = bounds
-        listed = self._zip.namelist()
-        if len(listed) > bounds.members:
-            raise too_large(f"more than {bounds.members} members")
-        if len(set(listed)) != len(listed):
-            raise CompressionError("bad_model", "the model file has two members of one name")
+        checked(self._zip, path, archives.Bounds(members=bounds.members, member_bytes=bounds.weight_bytes))
 
     def __enter__(self) -> Archive:
         return self
@@ -47,12 +45,7 @@ class Archive:
         info = self._zip.getinfo(name)
         if info.file_size > limit:
             raise too_large(f"a {name} of more than {limit} bytes")
-        # The size a header claims need not be that of what is unpacked.
-        with self._zip.open(info) as file:
-            content = file.read(limit + 1)
-        if len(content) > limit:
-            raise too_large(f"a {name} of more than {limit} bytes")
-        return content
+        return zip_content(self._zip, info)
 
 
 def parse_json(text: str | bytes, name: str) -> dict[str, Any]:

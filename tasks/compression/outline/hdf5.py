@@ -16,20 +16,24 @@ __all__ = ["attribute_text", "datasets", "member", "names", "weight"]
 
 _PIECE = 1 << 22  # values looked at together
 _SAMPLE = 1 << 14
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_RATIO = 200
+_ALWAYS_BYTES = 16 << 20
 
 
 def datasets(group: Any, bounds: Bounds) -> dict[str, Any]:
-    """Every dataset below `group` by its path; CompressionError bad_model for links to elsewhere, data stored
-    outside of the file, and more than `bounds` allows."""
+    """Every dataset below `group` by its path. CompressionError h5_external_reference for links and for data
+    stored outside of the file, h5_too_large for arrays of more than `bounds`, or far more than is stored of
+    them; bad_h5 for what no Keras file has."""
     found = dict(_walk(group, "", 0, bounds))
     total = sum(dataset.size * dataset.dtype.itemsize for dataset in found.values())
     if total > bounds.weight_bytes:
-        raise too_large(f"arrays of {total} bytes, more than {bounds.weight_bytes}")
+        raise _claims(f"arrays of {total} bytes, more than {bounds.weight_bytes}")
     return found
 
 
 def member(group: Any, name: str) -> Any:
-    """The object of that name right in `group`, None if there is none; bad_model for a link to elsewhere."""
+    """The object of that name right in `group`, None if there is none; h5_external_reference for a link."""
     if name not in group.keys():  # noqa: SIM118 - `in group` would follow links
         return None
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -112,12 +116,26 @@ def _check(path: str, dataset: Any, bounds: Bounds) -> None:
     if len(dataset.shape or ()) > bounds.axes:
         raise too_large(f"an array of {len(dataset.shape)} axes")
     if dataset.size is None or dataset.dtype.kind not in "fiubc":
-        raise CompressionError("bad_model", f"the array {path[:100]!r} in the model file holds no numbers")
+        raise CompressionError("bad_h5", f"the array {path[:100]!r} in the model file holds no numbers")
+    made = dataset.id.get_create_plist()
+    if {made.get_filter(place)[0] for place in range(made.get_nfilters())} - _FILTERS:
+        raise CompressionError(
+            "bad_h5",
+            f"the array {path[:100]!r} in the model file is packed in a way that is not read here",
+            hint="gzip, shuffle and fletcher32 are",
+        )
+    claimed = dataset.size * dataset.dtype.itemsize
+    if claimed > max(_ALWAYS_BYTES, _RATIO * dataset.id.get_storage_size()):
+        raise _claims(f"the array {path[:100]!r} of {claimed} bytes, of which hardly any are stored")
+
+
+def _claims(what: str) -> CompressionError:
+    return CompressionError("h5_too_large", f"the model file has {what}")
 
 
 def _elsewhere(path: str) -> CompressionError:
     return CompressionError(
-        "bad_model",
+        "h5_external_reference",
         f"{path[:100]!r} in the model file lies outside of it",
         hint="save the model in one file: model.save('model.keras')",
     )

@@ -18,7 +18,7 @@ from tasks.compression.outline.bounds import Bounds, too_large
 from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Refusal, Weight
 from tasks.compression.outline.tflite_writer import writer
 
-__all__ = ["ACTIVATIONS", "KINDS", "TYPES", "operation_name", "read_tflite"]
+__all__ = ["ACTIVATIONS", "KINDS", "TYPES", "Fields", "File", "builtin", "operation_name", "read_tflite"]
 
 _KINDS = """
     ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE
@@ -78,29 +78,32 @@ _WEIGHTS = frozenset(_NUMPY) | {"int4", "int2", "bfloat16"}
 _FLOATS = frozenset({"float32", "float64"})
 ACTIVATIONS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
 
-# Of the tables: a field's number in the vtable.
-_MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS, _MODEL_SIGNATURES = 6, 8, 12, 18
-_GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS, _GRAPH_NAME = 4, 6, 8, 10, 12
-_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 4, 6, 8, 10
-_TENSOR_SPARSITY, _TENSOR_SIGNATURE = 16, 18
-_SIGNATURE_INPUTS, _SIGNATURE_OUTPUTS = 4, 6
-_ENTRY_NAME, _ENTRY_TENSOR = 4, 6
-_OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 4, 6, 8
-_CODE_DEPRECATED, _CODE_BUILTIN = 4, 10
-_BUFFER_DATA = 4
+
+class Fields:
+    """Of the tables: a field's number in the vtable."""
+
+    MODEL_CODES, MODEL_GRAPHS, MODEL_BUFFERS, MODEL_SIGNATURES = 6, 8, 12, 18
+    GRAPH_TENSORS, GRAPH_INPUTS, GRAPH_OUTPUTS, GRAPH_OPERATORS, GRAPH_NAME = 4, 6, 8, 10, 12
+    TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_NAME = 4, 6, 8, 10
+    TENSOR_SPARSITY, TENSOR_SIGNATURE = 16, 18
+    SIGNATURE_INPUTS, SIGNATURE_OUTPUTS = 4, 6
+    ENTRY_NAME, ENTRY_TENSOR = 4, 6
+    OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS = 4, 6, 8
+    CODE_DEPRECATED, CODE_CUSTOM, CODE_BUILTIN = 4, 6, 10
+    BUFFER_DATA = 4
 
 
 def read_tflite(content: bytes, bounds: Bounds) -> Outline:
     """CompressionError bad_model for a file whose offsets lead out of it, or beyond `bounds`."""
     try:
-        return _outline(_File(content), bounds)
+        return _outline(File(content), bounds)
     except (struct.error, IndexError, ValueError, UnicodeDecodeError) as error:
         raise CompressionError(
             "bad_model", f"the .tflite file is damaged or cut off: {error}"[:300], hint="upload it again"
         ) from error
 
 
-class _File:
+class File:
     """Tables, vectors and numbers of a FlatBuffer; struct.error or IndexError beyond its end."""
 
     def __init__(self, content: bytes) -> None:
@@ -174,22 +177,22 @@ class _Tensor:
         return tuple(size if size >= 0 else None for size in self.shape)
 
 
-def _outline(file: _File, bounds: Bounds) -> Outline:
+def _outline(file: File, bounds: Bounds) -> Outline:
     model = file.root()
-    graphs = file.tables(model, _MODEL_GRAPHS)
+    graphs = file.tables(model, Fields.MODEL_GRAPHS)
     graph = graphs[0]
     layers: dict[str, Layer] = {}
     tensors, calls = _read_graph(file, graph, layers, bounds)
     for inner in graphs[1:]:  # bodies of loops: what they hold is the network's too
         _read_graph(file, inner, layers, bounds)
-    inputs, outputs = file.integers(graph, _GRAPH_INPUTS), file.integers(graph, _GRAPH_OUTPUTS)
+    inputs, outputs = file.integers(graph, Fields.GRAPH_INPUTS), file.integers(graph, Fields.GRAPH_OUTPUTS)
     maker = next((call.layer for call in reversed(calls) if outputs and outputs[0] in call.outputs), None)
     return Outline(
         format="tflite",
         framework="tensorflow",
-        writer=writer(file, model, buffers),
+        writer=writer(file, model, file.tables(model, Fields.MODEL_BUFFERS)),
         kind="tflite",
-        name=file.text(graph, _GRAPH_NAME),
+        name=file.text(graph, Fields.GRAPH_NAME),
         bytes=len(file.content),
         layers=tuple(layers.values()),
         calls=tuple(calls),
@@ -197,8 +200,8 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
         types=tuple(tensor.dtype for tensor in tensors),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        input_names=_names(file, model, tensors, inputs, _SIGNATURE_INPUTS),
-        output_names=_names(file, model, tensors, outputs, _SIGNATURE_OUTPUTS),
+        input_names=_names(file, model, tensors, inputs, Fields.SIGNATURE_INPUTS),
+        output_names=_names(file, model, tensors, outputs, Fields.SIGNATURE_OUTPUTS),
         output_activation=ACTIVATIONS.get(layers[maker].kind, "linear") if maker is not None else None,
         refused=_refused(
             file,
@@ -214,20 +217,20 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
 
 
 def _read_graph(
-    file: _File, graph: int, layers: dict[str, Layer], bounds: Bounds
+    file: File, graph: int, layers: dict[str, Layer], bounds: Bounds
 ) -> tuple[list[_Tensor], list[Call]]:
     """A graph's tensors and calls; its operations go into `layers`."""
     model = file.root()
-    codes, buffers = file.tables(model, _MODEL_CODES), file.tables(model, _MODEL_BUFFERS)
-    tensors = [_tensor(file, place) for place in file.tables(graph, _GRAPH_TENSORS)]
-    operators = file.tables(graph, _GRAPH_OPERATORS)
+    codes, buffers = file.tables(model, Fields.MODEL_CODES), file.tables(model, Fields.MODEL_BUFFERS)
+    tensors = [_tensor(file, place) for place in file.tables(graph, Fields.GRAPH_TENSORS)]
+    operators = file.tables(graph, Fields.GRAPH_OPERATORS)
     if len(tensors) > bounds.objects or len(operators) + len(layers) > bounds.calls:
         raise too_large(f"more than {bounds.calls} operations or {bounds.objects} tensors")
     calls = []
     for position, operator in enumerate(operators):
-        kind = _kind(file, codes[file.scalar(operator, _OPERATOR_CODE, "<I")])
-        given = [place for place in file.integers(operator, _OPERATOR_INPUTS) if place >= 0]
-        made = file.integers(operator, _OPERATOR_OUTPUTS)
+        kind = _kind(file, codes[file.scalar(operator, Fields.OPERATOR_CODE, "<I")])
+        given = [place for place in file.integers(operator, Fields.OPERATOR_INPUTS) if place >= 0]
+        made = file.integers(operator, Fields.OPERATOR_OUTPUTS)
         path = operation_name(tensors[made[0]].name if made else "", kind, position, layers)
         weights = tuple(_weights(file, [tensors[place] for place in given], buffers, bounds))
         layers[path] = Layer(path=path, name=path, kind=kind, weights=weights)
@@ -249,20 +252,20 @@ def operation_name(output: str, kind: str, position: int, taken: Container[str])
 
 
 def _names(
-    file: _File, model: int, tensors: Sequence[_Tensor], numbers: Sequence[int], side: int
+    file: File, model: int, tensors: Sequence[_Tensor], numbers: Sequence[int], side: int
 ) -> tuple[str, ...]:
     """As the file's signature has them, else the tensors' own."""
     names = {number: tensors[number].name for number in numbers}
-    for signature in file.tables(model, _MODEL_SIGNATURES)[:1]:
+    for signature in file.tables(model, Fields.MODEL_SIGNATURES)[:1]:
         for entry in file.tables(signature, side):
-            number = file.scalar(entry, _ENTRY_TENSOR, "<I")
+            number = file.scalar(entry, Fields.ENTRY_TENSOR, "<I")
             if number in names:
-                names[number] = file.text(entry, _ENTRY_NAME)
+                names[number] = file.text(entry, Fields.ENTRY_NAME)
     return tuple(names[number] for number in numbers)
 
 
 def _refused(
-    file: _File,
+    file: File,
     model: int,
     layers: Sequence[Layer],
     tensors: Sequence[_Tensor],
@@ -289,7 +292,7 @@ def _refused(
             )
     if any(tensor.sparse for tensor in tensors):
         return _unfit("the .tflite stores zeros encoded", "convert the model without EXPERIMENTAL_SPARSITY")
-    if not inputs or not outputs or len(file.tables(model, _MODEL_SIGNATURES)) > 1:
+    if not inputs or not outputs or len(file.tables(model, Fields.MODEL_SIGNATURES)) > 1:
         return _unfit("the .tflite has no one set of inputs and outputs", "convert one signature alone")
     for side, found in (("input", inputs), ("output", outputs)):
         for tensor in found:
@@ -310,27 +313,33 @@ def _unfit(detail: str, hint: str) -> Refusal:
     return Refusal(code="unsupported_model", detail=detail, hint=hint)
 
 
-def _tensor(file: _File, place: int) -> _Tensor:
-    kind = file.scalar(place, _TENSOR_TYPE, "<b")
-    shape = file.integers(place, _TENSOR_SHAPE)
+def _tensor(file: File, place: int) -> _Tensor:
+    kind = file.scalar(place, Fields.TENSOR_TYPE, "<b")
+    shape = file.integers(place, Fields.TENSOR_SHAPE)
     return _Tensor(
-        file.text(place, _TENSOR_NAME),
+        file.text(place, Fields.TENSOR_NAME),
         # Where sizes are open, the shape has a one.
-        tuple(file.integers(place, _TENSOR_SIGNATURE) or shape),
+        tuple(file.integers(place, Fields.TENSOR_SIGNATURE) or shape),
         TYPES.get(kind, f"type {kind}"),
-        file.scalar(place, _TENSOR_BUFFER, "<I"),
-        file.field(place, _TENSOR_SPARSITY) is not None,
+        file.scalar(place, Fields.TENSOR_BUFFER, "<I"),
+        file.field(place, Fields.TENSOR_SPARSITY) is not None,
     )
 
 
-def _kind(file: _File, code: int) -> str:
-    number = max(file.scalar(code, _CODE_DEPRECATED, "<b"), file.scalar(code, _CODE_BUILTIN, "<i"))
+def _kind(file: File, code: int) -> str:
+    number = builtin(file, code)
     return KINDS.get(number, f"BUILTIN_{number}")
 
 
-def _weights(file: _File, given: Sequence[_Tensor], buffers: list[int], bounds: Bounds) -> Iterator[Weight]:
+def builtin(file: File, code: int) -> int:
+    """The number of an operator code, which older files keep in another field."""
+    old, new = Fields.CODE_DEPRECATED, Fields.CODE_BUILTIN
+    return max(file.scalar(code, old, "<b"), file.scalar(code, new, "<i"))
+
+
+def _weights(file: File, given: Sequence[_Tensor], buffers: list[int], bounds: Bounds) -> Iterator[Weight]:
     for tensor in given:
-        stored = file.data(buffers[tensor.buffer], _BUFFER_DATA) if tensor.buffer else b""
+        stored = file.data(buffers[tensor.buffer], Fields.BUFFER_DATA) if tensor.buffer else b""
         if stored and tensor.dtype in _WEIGHTS:
             if len(tensor.shape) > bounds.axes:
                 raise too_large(f"a tensor of {len(tensor.shape)} axes")

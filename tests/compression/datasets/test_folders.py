@@ -240,13 +240,13 @@ def bomb(side: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (image()[:40], "bad_data"),
-        (image(size=(40, 60), kind="JPEG")[:-200], "bad_data"),
-        (image()[:16] + b"\xff" * 40, "bad_data"),
+        (image()[:40], "bad_image"),
+        (image(size=(40, 60), kind="JPEG")[:-200], "bad_image"),
+        (image()[:16] + b"\xff" * 40, "bad_image"),
         (deep(), "dtype_not_allowed"),
-        (animated(), "bad_data"),
-        (bomb(8_200), "array_too_large"),
-        (bomb(20_000), "array_too_large"),
+        (animated(), "bad_image"),
+        (bomb(8_200), "image_too_large"),
+        (bomb(20_000), "image_too_large"),
         (b"", "too_few_samples"),
     ],
 )
@@ -265,17 +265,17 @@ def special(kind: bytes, **fields: Any) -> tarfile.TarInfo:
 
 
 @pytest.mark.parametrize(
-    "info",
+    ("info", "code"),
     [
-        special(tarfile.SYMTYPE, linkname="/etc/passwd"),
-        special(tarfile.LNKTYPE, linkname="a/1.png"),
-        special(tarfile.CHRTYPE, devmajor=1, devminor=5),
-        special(tarfile.BLKTYPE),
-        special(tarfile.FIFOTYPE),
+        (special(tarfile.SYMTYPE, linkname="/etc/passwd"), "archive_link_not_allowed"),
+        (special(tarfile.LNKTYPE, linkname="a/1.png"), "archive_link_not_allowed"),
+        (special(tarfile.CHRTYPE, devmajor=1, devminor=5), "archive_special_file"),
+        (special(tarfile.BLKTYPE), "archive_special_file"),
+        (special(tarfile.FIFOTYPE), "archive_special_file"),
     ],
 )
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, info: tarfile.TarInfo) -> None:
-    assert refused(tar_of(tmp_path / "t", {"a/1.png": image(), "link": info}), GREY).code == "archive_refused"
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, info: tarfile.TarInfo, code: str) -> None:
+    assert refused(tar_of(tmp_path / "t", {"a/1.png": image(), "link": info}), GREY).code == code
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, info: tarfile.Ta
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_names_that_lead_out_of_an_archive_are_refused(tmp_path: Path, kind: str, name: str) -> None:
     before = sorted(tmp_path.parent.iterdir())
-    assert refused(archive(tmp_path, kind, {name: image()}), GREY).code == "archive_refused"
+    assert refused(archive(tmp_path, kind, {name: image()}), GREY).code == "archive_path_not_allowed"
     assert sorted(tmp_path.parent.iterdir()) == before
 
 
@@ -293,21 +293,21 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "z", "w") as made:
         made.writestr(info, "/etc/passwd")
-    assert refused(tmp_path / "z", GREY).code == "archive_refused"
+    assert refused(tmp_path / "z", GREY).code == "archive_link_not_allowed"
 
 
 def test_an_archive_in_an_archive_is_refused(tmp_path: Path) -> None:
     inner = zip_of(tmp_path / "inner", {"1.png": image()}).read_bytes()
     for kind in ("zip", "tar", "tar.gz"):
         fault = refused(archive(tmp_path, kind, {"a/1.png": image(), "a/2.png": inner}), GREY)
-        assert (fault.code, "a/2.png" in fault.detail) == ("archive_refused", True)
+        assert (fault.code, "a/2.png" in fault.detail) == ("archive_nested", True)
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     content = bytearray(zip_of(tmp_path / "z", {"a/1.png": image()}).read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "z").write_bytes(content)
-    assert refused(tmp_path / "z", GREY).code == "archive_refused"
+    assert refused(tmp_path / "z", GREY).code == "archive_encrypted"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
@@ -316,7 +316,7 @@ def test_what_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path, kind:
     path = archive(tmp_path, kind, files)
     bounds = Bounds(always_bytes=1 << 20)
     assert path.stat().st_size < (8 << 20) / 200
-    assert told(path, bounds) == "archive_refused"
+    assert told(path, bounds) == "archive_bomb"
     assert len(list(members(path))) == 8
 
 
@@ -325,14 +325,14 @@ def test_a_header_that_is_a_bomb_is_refused(tmp_path: Path) -> None:
     info.pax_headers = {"comment": "x" * (8 << 20)}
     with tarfile.open(tmp_path / "t", "w:gz", format=tarfile.PAX_FORMAT) as made:
         made.addfile(info)
-    assert told(tmp_path / "t", Bounds()) == "archive_refused"
+    assert told(tmp_path / "t", Bounds()) == "archive_bomb"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_too_many_members_and_too_large_ones_are_refused(tmp_path: Path, kind: str) -> None:
     path = archive(tmp_path, kind, {f"{number}.png": image() for number in range(5)})
-    assert told(path, Bounds(members=4)) == "archive_refused"
-    assert told(path, Bounds(member_bytes=20)) == "archive_refused"
+    assert told(path, Bounds(members=4)) == "too_many_files"
+    assert told(path, Bounds(member_bytes=20)) == "archive_bomb"
 
 
 def told(path: Path, bounds: Bounds) -> str:
@@ -350,12 +350,12 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, kind: str) -> None:
     for damaged in (content[: len(content) // 2], content[:cut_between], content[:600]):
         path = tmp_path / "damaged"
         path.write_bytes(damaged)
-        assert refused(path, GREY).code == "bad_data"
+        assert refused(path, GREY).code == "bad_archive"
     if kind != "tar":  # which has no checksums of its members
         broken = bytearray(content)
         broken[len(content) // 2] ^= 0xFF
         path.write_bytes(broken)
-        assert refused(path, GREY).code == "bad_data"
+        assert refused(path, GREY).code == "bad_archive"
 
 
 def test_large_splits_stay_on_disk_and_are_joined_there(

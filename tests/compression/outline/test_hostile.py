@@ -15,7 +15,7 @@ import pytest
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds
 from tasks.compression.outline.reading import read_outline
-from tests.compression.outline.outcomes import outcome
+from tests.compression.outline.outcomes import REFUSALS, outcome
 from tests.service.models import dense_model, keras_archive
 
 CONFIG = json.loads(zipfile.ZipFile(io.BytesIO(dense_model())).read("config.json"))
@@ -27,7 +27,7 @@ def refused(content: bytes, tmp_path: Path, **bounds: Any) -> CompressionError:
     path.write_bytes(content)
     with pytest.raises(CompressionError) as caught:
         read_outline(path, Bounds(**bounds))
-    assert caught.value.code in ("bad_model", "unsupported_model")
+    assert caught.value.code in REFUSALS
     assert str(tmp_path) not in caught.value.detail
     return caught.value
 
@@ -74,7 +74,7 @@ def test_arrays_larger_than_their_file_are_not_allocated(tmp_path: Path) -> None
     def bomb(file: Any) -> None:
         file.create_dataset(PLACE, (1 << 20, 1 << 14), "<f4", chunks=True, compression="gzip")
 
-    assert "bytes, more than" in refused(archive(tmp_path, bomb), tmp_path).detail
+    assert "hardly any are stored" in refused(archive(tmp_path, bomb), tmp_path).detail
 
 
 def test_groups_that_hold_themselves_end(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
     out = io.BytesIO(dense_model())
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(out, "a") as archive_:
         archive_.writestr("config.json", "{}")
-    assert "two members" in refused(out.getvalue(), tmp_path).detail
+    assert "two of its members" in refused(out.getvalue(), tmp_path).detail
 
 
 def test_weights_of_no_number_type_are_refused(tmp_path: Path) -> None:
@@ -169,4 +169,4 @@ def test_mutated_files_are_refused_or_read(tmp_path: Path) -> None:
         for place in chance.integers(0, len(content), 3):
             content[place] = int(chance.integers(0, 256))
         path.write_bytes(content)
-        assert outcome(path) in (None, "bad_model", "unsupported_model")
+        assert outcome(path) in {None, *REFUSALS}

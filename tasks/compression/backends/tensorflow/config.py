@@ -74,17 +74,17 @@ def read_config(path: Path, kind: str) -> KerasFile:
 
 
 def refuse_unsafe(config: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Raise unsupported_model for layers that carry code, and for classes not in `known`."""
+    """Raise layer_not_allowed for layers that carry code, and for classes not in `known`."""
     for layer in layers_of(config):
         name = layer.get("class_name")
         label = str(_config_of(layer).get("name", ""))
         if name in _REFUSED:
             raise CompressionError(
-                "unsupported_model", f"the model has a {name} layer", hint=_REFUSED[str(name)], layer=label
+                "layer_not_allowed", f"the model has a {name} layer", hint=_REFUSED[str(name)], layer=label
             )
         if name not in known:
             raise CompressionError(
-                "unsupported_model",
+                "layer_not_allowed",
                 f"the model has a layer of the class {name}, which is not one of Keras' own",
                 hint="custom classes cannot be loaded here; build the layer from Keras' own layers",
                 layer=label,
@@ -92,13 +92,13 @@ def refuse_unsafe(config: Mapping[str, Any], known: frozenset[str]) -> None:
 
 
 def refuse_foreign(config: Mapping[str, Any]) -> None:
-    """Raise unsupported_model where the configuration names a class or function from outside of Keras."""
+    """Raise layer_not_allowed where the configuration names a class or function from outside of Keras."""
     for node in _objects(config):
         module, name = node.get("module"), node.get("class_name")
         inside = module is None or str(module).partition(".")[0] in _OWN_PACKAGES
         if not inside and not (module == "builtins" and name in _PLAIN):
             raise CompressionError(
-                "unsupported_model",
+                "layer_not_allowed",
                 f"the model's configuration names {module}.{name}, which is not Keras' own",
                 hint="custom classes and functions cannot be loaded here",
             )

@@ -30,30 +30,26 @@ _PBTXT = re.compile(rf"{_TOP}saved_model\.pbtxt")
 
 
 def members(path: Path, bounds: Bounds) -> Iterator[tuple[str, bytes]]:
-    """(name without the top folder, content) of each file. CompressionError archive_refused for members that
-    do not belong, lie outside the one folder or come twice; bad_model for a damaged archive."""
+    """(name without the top folder, content) of each file. CompressionError archive_member_not_allowed for
+    members that do not belong or lie outside the one folder, archive_duplicate_member, and of the archive;
+    unsupported_model without a graph."""
     top: str | None = None
     seen: set[str] = set()
     within = ArchiveBounds(
         members=_MEMBERS, member_bytes=bounds.weight_bytes, always_bytes=_ALWAYS_BYTES, nested=True
     )
-    try:
-        for member in archived(path, within):
-            found = _BELONGS.fullmatch(member.name)
-            if found is None:
-                raise _foreign(member.name)
-            name, folder = found["name"], found["top"] or ""
-            if top is not None and folder != top:
-                raise _refused(f"{member.name!r} lies in another folder than the rest")
-            if name in seen:
-                raise _refused(f"it has two members {name}")
-            top = folder
-            seen.add(name)
-            yield name, member.content
-    except CompressionError as error:
-        if error.code != "bad_data":
-            raise
-        raise CompressionError("bad_model", error.detail, hint="pack and upload it again") from error
+    for member in archived(path, within):
+        found = _BELONGS.fullmatch(member.name)
+        if found is None:
+            raise _foreign(member.name)
+        name, folder = found["name"], found["top"] or ""
+        if top is not None and folder != top:
+            raise _refused(f"{member.name!r} lies in another folder than the rest")
+        if name in seen:
+            raise CompressionError("archive_duplicate_member", f"the archive has two members {name}")
+        top = folder
+        seen.add(name)
+        yield name, member.content
     if GRAPH not in seen:
         raise CompressionError(
             "unsupported_model",
@@ -74,4 +70,4 @@ def _foreign(name: str) -> CompressionError:
 
 
 def _refused(why: str, hint: str | None = None) -> CompressionError:
-    return CompressionError("archive_refused", f"the archive is not read: {why}", hint=hint)
+    return CompressionError("archive_member_not_allowed", f"the archive is not read: {why}", hint=hint)

@@ -53,6 +53,7 @@ _ASSET_NAME = 2
 _INITIALISER = "__saved_model_init_op"
 _DEFAULT = "serving_default"
 _SAVER = re.compile(r"__inference__traced_(?:save|restore)_\d+")
+_NUMBERED = re.compile(r"[A-Za-z0-9_.-]+_\d+")
 _LOOPS = frozenset({"While", "StatelessWhile", "Enter", "LoopCond"})
 _IMPLEMENTS = b"api_implements"
 _HINT = "upload the network as a .keras file, or save a signature that only computes on tensors"
@@ -88,8 +89,9 @@ class Program:
 
 
 def read_program(content: bytes, bounds: Bounds) -> Program:
-    """CompressionError unsupported_model for a graph with operations that are not run here and for one whose
-    signature cannot be told; bad_model for a damaged file or one beyond `bounds`."""
+    """CompressionError op_not_allowed for a graph with operations that are not run here;
+    asset_path_not_allowed; unsupported_model for one whose signature cannot be told; bad_model for a damaged
+    file or one beyond `bounds`."""
     try:
         return _program(memoryview(content), bounds)
     except Malformed as error:
@@ -114,8 +116,8 @@ def _program(content: memoryview, bounds: Bounds) -> Program:
             "the SavedModel is one of TensorFlow 1, without the objects it is made of",
             "load it in TensorFlow 2 and save it again with tf.saved_model.save",
         )
-    operations = _check_operations(graph, objects, bounds)
     _check_assets(graph)
+    operations = _check_operations(graph, objects, bounds)
     signatures = _signatures(graph)
     return Program(
         _chosen(signatures), tuple(sorted(signatures)), not _LOOPS.isdisjoint(operations), memoryview(objects)
@@ -129,6 +131,10 @@ def _check_operations(graph: memoryview, objects: bytes, bounds: Bounds) -> set[
     names = [name for name, _ in functions]
     if len(set(names)) != len(names):
         raise Malformed("two functions of one name")
+    for name in names:
+        # A function goes before an operation of its name. TensorFlow numbers functions.
+        if not _NUMBERED.fullmatch(name):
+            raise _op(f"the SavedModel has a function called {name[:100]!r}")
     savers = {name for name in names if _SAVER.fullmatch(name)}
     _check_savers_are_alone(graph, functions, savers, objects)
     callable_ = ALLOWED | (set(names) - savers)
@@ -142,9 +148,7 @@ def _check_operations(graph: memoryview, objects: bytes, bounds: Bounds) -> set[
             for operation in texts(node, _NODE_OPERATION):
                 found.add(operation)
                 if operation not in allowed:
-                    raise _unsupported(
-                        f"the SavedModel has the operation {operation[:100]}, which is not run here", _HINT
-                    )
+                    raise _op(f"the SavedModel has the operation {operation[:100]}, which is not run here")
     return found
 
 
@@ -192,9 +196,7 @@ def _check_savers_are_alone(
             if number != _FUNCTIONS and not isinstance(value, int)
         )
         if offered or inside or name in objects or any(name in part for part in (*others, *rest)):
-            raise _unsupported(
-                f"the SavedModel calls {saver[:100]}, which reads and writes files, as a part of it", _HINT
-            )
+            raise _op(f"the SavedModel calls {saver[:100]}, which reads and writes files, as a part of it")
 
 
 def _check_assets(graph: memoryview) -> None:
@@ -202,7 +204,7 @@ def _check_assets(graph: memoryview) -> None:
         for name in texts(asset, _ASSET_NAME):
             if not re.fullmatch(ASSET, name):
                 raise CompressionError(
-                    "archive_refused",
+                    "asset_path_not_allowed",
                     f"the SavedModel has an asset {name[:100]!r}, which is no plain name",
                     hint="save it again with tf.saved_model.save",
                 )
@@ -254,6 +256,10 @@ def _tensor(name: str, info: memoryview) -> TensorSpec:
     sizes = [list(numbers(dimension, 1)) for dimension in messages(shapes[-1], _SHAPE_DIMENSION)]
     shape = tuple((size[-1] if size and size[-1] >= 0 else None) if size else 0 for size in sizes)
     return TensorSpec(name, dtype, shape)
+
+
+def _op(detail: str) -> CompressionError:
+    return CompressionError("op_not_allowed", detail, hint=_HINT)
 
 
 def _unsupported(detail: str, hint: str) -> CompressionError:

@@ -76,8 +76,8 @@ class SavedModel:
 def read_saved_model(path: Path, bounds: Bounds) -> SavedModel:
     """Of a zip or tar archive.
 
-    CompressionError archive_refused for members that do not belong, bad_model for a damaged file,
-    unsupported_model for a graph that is not run here or whose signature cannot be converted."""
+    CompressionError of `members` and `read_program`, bad_model for a damaged file, unsupported_model for a
+    graph whose signature cannot be converted."""
     return understood(dict(members(path, bounds)), bounds)
 
 

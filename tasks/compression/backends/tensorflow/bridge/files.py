@@ -31,8 +31,8 @@ _HINT = (
 def read_keras3(path: Path, kind: str, file: KerasFile, scratch: Path) -> tuple[Any, float]:
     """The model in a file of Keras 3 as a tf_keras one, and how far their answers are apart, relative.
 
-    CompressionError bad_model for a file that Keras cannot load; unsupported_model for one that carries code,
-    for layers that Keras 2 does not have, and where a counterpart does not answer the same.
+    CompressionError bad_model for a file that Keras cannot load; layer_not_allowed for one that carries code;
+    unsupported_model for layers that Keras 2 does not have, and where a counterpart does not answer the same.
     """
     refuse_unsafe(file.model, _known())
     refuse_foreign(file.model)
