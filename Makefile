@@ -10,6 +10,7 @@ PORT ?= 8080
 PYTEST_ARGS ?=
 TEST_WORKERS ?= 2
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
 
 # The first of these that is a Python we support; PYTHON=/path/to/python to choose another.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
 # Named after what it installed: nothing is installed again until one of these files changes.
 STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help install demo serve test lint format bench bench-quality bench-models bench-tiny lock docs clean
+.PHONY: help install demo serve test lint format fuzz-api bench bench-quality bench-models bench-tiny lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +67,9 @@ bench-models: install ## Send networks of keras.applications through a job; writ
 
 bench-tiny: install ## Send the networks of MLPerf Tiny through jobs; writes docs/benchmarks.md (BENCH_ARGS='--data DIR')
 	$(BIN)/python -m tests.benchmarks.tiny --write $(BENCH_ARGS)
+
+fuzz-api: install ## Requests made of the API's description, by the thousand (FUZZ_ARGS='--examples 200 --seed 2')
+	$(BIN)/python -W ignore -m tests.fuzzing.api $(FUZZ_ARGS)
 
 lock: install ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/python -m deploy.lock

@@ -87,7 +87,7 @@ class Queue:
         """How many messages about jobs nobody has taken from `queue` yet."""
         with self._celery.connection_for_read() as connection:
             messages = _waiting(connection.default_channel, queue)
-            return sum(_job_id(raw) is not None for raw in messages)
+            return sum(_job_id(raw, self._celery.seal) is not None for raw in messages)
 
     def hinted(self, queue: str = DEFAULT_QUEUE) -> set[str]:
         """Ids of the jobs whose message waits in `queue`, or was delivered and not yet acknowledged."""

@@ -250,7 +250,7 @@ def test_jobs_are_listed_by_state_and_model(caller: Caller) -> None:
 
 
 def test_cancelling_twice_is_cancelling_once(caller: Caller, parts: Services) -> None:
-    queued, running, done = caller.job(), caller.job(), caller.job()
+    running, done, queued = caller.job(), caller.job(), caller.job()
     claimed(parts, running)
     succeed(parts, done)
     for _ in range(2):

@@ -315,17 +315,20 @@ def check(context: Context) -> int:
 def usage(context: Context) -> int:
     found = context.client.usage()
     most = found.limits
-    rows: list[list[Any]] = [
-        ["bytes stored", found.stored_bytes, most.stored_bytes or None],
-        *([f"  {name.replace('_', ' ')}", value, None] for name, value in found.stored.items()),
-        ["jobs running", found.running_jobs, most.running_jobs or None],
-        ["jobs queued", found.queued_jobs, most.queued_jobs or None],
-        ["CPU seconds in 24 h", round(found.cpu_seconds), most.cpu_seconds_per_day or None],
-        ["requests per second", None, most.requests_per_second or None],
+    rows = [
+        ["bytes stored", _number(found.stored_bytes), _number(most.stored_bytes or None)],
+        *([f"  {name.replace('_', ' ')}", _number(value), None] for name, value in found.stored.items()),
+        ["jobs running", _number(found.running_jobs), _number(most.running_jobs or None)],
+        ["jobs queued", _number(found.queued_jobs), _number(most.queued_jobs or None)],
+        ["CPU seconds in 24 h", _number(found.cpu_seconds), _number(most.cpu_seconds_per_day or None)],
+        ["requests per second", None, _number(most.requests_per_second or None)],
     ]
-    table = columns([found.project, "used", "at most"], rows, right=[1, 2])
-    context.output.result(found, table)
+    context.output.result(found, columns([found.project, "used", "at most"], rows, right=[1, 2]))
     return OK
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.15g}"
 
 
 def health(context: Context) -> int:

@@ -139,8 +139,9 @@ def _check_operations(graph: memoryview, objects: bytes, bounds: Bounds) -> set[
     _check_savers_are_alone(graph, functions, savers, objects)
     callable_ = ALLOWED | (set(names) - savers)
     count = 0
-    for name, nodes in ((None, _nodes_of_graph(graph)), *((name, _body(part)) for name, part in functions)):
-        allowed = SAVERS | (callable_ - ALLOWED) if name in savers else callable_
+    bodies = ((None, _nodes_of_graph(graph)), *((name, _body(part)) for name, part in functions))
+    for owner, nodes in bodies:
+        allowed = SAVERS | (callable_ - ALLOWED) if owner in savers else callable_
         for node in nodes:
             count += 1
             if count > bounds.objects:

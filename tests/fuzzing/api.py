@@ -1,0 +1,181 @@
+"""Requests made up from the API's own description, to see that none is answered with a fault of ours.
+
+Requests that fit the description, and requests that break it, in every operation; those with ids in their
+path once with ids that mean nothing and once with those of things that exist. ``make fuzz-api`` runs it
+with thousands of requests, and a test with fewer; the same seed makes the same requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed
+from hypothesis import settings as effort
+from hypothesis.errors import Unsatisfiable
+from pydantic import SecretStr
+from schemathesis import Case, GenerationMode
+from schemathesis.core.result import Ok
+from schemathesis.schemas import APIOperation
+
+from deploy.local.object_store import ObjectStore
+from deploy.local.redis_server import RedisServer
+from featherweight.problem import CODES, MEDIA_TYPE
+from service import create_app
+from service.services import NAME
+from tasks.settings import Settings
+from tests.service.helpers import Caller
+
+__all__ = ["Findings", "fuzz"]
+
+_PROJECT = "fuzz"
+# Nothing is worth waiting for here.
+_QUICK = {"long_poll_max_s": 0.05, "project_queued_jobs": 0, "log_level": "CRITICAL"}
+
+
+class Fault(NamedTuple):
+    operation: str
+    request: str
+    said: str
+
+
+class Findings(NamedTuple):
+    """How many answers there were by operation and status, and those that must not be."""
+
+    answers: Counter[tuple[str, int]]
+    faults: list[Fault]
+
+    @property
+    def requests(self) -> int:
+        return self.answers.total()
+
+
+def fuzz(settings: Settings, *, examples: int, start: int) -> Findings:
+    """Send up to `examples` requests of each kind to each operation, made from the seed `start`."""
+    app = create_app(settings.model_copy(update=_QUICK))
+    caller = Caller(app, app.extensions[NAME].keys.create(_PROJECT, scope="admin"))
+    findings = Findings(Counter(), [])
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    for operation in sorted(operations, key=lambda each: each.label):
+        for ids in _ids(operation, caller):
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+                _send_many(operation, mode, ids, caller, findings, examples=examples, start=start)
+    return findings
+
+
+def _send_many(
+    operation: APIOperation,
+    mode: GenerationMode,
+    ids: Mapping[str, str],
+    caller: Caller,
+    findings: Findings,
+    *,
+    examples: int,
+    start: int,
+) -> None:
+    @seed(start)
+    @effort(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def send(case: Case) -> None:
+        _send(case, ids, caller, findings)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            send()
+    except Unsatisfiable:
+        pass  # there is no way to break an operation that takes nothing
+
+
+def _send(case: Case, ids: Mapping[str, str], caller: Caller, findings: Findings) -> None:
+    request = case.as_transport_kwargs()
+    method, path = request.pop("method"), request.pop("path")
+    # Made up as well, and never a key.
+    request["headers"].pop("Authorization", None)
+    if ids:
+        path = case.operation.path.format(**ids)
+        if isinstance(body := request.get("json"), dict):
+            request["json"] = {**body, **{name: ids[name] for name in body.keys() & ids.keys()}}
+    # Read to its end and closed, as a server does: an event stream holds a place until then.
+    answer = caller(method, path, buffered=True, **request)
+    findings.answers[case.operation.label, answer.status_code] += 1
+    problem = answer.get_json() if answer.content_type == MEDIA_TYPE else None
+    if answer.status_code >= 500:
+        said = f"{answer.status_code} {answer.text[:300]}"
+    elif answer.status_code >= 400 and (problem is None or problem["code"] not in CODES):
+        said = f"{answer.status_code} without a problem: {answer.text[:300]}"
+    else:
+        return
+    findings.faults.append(Fault(case.operation.label, f"{path} {request}"[:1000], said))
+
+
+def _ids(operation: APIOperation, caller: Caller) -> Iterator[dict[str, str]]:
+    """None, and then those of things that were made for this operation alone."""
+    yield {}
+    named = set(re.findall(r"{(\w+)}", operation.path))
+    made = {"model_id": caller.model(), "dataset_id": caller.dataset()}
+    if "job_id" in named:
+        # One that has ended: the events of any other would go on for ever.
+        made["job_id"] = caller.job(**made)
+        caller.post(f"/v1/jobs/{made['job_id']}/cancel")
+    if "upload_id" in named:
+        wanted = {"kind": "model", "filename": "m.keras", "size": 7, "sha256": "0" * 64}
+        made["upload_id"] = caller.post("/v1/uploads", json=wanted).json["id"]
+    made |= {"name": "report.json", "code": "bad_json"}
+    if named <= made.keys():
+        yield made
+
+
+def main() -> int:
+    """Fuzz with a Redis and an object storage of its own; what there was, on standard output."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=60, help="requests of each kind to each operation")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, _parts(Path(folder)) as settings:
+        began = time.monotonic()
+        findings = fuzz(settings, examples=args.examples, start=args.seed)
+    by_status: Counter[int] = Counter()
+    for (_, status), count in findings.answers.items():
+        by_status[status] += count
+    told = ", ".join(f"{status}: {count}" for status, count in sorted(by_status.items()))
+    operations = len({label for label, _ in findings.answers})
+    seconds = time.monotonic() - began
+    print(f"{findings.requests} requests to {operations} operations in {seconds:.0f} s ({told})")  # noqa: T201
+    for fault in findings.faults:
+        print(f"{fault.operation}: {fault.said}\n    {fault.request}", file=sys.stderr)  # noqa: T201
+    return 1 if findings.faults else 0
+
+
+@contextmanager
+def _parts(folder: Path) -> Iterator[Settings]:
+    with RedisServer(folder / "redis") as redis, ObjectStore(folder / "store") as store:
+        yield Settings(
+            redis_url=redis.url,
+            s3_endpoint_url=store.endpoint_url,
+            s3_bucket=store.bucket,
+            s3_access_key_id=SecretStr(store.access_key_id),
+            s3_secret_access_key=SecretStr(store.secret_access_key),
+            scratch_dir=folder / "scratch",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
