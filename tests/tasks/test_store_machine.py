@@ -50,6 +50,7 @@ class Truth:
 
 class StoreMachine(RuleBasedStateMachine):
     client: redis.Redis
+    admin: redis.Redis
     options: Settings
 
     jobs = Bundle("jobs")
@@ -57,7 +58,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client.flushall()
+        self.admin.flushall()
         self.store = JobStore(self.client, self.options)
         # In the order in which they were created, which is that in which a project's jobs are claimed.
         self.truths: dict[str, Truth] = {}
@@ -251,6 +252,8 @@ EFFORT = effort(
 
 
 @pytest.mark.slow
-def test_no_order_of_calls_reaches_an_illegal_state(redis_client: redis.Redis, settings: Settings) -> None:
-    StoreMachine.client, StoreMachine.options = redis_client, settings
+def test_no_order_of_calls_reaches_an_illegal_state(
+    redis_client: redis.Redis, redis_admin: redis.Redis, settings: Settings
+) -> None:
+    StoreMachine.client, StoreMachine.admin, StoreMachine.options = redis_client, redis_admin, settings
     run_state_machine_as_test(StoreMachine, settings=EFFORT)  # type: ignore[no-untyped-call]
