@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from tasks.compression.errors import CompressionError
+from tasks.compression.outline import keras3
 from tasks.compression.outline.bounds import Bounds, too_large
 from tasks.compression.outline.shapes import output_shapes
 
@@ -46,7 +47,8 @@ class Container:
 
 @dataclass
 class Architecture:
-    """`calls` are (path, inputs, outputs, arguments, keywords); `traced` says whether they are known."""
+    """`calls` are (path, inputs, outputs, arguments, keywords); `traced` says whether they are known,
+    `keras3` that there are operations of Keras 3 among them."""
 
     top: Container
     layers: list[Described] = field(default_factory=list)
@@ -57,6 +59,14 @@ class Architecture:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     traced: bool = True
+    keras3: bool = False
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the inputs are fixed; with operations of Keras 3, also where the calls cannot be told."""
+        return (self.traced and bool(self.inputs)) or (
+            self.keras3 and self.top.kind in MODELS and bool(self.top.config.get("input_layers"))
+        )
 
 
 class _Untraceable(Exception):
@@ -74,9 +84,19 @@ def architecture(config: Mapping[str, Any], bounds: Bounds) -> Architecture:
             raise _Untraceable
         tracer = _Tracer(found, bounds)
         found.inputs, found.outputs = tracer.whole()
+        if found.keras3:
+            _leave_out(found)
     except _Untraceable:
         found.traced, found.calls = False, []
     return found
+
+
+def _leave_out(found: Architecture) -> None:
+    """Operations that only masks are made of."""
+    before = {call[0] for call in found.calls}
+    found.calls = keras3.needed(found.calls, found.outputs)
+    left = before - {call[0] for call in found.calls}
+    found.layers = [layer for layer in found.layers if layer.path not in left]
 
 
 def input_names(model: Container) -> tuple[str, ...]:
@@ -113,6 +133,9 @@ def _fill(found: Architecture, model: Container, bounds: Bounds, depth: int) -> 
         if not isinstance(node, Mapping):
             raise CompressionError("bad_model", "the configuration in the model file is none")
         kind, config = str(node.get("class_name")), _config(node)
+        if keras3.is_keras3(node):
+            found.keras3 = True
+            kind, config = keras3.counterpart(kind, config)
         name = str(config.get("name") or node.get("name") or kind.lower())
         if kind in MODELS:
             inside = Container(name, kind, config, f"{model.prefix}{name}/")
@@ -186,6 +209,7 @@ class _Tracer:
 
     def _functional(self, model: Container, inputs: Sequence[int], outermost: bool) -> list[int]:
         members = {_name(member): (node, member) for node, member in model.members}
+        declared = keras3.declared_shapes(node for node, _ in model.members)
         known: dict[tuple[str, int], list[int]] = {}
         for (name, _, _), given in zip(_references(model.config.get("input_layers")), inputs, strict=False):
             if name not in members:
@@ -214,6 +238,7 @@ class _Tracer:
                     constants,
                     _plain(keywords, members),
                 )
+                self._declare(known[name, place], members[name][1], (name, place), declared)
             if len(left) == len(waiting):
                 raise _Untraceable
             waiting = left
@@ -250,12 +275,32 @@ class _Tracer:
                 raise _Untraceable
             return self.walk(member, inputs)
         self._hint(member, inputs)
+        if member.kind == "TFOpLambda":
+            keywords = {**member.config.get("options", {}), **keywords}
         shapes = output_shapes(
             member.kind, member.config, [self._found.tensors[number] for number in inputs], keywords
         )
         outputs = [self._tensor(shape) for shape in shapes]
         self._record(member, tuple(inputs), tuple(outputs), arguments, keywords)
         return outputs
+
+    def _declare(
+        self,
+        made: list[int],
+        member: Described | Container,
+        call: tuple[str, int],
+        declared: Mapping[tuple[str, int, int], Shape],
+    ) -> None:
+        """Take what Keras 3 writes down of the tensors a call made: their shapes, and that there are more."""
+        shapes = {tensor: shape for (*of, tensor), shape in declared.items() if tuple(of) == call}
+        if isinstance(member, Described):
+            while len(made) <= max(shapes, default=-1):
+                made.append(self._tensor(None))
+                path, given, first, arguments, keywords = self._found.calls[-1]
+                self._found.calls[-1] = (path, given, (*first, made[-1]), arguments, keywords)
+        for tensor, shape in shapes.items():
+            if tensor < len(made) and self._found.tensors[made[tensor]] is None:
+                self._found.tensors[made[tensor]] = shape
 
     def _hint(self, layer: Described, inputs: Sequence[int]) -> None:
         """Take a shape that does not follow from the layer before from what this one was built with."""
@@ -343,7 +388,7 @@ def _inbound(node: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]
     for entry in nodes if isinstance(nodes, list) else []:
         if isinstance(entry, Mapping):
             keywords = entry.get("kwargs")
-            yield entry.get("args", []), keywords if isinstance(keywords, Mapping) else {}
+            yield entry.get("args", []), keras3.without_masks(keywords or {})
             continue
         if isinstance(entry, list) and entry and isinstance(entry[0], str):
             entry = [entry]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.compression.backends.tensorflow.config import KerasFile
+from tasks.compression.backends.tensorflow.keras3 import refuse_operations
 from tasks.compression.backends.tensorflow.refusals import refuse_file, wrong_kind
 from tasks.compression.errors import CompressionError
 from tasks.compression.formats import model_format
@@ -111,7 +112,7 @@ def _outline(
         output_activation=_output_activation(built),
         loss=compiled.loss,
         has_optimizer_state=file.has_optimizer_state,
-        refused=_refused(file, built),
+        refused=_refused(file, built, kind),
     )
 
 
@@ -120,9 +121,11 @@ def _once(built: Architecture) -> list[Any]:
     return list({layer.path: layer for layer in built.layers}.values())
 
 
-def _refused(file: KerasFile, built: Architecture) -> Refusal | None:
+def _refused(file: KerasFile, built: Architecture, kind: str) -> Refusal | None:
     try:
-        refuse_file(file, has_inputs=built.traced and bool(built.inputs))
+        refuse_file(file, has_inputs=built.has_inputs)
+        if kind == "hdf5" and file.major >= 3:
+            refuse_operations(file.model)
     except CompressionError as error:
         return refusal(error)
     return None

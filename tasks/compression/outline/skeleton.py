@@ -18,6 +18,8 @@ from tasks.compression.outline.operations import macs_of
 __all__ = ["Cost", "Described", "Variable", "cost", "graph_of"]
 
 _RECURRENT = frozenset(["LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"])
+# Rebuilt from operations that treat each value by itself.
+_LIKE_HARD_SIGMOID = frozenset(["hard_silu", "hard_swish"])
 _ACTIVATIONS = ("activation", "recurrent_activation")
 
 
@@ -66,6 +68,8 @@ class Described:
             return None
         if name == "symbol":
             return self._config.get("function")
+        if name == "groups":
+            return self._config.get("groups", 1)  # Keras 3's transposed convolutions have none.
         if name not in self._config:
             raise AttributeError(f"nothing is known of {name} of a {self.keras_kind}")
         value = self._config[name]
@@ -96,7 +100,8 @@ class _Activation:
     @classmethod
     def of(cls, value: Any) -> _Activation | None:
         if value is None or isinstance(value, str):
-            return None if value is None else cls(value, "tf_keras.activations")
+            known = "hard_sigmoid" if value in _LIKE_HARD_SIGMOID else value
+            return None if known is None else cls(known, "tf_keras.activations")
         name = value.get("class_name") if isinstance(value, Mapping) else None
         return cls(str(name), "")
 

@@ -24,6 +24,9 @@ from tasks.compression.waiting import carrier
 
 __all__ = ["plan"]
 
+_BY_CALLS = ("prune_channels", "decompose", "quantize_aware")
+"""What goes by the calls of layers, which not every configuration tells."""
+
 
 def plan(
     outline: Outline,
@@ -197,7 +200,8 @@ class _Planner:
 
 def _planned(name: str | None, state: State, step: Step, context: Context) -> State:
     """The state after a step; one that nothing is known of makes all that follows an estimate."""
-    if name is None:
+    unknown = state.outline.kind == "keras" and not state.outline.traced and step.technique in _BY_CALLS
+    if name is None or unknown:
         context.warn("not_looked_at", what=f"What {step.technique} does")
         return replace(state, guessed=True, guessed_zeros=True)
     planned: State = resolve(name)(state, step, context)

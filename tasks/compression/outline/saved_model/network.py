@@ -48,7 +48,7 @@ def network_in(metadata: bytes | None, bundle: Bundle, bounds: Bounds) -> tuple[
             config, training, str(root.get("keras_version", "2")), len(moments) > _PLAIN_OPTIMIZER_VARIABLES
         )
         refuse_foreign(config)
-        refuse_file(file, has_inputs=built.traced and bool(built.inputs))
+        refuse_file(file, has_inputs=built.has_inputs)
     except CompressionError as error:
         where = f", {error.layer}" if error.layer else ""
         raise NoNetwork(f"{error.detail}{where}") from error

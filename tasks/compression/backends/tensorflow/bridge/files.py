@@ -9,23 +9,18 @@ from typing import Any
 
 from tasks.compression.backends.tensorflow.bridge.comparison import Differs, compare
 from tasks.compression.backends.tensorflow.bridge.graphs import keras3_side
-from tasks.compression.backends.tensorflow.bridge.operations import TO_KERAS2
 from tasks.compression.backends.tensorflow.bridge.rebuild import NoCounterpart, Rebuilt, to_keras2, to_keras3
-from tasks.compression.backends.tensorflow.config import KerasFile, refuse_foreign, refuse_unsafe
+from tasks.compression.backends.tensorflow.config import KerasFile
+from tasks.compression.backends.tensorflow.keras3 import (
+    HINT,
+    RELOAD,
+    no_graph,
+    refuse_what_is_not_keras,
+    without_counterpart,
+)
 from tasks.compression.errors import CompressionError
 
 __all__ = ["read_keras3", "read_with_keras3", "write_keras3"]
-
-_MODELS = frozenset({"Functional", "Model", "Sequential"})
-_OWN = frozenset({"LayerScale"})  # of Keras' own, yet not among its public layers
-_RELOAD = {
-    "keras_zip": "save and upload it again",
-    "hdf5": "save it as model.keras: Keras 3 cannot load every model that it saves as .h5",
-}
-_HINT = (
-    "build the model from layers that Keras 2 has too, or save it with tf_keras (TF_USE_LEGACY_KERAS=1 set "
-    "before TensorFlow is imported)"
-)
 
 
 def read_keras3(path: Path, kind: str, file: KerasFile, scratch: Path) -> tuple[Any, float]:
@@ -34,8 +29,7 @@ def read_keras3(path: Path, kind: str, file: KerasFile, scratch: Path) -> tuple[
     CompressionError bad_model for a file that Keras cannot load; layer_not_allowed for one that carries code;
     unsupported_model for layers that Keras 2 does not have, and where a counterpart does not answer the same.
     """
-    refuse_unsafe(file.model, _known())
-    refuse_foreign(file.model)
+    refuse_what_is_not_keras(file.model)
     copy = scratch / ("model.keras" if kind == "keras_zip" else "model.h5")
     shutil.copyfile(path, copy)
     try:
@@ -43,16 +37,12 @@ def read_keras3(path: Path, kind: str, file: KerasFile, scratch: Path) -> tuple[
     # Keras raises about anything for a file that contradicts itself.
     except Exception as error:
         raise CompressionError(
-            "bad_model", f"Keras cannot load the model: {_first_line(error)}", hint=_RELOAD[kind]
+            "bad_model", f"Keras cannot load the model: {_first_line(error)}", hint=RELOAD[kind]
         ) from error
     finally:
         copy.unlink()
     if not hasattr(model, "inputs") or not model.inputs:
-        raise CompressionError(
-            "unsupported_model",
-            "the model has no fixed graph of layers",
-            hint="build it with an Input and keras.Model(inputs, outputs), or as a Sequential with an Input",
-        )
+        raise no_graph()
     return _crossed(model)
 
 
@@ -90,31 +80,15 @@ def _crossed(model: Any) -> tuple[Any, float]:
             rebuilt: Rebuilt = to_keras2(model)
             return rebuilt.model, compare(rebuilt)
         except NoCounterpart as error:
-            raise CompressionError(
-                "unsupported_model",
-                f"the {error.kind} {error.name} cannot be taken over from Keras 3: {error.why}",
-                hint=_HINT,
-                layer=error.name,
-            ) from error
+            raise without_counterpart(error.kind, error.name, error.why) from error
         except Differs as error:
             raise CompressionError(
                 "unsupported_model",
                 f"the {error.kind} {error.name}, rebuilt for Keras 2, answers otherwise than in Keras 3 (by "
                 f"{error.difference:.2g} of its largest value)",
-                hint=_HINT,
+                hint=HINT,
                 layer=error.name,
             ) from error
-
-
-def _known() -> frozenset[str]:
-    keras3 = keras3_side().keras
-    layers = {
-        name
-        for name in dir(keras3.layers)
-        if isinstance(getattr(keras3.layers, name), type)
-        and issubclass(getattr(keras3.layers, name), keras3.layers.Layer)
-    }
-    return frozenset(layers | set(TO_KERAS2) | _MODELS | _OWN)
 
 
 def _first_line(error: Exception) -> str:

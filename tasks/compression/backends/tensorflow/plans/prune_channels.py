@@ -29,6 +29,7 @@ from tasks.compression.backends.tensorflow.channel_request import (
 )
 from tasks.compression.backends.tensorflow.structured import Plan as ChannelPlan
 from tasks.compression.backends.tensorflow.structured import PruningRequest, Rounds
+from tasks.compression.backends.tensorflow.structured.graph import kind
 from tasks.compression.backends.tensorflow.structured.groups import Bound, Dependencies, follow
 from tasks.compression.backends.tensorflow.structured.importance import importance, rankable
 from tasks.compression.backends.tensorflow.structured.pruning import consider_graph
@@ -74,7 +75,7 @@ def plan(state: State, step: PruneChannels, context: Context) -> State:
     made = outlook.made
     alone = left_alone(_paths(outline), step, pointer, made)
     refuse(alone, step, pointer)
-    exact = isinstance(step.target, RemoveRatio)
+    exact = isinstance(step.target, RemoveRatio) and _alike(made)
     reasons = {layer.name: layer.reason for layer in alone}
     _remark_on(outline, step, context, made, reasons)
     _note_layers(outline, step, context, made, reasons, exact)
@@ -132,7 +133,8 @@ def _paths(outline: Outline) -> Any:
 def _considered(outline: Outline, step: PruneChannels, pointer: str, *, seed: int) -> _Outlook | None:
     """None where the file does not describe all that channels go through."""
     request = request_of(_paths(outline), step, pointer, seed=seed)
-    if any(outline.tensors[number] is None for call in outline.calls for number in call.outputs):
+    read = {number for call in outline.calls for number in call.inputs}.union(outline.outputs)
+    if any(outline.tensors[number] is None for number in read):
         return None
     try:
         graph = follow(graph_of(outline))
@@ -140,6 +142,15 @@ def _considered(outline: Outline, step: PruneChannels, pointer: str, *, seed: in
         return None
     scores = _scores(graph, request)
     return _Outlook(consider_graph(graph, request, scores=scores), request, scores)
+
+
+def _alike(made: ChannelPlan) -> bool:
+    """Whether the channels of a layer all cost the same. Those of two directions that have each their own
+    size do not: which of them go, the weights decide."""
+    return not any(
+        kind(bound.layer) == "Bidirectional" and hasattr(bound.layer, "_backward_layer_config")
+        for bound in made.graph.layers
+    )
 
 
 def _scores(graph: Dependencies, request: PruningRequest) -> Any:
