@@ -13,8 +13,8 @@ __all__ = ["kind_of"]
 
 
 def kind_of(path: Path) -> tuple[ModelKind, str | None]:
-    """The kind, and of a graph what is in the way of a better one. Of a damaged Keras file, and of one that is
-    no model at all, it says ``keras``: loading it tells more.
+    """The kind, and of a graph what is in the way of a better one. Of a damaged Keras file, and of one that
+    is no model at all, it says ``keras``: loading it tells more.
 
     CompressionError bad_model for a damaged ``.tflite``, and as
     tasks.compression.outline.saved_model.reading refuses a SavedModel."""
