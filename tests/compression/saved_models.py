@@ -53,7 +53,7 @@ def keras2(folder: Path) -> Path:
             layers.InputLayer(IMAGE),
             layers.Conv2D(4, 3, activation="relu", name="conv"),
             layers.BatchNormalization(name="norm"),
-            layers.Flatten(),
+            layers.Flatten(name="flatten"),
             head,
         ]
     )
