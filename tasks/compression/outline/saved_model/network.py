@@ -1,14 +1,14 @@
 """The Keras network that a SavedModel was saved from, where its configuration is in the file.
 
-Keras 2 writes keras_metadata.pb: for the model and each of its layers a JSON text. Only the model's
-configuration is taken from it, by the same list of classes as a ``.keras`` file's; functions in there, which
-Keras itself would run, are never looked at. Keras 3 exports without any configuration.
+Keras 2 writes keras_metadata.pb: for the model and each of its layers a JSON text; before TensorFlow 2.5 it
+wrote them into the objects of saved_model.pb. Only the model's configuration is taken from it, by the same
+list of classes as a ``.keras`` file's; functions in there, which Keras itself would run, are never looked at.
+Keras 3 exports without any configuration.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from tasks.compression.backends.tensorflow.config import KerasFile, refuse_foreign
@@ -23,7 +23,10 @@ from tasks.compression.outline.stored import weight_names
 
 __all__ = ["NoNetwork", "network_in", "weights_of"]
 
+_NODES = 1
 _NODE_ID, _IDENTIFIER, _METADATA = 2, 4, 5
+_USER_OBJECT = 4
+_OLDER_IDENTIFIER, _OLDER_METADATA = 1, 3
 _MODELS = frozenset({"_tf_keras_sequential", "_tf_keras_network"})
 _PLAIN_OPTIMIZER_VARIABLES = 2
 _WRAPPED = {"__tuple__", "TensorShape"}  # lists that JSON has no words for
@@ -33,14 +36,16 @@ class NoNetwork(Exception):
     """The SavedModel holds no Keras network that can be built again; says why."""
 
 
-def network_in(metadata: bytes | None, bundle: Bundle, bounds: Bounds) -> tuple[KerasFile, Architecture]:
-    """The network's configuration and how its layers are joined. NoNetwork."""
-    if metadata is None:
-        raise NoNetwork("it holds no Keras configuration, as exports do not")
-    if len(metadata) > bounds.json_bytes:
-        raise NoNetwork("its Keras configuration is too large")
+def network_in(
+    metadata: bytes | None, objects: memoryview, bundle: Bundle, bounds: Bounds
+) -> tuple[KerasFile, Architecture]:
+    """The network's configuration and how its layers are joined; `metadata` is keras_metadata.pb, `objects`
+    the SavedObjectGraph, which is looked at without it. NoNetwork."""
     try:
-        root = _root(memoryview(metadata))
+        told = _of_the_model(objects) if metadata is None else _root(memoryview(metadata))
+        if len(told) > bounds.json_bytes:
+            raise NoNetwork("its Keras configuration is too large")
+        root = _object(json.loads(told))
         config, training = _object(root.get("model_config")), _object(root.get("training_config"))
         built = architecture(config, bounds)
         moments = [key for key in bundle.entries if key.startswith("optimizer/")]
@@ -93,15 +98,25 @@ def _weights(layer: Described, stored: list[tuple[str, str]], bundle: Bundle) ->
     return tuple(bundle.weight(name, key) for name, (_, key) in zip(names, held, strict=True))
 
 
-def _root(metadata: memoryview) -> Mapping[str, Any]:
-    for node in messages(metadata, 1):
+def _root(metadata: memoryview) -> str:
+    for node in messages(metadata, _NODES):
         number = list(numbers(node, _NODE_ID))
         if number and number[-1]:
             continue
         if text(node, _IDENTIFIER) not in _MODELS:
             raise NoNetwork("its network is a class of its own")
-        return _object(json.loads(text(node, _METADATA)))
+        return text(node, _METADATA)
     raise NoNetwork("its Keras configuration has no model")
+
+
+def _of_the_model(objects: memoryview) -> str:
+    """The JSON text that the first object of all has, as TensorFlow wrote it before 2.5."""
+    root = next(messages(objects, _NODES), memoryview(b""))
+    for kind in messages(root, _USER_OBJECT):
+        told = text(kind, _OLDER_METADATA)
+        if told and text(kind, _OLDER_IDENTIFIER) in _MODELS:
+            return told
+    raise NoNetwork("it holds no Keras configuration, as exports do not")
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def understood(files: Mapping[str, bytes], bounds: Bounds) -> SavedModel:
     program = read_program(files[GRAPH], bounds)
     bundle = read_bundle(files, bounds)
     try:
-        return SavedModel(program, bundle, network_in(files.get(KERAS), bundle, bounds), None)
+        return SavedModel(
+            program, bundle, network_in(files.get(KERAS), program.objects, bundle, bounds), None
+        )
     except NoNetwork as error:
         _check_signature(program)
         return SavedModel(program, bundle, None, str(error))

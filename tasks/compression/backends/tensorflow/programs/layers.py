@@ -45,9 +45,9 @@ def traced(program: bytes) -> tuple[Traced, ...]:
 
 def selected(model: Layerless, selection: LayerSelection, pointer: str) -> set[str]:
     """The operations that `selection` names. CompressionError layer_not_found."""
-    places = [
-        _Place(operation.outputs[0], operation.weights is not None) for operation in operations(model.program)
-    ]
+    weighted = {layer.path for layer in model.outline.layers if layer.weights}
+    names = [operation.outputs[0] for operation in operations(model.program)]
+    places = [_Place(name, name in weighted) for name in names]
     chosen = select_from(places, selection, pointer, weighted=lambda place: place.weighted)
     return {place.path for place in chosen}
 
