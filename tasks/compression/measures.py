@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from featherweight.report import Measurement, OutputMeasure, Variant
+from featherweight.report import Difference, Measurement, OutputMeasure, Variant
 from tasks.compression.changes import Change, change
 from tasks.compression.errors import CompressionError
 from tasks.compression.evaluate import Likeness, compare, measure
@@ -13,7 +13,7 @@ from tasks.compression.objective import Objective
 from tasks.compression.objectives import Aim, Objectives, each_output
 from tasks.compression.samples import Array, Samples, Tensors
 
-__all__ = ["Measures", "changed", "compared", "described", "measured", "outcomes"]
+__all__ = ["Measures", "changed", "compared", "described", "losses", "measured", "outcomes"]
 
 _FIELDS = tuple(OutputMeasure.model_fields)
 
@@ -116,6 +116,15 @@ def outcomes(before: Variant, after: Variant) -> list[bool | None]:
         _worse(known[name].accuracy if name in known else None, part.accuracy)
         for name, part in after.by_output.items()
     ]
+
+
+def losses(variant: Variant) -> Iterator[tuple[str, Difference]]:
+    """The differences from the original, by output, whose whole interval is on the side of the worse."""
+    parts: Mapping[str, Variant | OutputMeasure] = variant.by_output or {"": variant}
+    for name, part in parts.items():
+        found = part.difference
+        if found is not None and (found.high < 0 if found.higher_is_better else found.low > 0):
+            yield name, found
 
 
 def _worse(before: Measurement | None, after: Measurement | None) -> bool | None:
