@@ -30,6 +30,7 @@ __all__ = [
     "OutputMeasure",
     "Report",
     "ReportWarning",
+    "StepReached",
     "StepReport",
     "Variant",
     "Verdict",
@@ -119,11 +120,38 @@ class EpochReport(_Part):
     sparsity: float | None = None
 
 
+class Measurement(_Part):
+    """A metric on `n` test samples with its 95 % interval.
+
+    Shares (accuracy) have the Wilson score interval (Wilson 1927), means (mean squared or absolute
+    error) a seeded percentile bootstrap; `method` says which."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    method: Literal["wilson", "bootstrap"]
+    higher_is_better: bool = True
+    confidence: float = 0.95
+
+
+class StepReached(_Part):
+    """The network after a step: gzipped, as a Keras file without optimiser state or as the ``.tflite`` that
+    the step made of it, and its metric on the test split; of a model with several outputs by name too."""
+
+    format: Literal["keras", "tflite"]
+    gzip_bytes: int
+    accuracy: Measurement | None = None
+    by_output: dict[str, Measurement] | None = Field(default=None, exclude_if=_is_none)
+
+
 class StepReport(_Part):
     """One step of the spec. `key` names the step's result by what made it (step and input);
     `reused` says that an earlier attempt had already made it. A training that went on from an earlier
     attempt's checkpoint has ``resumed_from_epoch`` (epochs that had ended) and ``resumed_from_step`` in
-    `details`; `seconds` are those of the attempt that finished it, `epochs` all of the training's."""
+    `details`; `seconds` are those of the attempt that finished it, `epochs` all of the training's. `reached`
+    is null for a step that changed nothing, or that the training after it carries out."""
 
     index: int
     technique: str
@@ -132,6 +160,7 @@ class StepReport(_Part):
     reused: bool = False
     epochs: list[EpochReport] = Field(default_factory=list)
     details: dict[str, Any] = Field(default_factory=dict)
+    reached: StepReached | None = None
 
 
 class LayerReport(_Part):
@@ -167,22 +196,6 @@ class LayerReport(_Part):
     snr_db: float | None = None
     skipped: str | None = None
     made_from: str | None = None
-
-
-class Measurement(_Part):
-    """A metric on `n` test samples with its 95 % interval.
-
-    Shares (accuracy) have the Wilson score interval (Wilson 1927), means (mean squared or absolute
-    error) a seeded percentile bootstrap; `method` says which."""
-
-    metric: str
-    value: float
-    low: float
-    high: float
-    n: int
-    method: Literal["wilson", "bootstrap"]
-    higher_is_better: bool = True
-    confidence: float = 0.95
 
 
 class Latency(_Part):

@@ -218,7 +218,31 @@ def _remark_on(data: Data, spec: CompressionSpec, warn: Warn) -> None:
             missing = part.classes - len(np.unique(part.labels[data.train]))
             if missing > 0:
                 warn(remark("class_missing_in_training", of=of, count=missing, classes=part.classes))
+            _remark_on_missing(data, part.labels, of, warn)
     _remark_on_duplicates(data, warn)
+
+
+def _remark_on_missing(data: Data, labels: Array, of: str, warn: Warn) -> None:
+    """Classes that the data set has and a split lacks; of training it is said against the model's."""
+    known = np.unique(labels)
+    for split, chosen, what in (
+        ("validation", data.validation, "nothing is chosen by how they fare"),
+        ("calibration", data.calibration, "ranges may be too narrow for them"),
+        ("test", data.test, "what became of them was not measured"),
+    ):
+        missing = np.setdiff1d(known, labels[chosen]) if len(chosen) else known[:0]
+        if len(missing):
+            warn(
+                remark(
+                    "class_missing_in_split",
+                    count=len(missing),
+                    classes=len(known),
+                    split=split,
+                    of=of,
+                    first=missing[0],
+                    what=what,
+                )
+            )
 
 
 def _remark_on_duplicates(data: Data, warn: Warn) -> None:

@@ -13,7 +13,7 @@ from tasks.compression.objective import Objective
 from tasks.compression.objectives import Aim, Objectives, each_output
 from tasks.compression.samples import Array, Samples, Tensors
 
-__all__ = ["Measures", "changed", "compared", "described", "measured", "outcomes"]
+__all__ = ["Measures", "changed", "compared", "described", "losses", "measured", "outcomes"]
 
 ROUNDING = 1e-4
 """The share of a mean error that is no change."""
@@ -118,6 +118,16 @@ def outcomes(before: Variant, after: Variant) -> list[bool | None]:
     return [
         _worse(known[name].accuracy if name in known else None, part.difference)
         for name, part in after.by_output.items()
+    ]
+
+
+def losses(before: Variant, after: Variant) -> list[tuple[str, Difference]]:
+    """The differences of the outputs that are worse beyond chance, by output; "" is the only one."""
+    parts: Mapping[str, Variant | OutputMeasure] = after.by_output or {"": after}
+    return [
+        (name, part.difference)
+        for (name, part), worse in zip(parts.items(), outcomes(before, after), strict=True)
+        if worse and part.difference is not None
     ]
 
 

@@ -26,6 +26,7 @@ from tasks.compression.outline.kinds import kind_of
 from tasks.compression.outputs import COMPANIONS, FILES, PROGRAMS, companions, wants_program
 from tasks.compression.page import page
 from tasks.compression.progress import Progress
+from tasks.compression.reached import reached
 from tasks.compression.remarks import remark
 from tasks.compression.report import Findings, build_report
 from tasks.compression.resolve import resolve_spec
@@ -253,9 +254,15 @@ def _take_step(
         context.warn("nothing_changed", index=index, technique=step.technique)
     record.seconds = round(job.progress.elapsed(), 4)
     made = network
-    job.workspace.keep(key, record, lambda directory: job.backend.save(made, directory))
+    job.workspace.keep(key, record, lambda directory: _save(job, made, record, data, directory))
     context.checkpoints.discard()
     return network, record
+
+
+def _save(job: _Job, network: Any, record: StepRecord, data: Data | None, directory: Path) -> None:
+    job.backend.save(network, directory)
+    if record.changed and not job.backend.waits(network):
+        record.reached = reached(job.backend, network, directory, data, job.spec.seed)
 
 
 def _deliver_kept(job: _Job, error: CompressionError) -> None:
@@ -305,6 +312,7 @@ def _step_report(index: int, step: Step, record: StepRecord, key: str, reused: b
         reused=reused,
         epochs=record.epochs,
         details=record.details,
+        reached=record.reached,
     )
 
 

@@ -60,6 +60,10 @@ SENTENCES: dict[str, str] = {
         "it to the original's answers."
     ),
     "class_missing_in_training": "{count} of the model's {classes} classes have no training sample{of}.",
+    "class_missing_in_split": (
+        "{count} of the data set's {classes} classes have no sample in the {split} split{of}, among them "
+        "class {first}: {what}."
+    ),
     "baseline_near_chance": (
         "The original scores {value:.1%} on the test split{of}, no better than always naming the commonest "
         "class: data and model may not belong together (scaling, label order)."
@@ -134,6 +138,10 @@ SENTENCES: dict[str, str] = {
     ),
     "slower_than_original": (
         "{name} takes {value:.3f} ms per inference (median), the float original {baseline:.3f} ms."
+    ),
+    "worse_beyond_chance": (
+        "{name}: the {metric}{of} differs from the original's by {value} on the same samples, more than "
+        "chance explains: the 95 % interval runs from {low} to {high}."
     ),
     "larger_than_original": "{name} is larger gzipped than the original ({value} against {baseline} bytes).",
     "partly_quantized": "{count} tensors of {name} are still float.",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from featherweight._version import version
 from featherweight.report import (
     FileDigest,
     Inference,
@@ -74,7 +75,7 @@ def build_report(found: Findings) -> Report:
         baseline=found.baseline,
         outputs=list(found.outputs),
         warnings=list(found.warnings),
-        versions=dict(found.versions),
+        versions={"featherweight": version(), **found.versions},
         host=host(),
         seconds=round(found.seconds, 4),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featherweight.report import Latency, Measurement, ReportWarning, Variant, Verdict
+from featherweight.report import Difference, Latency, Measurement, ReportWarning, Variant, Verdict
 from featherweight.spec import CompressionSpec, LayerSelection, Quantize, QuantizeAware
 from tasks.compression.arena import arena_bytes
 from tasks.compression.backends import Backend, LoadedModel
@@ -23,7 +23,7 @@ from tasks.compression.facts import ModelFacts
 from tasks.compression.formats import model_format
 from tasks.compression.latency import interleaved
 from tasks.compression.litert import Program
-from tasks.compression.measures import changed, compared, described, measured, outcomes
+from tasks.compression.measures import changed, compared, described, losses, measured, outcomes
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
 from tasks.compression.outputs import PROGRAMS, program_in, wants_program
@@ -363,6 +363,8 @@ def _remark_on_outputs(
     variants: list[Variant], original: Original, baseline: Variant | None, warn: Warn
 ) -> None:
     for variant in variants:
+        for output, change in losses(original.variant, variant):
+            warn(_loss(variant.name, output, change))
         if variant.gzip_bytes >= original.gzip_bytes:
             warn(
                 remark(
@@ -378,6 +380,18 @@ def _remark_on_outputs(
         if variant.latency.p50_ms > SLOWER * floor.p50_ms:
             value = variant.latency.p50_ms
             warn(remark("slower_than_original", name=variant.name, value=value, baseline=floor.p50_ms))
+
+
+def _loss(name: str, output: str, change: Difference) -> ReportWarning:
+    points = change.higher_is_better
+    value, low, high = (
+        f"{100 * number:+.2f} points" if points else f"{number:+.4g}"
+        for number in (change.value, change.low, change.high)
+    )
+    of = f" of the output {output}" if output else ""
+    return remark(
+        "worse_beyond_chance", name=name, metric=change.metric, of=of, value=value, low=low, high=high
+    )
 
 
 def verdict(variants: list[Variant], original: Original) -> Verdict:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from featherweight.report import EpochReport, ReportWarning
+from featherweight.report import EpochReport, ReportWarning, StepReached
 from tasks.compression.checkpoints import CheckpointFile
 
 __all__ = ["LAYOUT", "LayerNote", "StepRecord", "Workspace", "chain"]
@@ -52,6 +52,7 @@ class StepRecord(BaseModel):
     details: dict[str, Any] = Field(default_factory=dict)
     layers: dict[str, LayerNote] = Field(default_factory=dict)
     warnings: list[ReportWarning] = Field(default_factory=list)
+    reached: StepReached | None = None
 
 
 def chain(key: str, **made_by: Any) -> str:

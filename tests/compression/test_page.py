@@ -23,7 +23,20 @@ EPOCHS = [
 ]
 FULL: dict[str, Any] = {
     **REPORT,
-    "steps": [{"index": 0, "technique": "finetune", "seconds": 3.0, "key": "k", "epochs": EPOCHS}],
+    "steps": [
+        {
+            "index": 0,
+            "technique": "finetune",
+            "seconds": 3.0,
+            "key": "k",
+            "epochs": EPOCHS,
+            "reached": {
+                "format": "keras",
+                "gzip_bytes": 40_000,
+                "accuracy": REPORT["original"]["accuracy"],
+            },
+        }
+    ],
 }
 NASTY = "<script>alert(1)</script>\"'&$x^2$\u202e"
 
@@ -44,9 +57,33 @@ def test_it_has_a_chart_of_everything_measured() -> None:
     text = page(Report.model_validate(FULL))
     # Size and metric, classes, training, layers.
     assert text.count("<svg") == text.count("</svg>") == 4
-    for words in ("gzipped size", "class 8", "val_accuracy", "SNR against float", "FULLY_CONNECTED"):
+    for words in ("gzipped size", "class 8", "val_accuracy", "SNR against float", "after each step"):
         assert words in text
+    assert "FULLY_CONNECTED" in text
+    assert "0 finetune" in text
     assert len(text.encode()) < MAX_BYTES
+
+
+def test_files_that_are_alike_share_their_chart_and_table() -> None:
+    output = FULL["outputs"][0]
+    worse = {**output, "name": "model.keras", "by_class": [{**output["by_class"][0], "change": -0.1}]}
+    outputs = [output, {**output, "name": "model.c"}, {**worse, "operators": None}]
+    text = page(Report.model_validate({**FULL, "outputs": outputs}))
+    assert text.count("classes, the worst first") == 2
+    assert "model.tflite and model.c: classes" in text
+    assert "Operations of model.tflite and model.c" in text
+
+
+def test_every_output_of_a_model_has_its_charts() -> None:
+    def parts(item: dict[str, Any]) -> dict[str, Any]:
+        part = {name: item.get(name) for name in ("accuracy", "difference", "by_class")}
+        return {**item, "by_output": {"kind": part, "mood": part}}
+
+    several = {**FULL, "original": parts(FULL["original"]), "outputs": [parts(FULL["outputs"][0])]}
+    text = page(Report.model_validate(several))
+    for name in ("kind", "mood"):
+        assert f"{name}: size against the metric" in text
+        assert f"output {name}: classes" in text
 
 
 def test_it_runs_nothing_and_fetches_nothing() -> None:

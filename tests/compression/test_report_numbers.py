@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,44 @@ def test_arena_is_told_of_every_program_and_holds_the_peak(outcome: Outcome) -> 
         assert item.peak_activation_bytes is not None
         assert item.arena_bytes > item.peak_activation_bytes - 64
     assert outcome.report.original.arena_bytes is None
+
+
+def test_steps_say_how_small_and_how_good_they_made_the_network(outcome: Outcome) -> None:
+    prune, finetune, quantize = (step.reached for step in outcome.report.steps)
+    assert prune is None  # the training carries it out
+    assert finetune is not None
+    assert quantize is not None
+    assert (finetune.format, quantize.format) == ("keras", "tflite")
+    keras_file, program = variant(outcome.report, "keras"), variant(outcome.report, "tflite")
+    assert finetune.accuracy == keras_file.accuracy
+    assert quantize.accuracy == program.accuracy
+    assert quantize.gzip_bytes < finetune.gzip_bytes < outcome.report.original.gzip_bytes
+
+
+def test_report_is_what_the_contract_says_it_is(outcome: Outcome) -> None:
+    from service import create_app
+    from tasks.settings import Settings
+    from tests.contract.test_openapi import validator
+
+    document = json.loads(create_app(Settings()).test_client().get("/openapi.json").data)
+    check = validator(document, "/components/schemas/Report")
+    written = json.loads(next(path for path in outcome.artifacts if path.name == "report.json").read_text())
+    assert not list(check.iter_errors(written))
+    assert list(check.iter_errors({**written, "version": 2}))
+    assert set(written) == set(document["components"]["schemas"]["Report"]["properties"])
+
+
+def test_provenance_names_every_byte_and_version(outcome: Outcome, cnn_file: Path, digit_file: Path) -> None:
+    report = outcome.report
+    digests = {file.role: file.sha256 for file in report.inputs}
+    for role, path in (("model", cnn_file), ("dataset", digit_file)):
+        assert digests[role] == hashlib.sha256(path.read_bytes()).hexdigest()
+    for file in report.files:
+        path = next(path for path in outcome.artifacts if path.name == file.name)
+        assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert {"featherweight", "tensorflow", "ai-edge-litert", "numpy", "python"} <= set(report.versions)
+    assert report.host.cpu
+    assert report.seed == report.spec["seed"]
 
 
 def test_what_changed_is_told_of_every_output(outcome: Outcome) -> None:

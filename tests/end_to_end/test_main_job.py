@@ -16,6 +16,7 @@ from deploy.local.stack import LocalStack
 from deploy.local.table import report_table
 from featherweight import Client, JobHandle, Report
 from featherweight.receipt import RECEIPT
+from featherweight.rerun import rerun
 from featherweight.verify import verify
 from tests.conftest import Digits
 
@@ -93,6 +94,14 @@ def test_the_receipt_vouches_for_every_file_delivered(client: Client, result: Re
     found = verify(result.directory, client.receipt_keys())
     assert {RECEIPT, *found.files} == {path.name for path in result.directory.iterdir()}
     assert found.receipt.job_id == result.job.id
+
+
+def test_measured_again_the_files_give_the_numbers_of_the_report(
+    client: Client, result: Result, digits: Digits
+) -> None:
+    receipt = verify(result.directory, client.receipt_keys()).receipt
+    again = rerun(result.directory, receipt, model=digits.model, dataset=digits.data)
+    assert again.agrees, again.differing
 
 
 def test_the_page_is_the_downloaded_one(client: Client, result: Result) -> None:

@@ -69,6 +69,10 @@ class Backend(Protocol):
     def save(self, network: Any, directory: Path) -> None:
         """Write the network into an empty directory, so that `restore` brings it back."""
 
+    def saved_file(self, directory: Path) -> Path:
+        """The file of the network in a directory that `save` wrote: the ``.tflite`` that a step made of it,
+        else its weights in float."""
+
     def restore(self, directory: Path) -> Any: ...
 
     def float_program(self, network: Any) -> bytes:

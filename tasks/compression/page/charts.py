@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from featherweight.report import ClassChange, LayerReport, Report, StepReport, Variant
+from featherweight.report import (
+    ClassChange,
+    LayerReport,
+    Measurement,
+    OutputMeasure,
+    Report,
+    StepReached,
+    StepReport,
+    Variant,
+)
 
 __all__ = ["by_class", "by_layer", "size_and_metric", "training"]
 
@@ -59,13 +68,17 @@ def _styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 
 @_styled
-def size_and_metric(report: Report) -> str | None:
-    """Gzipped size against the metric with its interval, of the original and every output."""
+def size_and_metric(report: Report, output: str = "") -> str | None:
+    """Gzipped size against the metric with its interval, of the original and every file; of a model with
+    several outputs that of the one named."""
     files = [("original", report.original), *((item.name, item) for item in report.outputs)]
-    measured = [(name, item, item.accuracy) for name, item in files if item.accuracy is not None]
+    measured = [
+        (name, item, accuracy) for name, item in files if (accuracy := _accuracy(item, output)) is not None
+    ]
     if len(measured) < 2:
         return None
     figure, axes = _figure(5.2, 3.4)
+    _way(axes, report, output)
     for place, (name, item, accuracy) in enumerate(measured):
         low, high = accuracy.value - accuracy.low, accuracy.high - accuracy.value
         colour = _COLOURS[place % len(_COLOURS)]
@@ -80,6 +93,31 @@ def size_and_metric(report: Report) -> str | None:
     axes.margins(0.15)
     _legend_above(axes)
     return _svg(figure)
+
+
+def _way(axes: Any, report: Report, output: str) -> None:
+    """From the original over the steps to the last one."""
+    before = _accuracy(report.original, output)
+    points = [] if before is None else [(report.original.gzip_bytes, before.value)]
+    for step in report.steps:
+        reached = _accuracy(step.reached, output) if step.reached is not None else None
+        if reached is not None and step.reached is not None:
+            points.append((step.reached.gzip_bytes, reached.value))
+            spot = (points[-1][0] / 1000, points[-1][1])
+            text = f"{step.index} {step.technique}"
+            axes.annotate(text, spot, (4, -9), textcoords="offset points", fontsize=7, alpha=0.8)
+    if len(points) > 1:
+        sizes, values = [size / 1000 for size, _ in points], [value for _, value in points]
+        axes.plot(
+            sizes, values, ":", marker="o", markersize=3.5, color=_INK, alpha=0.6, label="after each step"
+        )
+
+
+def _accuracy(item: Variant | StepReached, output: str) -> Measurement | None:
+    if not output:
+        return item.accuracy
+    part = (item.by_output or {}).get(output)
+    return part.accuracy if isinstance(part, OutputMeasure) else part
 
 
 @_styled
@@ -117,9 +155,9 @@ def _ratios(axes: Any, layers: Sequence[LayerReport]) -> None:
 
 
 @_styled
-def by_class(variant: Variant) -> str | None:
+def by_class(changes: Sequence[ClassChange]) -> str | None:
     """The classes whose share of right answers changed most for the worse."""
-    rows: list[ClassChange] = [row for row in variant.by_class or [] if row.change][:MAX_CLASSES]
+    rows = [row for row in changes if row.change][:MAX_CLASSES]
     if not rows:
         return None
     figure, axes = _figure(5.2, 1.1 + 0.22 * len(rows))

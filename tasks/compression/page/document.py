@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from featherweight.report import Report
+from featherweight.report import ClassChange, OperatorCount, Report
 from tasks.compression.page import charts, tables
 from tasks.compression.page.styles import STYLES
 
@@ -15,6 +15,8 @@ MAX_BYTES = 2_000_000
 """A page as large as this would come of thousands of layers; see `page`."""
 
 MAX_TABLE_LAYERS = 2_000
+MAX_OUTPUTS = 12
+MAX_CLASS_CHARTS = 12
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _TONES = {"smaller": "good", "smaller_unverified": "warn"}
 
@@ -48,9 +50,7 @@ def _sections(report: Report, title: str) -> Iterator[str]:
     if figures:
         yield f'<h2>Charts</h2>\n<div class="charts">\n{figures}\n</div>'
     yield from _layers(report)
-    for item in report.outputs:
-        if item.operators:
-            yield f"<h2>Operations of {escape(item.name)}</h2>\n{tables.operators(item)}"
+    yield from _operators(report)
     yield f"<h2>Provenance</h2>\n{tables.provenance(report)}"
 
 
@@ -69,21 +69,56 @@ def _samples(report: Report) -> str:
     if data is None:
         return ""
     return (
-        f'<p class="dim">{data.samples:,} samples: {data.train:,} to train, {data.validation:,} to validate, '
-        f"{data.calibration:,} of the former to calibrate, {data.test:,} to test, which nothing else saw.</p>"
+        f'<p class="dim">{data.samples:,} samples: {data.train:,} to train ({data.calibration:,} of them to '
+        f"calibrate), {data.validation:,} to validate, {data.test:,} to test, which nothing else saw.</p>"
     )
 
 
 def _figures(report: Report) -> Iterator[str]:
     drawn = [
-        (charts.size_and_metric(report), "Size against the metric, with 95 % intervals"),
-        *((charts.by_class(item), f"{item.name}: classes, the worst first") for item in report.outputs),
+        *_sizes(report),
+        *_classes(report),
         *((charts.training(step), f"Step {step.index}, {step.technique}") for step in report.steps),
         (charts.by_layer(report), _layer_caption(report)),
     ]
     for svg, caption in drawn:
         if svg is not None:
             yield f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _sizes(report: Report) -> Iterator[tuple[str | None, str]]:
+    caption = "Size against the metric, with 95 % intervals"
+    outputs = list(report.original.by_output or {})
+    if not outputs:
+        yield charts.size_and_metric(report), caption
+    for name in outputs[:MAX_OUTPUTS]:
+        yield charts.size_and_metric(report, name), f"{name}: {caption[0].lower()}{caption[1:]}"
+
+
+def _classes(report: Report) -> Iterator[tuple[str | None, str]]:
+    """A chart for each file and output, one for files that changed alike."""
+    names: dict[tuple[str, tuple[ClassChange, ...]], list[str]] = {}
+    for item in report.outputs:
+        for output, part in tables.parts(item):
+            names.setdefault((output, tuple(part.by_class or ())), []).append(item.name)
+    for (output, rows), files in list(names.items())[:MAX_CLASS_CHARTS]:
+        of = f", output {output}" if output else ""
+        yield charts.by_class(rows), f"{_joined(files)}{of}: classes, the worst first"
+
+
+def _operators(report: Report) -> Iterator[str]:
+    """A table for each program, one for files that hold the same."""
+    names: dict[tuple[OperatorCount, ...], list[str]] = {}
+    for item in report.outputs:
+        if item.operators:
+            names.setdefault(tuple(item.operators), []).append(item.name)
+    for operators, files in names.items():
+        yield f"<h2>Operations of {escape(_joined(files))}</h2>\n{tables.operators(operators)}"
+
+
+def _joined(names: list[str]) -> str:
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def _layer_caption(report: Report) -> str:

@@ -10,7 +10,7 @@ STYLES = """
 @media (prefers-color-scheme: dark) { :root { --text: #e6e9ed; --dim: #9aa4b0; --line: #3a424c;
   --back: #14181d; --card: #1d232a; --good: #4cc38a; --bad: #ff8a7a; --warn: #e3b341; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 70rem; background: var(--back);
+body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 76rem; background: var(--back);
   color: var(--text); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; }
 p { margin: .25rem 0 .75rem; } .dim { color: var(--dim); }
@@ -18,9 +18,10 @@ p { margin: .25rem 0 .75rem; } .dim { color: var(--dim); }
 .verdict.warn { color: var(--warn); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: left; padding: .3rem .45rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; white-space: nowrap; } td.number, th.number { text-align: right; }
-td.number { white-space: nowrap; } td.long { overflow-wrap: anywhere; min-width: 8rem; }
+td.number { white-space: nowrap; } td.long { overflow-wrap: break-word;
+  max-width: 40rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
 figure { margin: 0; padding: .75rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; }

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from featherweight.report import Difference, LayerReport, Measurement, OutputMeasure, Report, Variant
+from featherweight.report import (
+    Difference,
+    LayerReport,
+    Measurement,
+    OperatorCount,
+    OutputMeasure,
+    Report,
+    Variant,
+)
 
-__all__ = ["changes", "files", "layers", "operators", "provenance", "table"]
+__all__ = ["changes", "files", "layers", "operators", "parts", "provenance", "table"]
 
 Cell = str | None
 
@@ -59,8 +67,8 @@ def _file(item: Variant) -> list[Cell]:
         _count(item.distinct_weights),
         _count(item.macs),
         _count(item.arena_bytes),
-        None if item.latency is None else f"{item.latency.p50_ms:.3f}",
-        None if item.latency is None else f"{item.latency.p95_ms:.3f}",
+        None if item.latency is None else _milliseconds(item.latency.p50_ms),
+        None if item.latency is None else _milliseconds(item.latency.p95_ms),
     ]
 
 
@@ -73,12 +81,12 @@ def changes(report: Report) -> str:
             None if part.calibration_error is None else f"{part.calibration_error:.4f}",
         ]
         for item in (report.original, *report.outputs)
-        for name, part in _parts(item)
+        for name, part in parts(item)
     ]
     return table(head, rows, numbers=range(2, len(head)))
 
 
-def _parts(item: Variant) -> Iterable[tuple[str, Variant | OutputMeasure]]:
+def parts(item: Variant) -> Iterable[tuple[str, Variant | OutputMeasure]]:
     """Of a model with several outputs every one by its name, else the file itself."""
     return item.by_output.items() if item.by_output else [("", item)]
 
@@ -134,10 +142,8 @@ def layers(layers: Sequence[LayerReport]) -> str:
     return table(head, rows, numbers=(3, 4, 5, 6, 8))
 
 
-def operators(variant: Variant) -> str:
-    rows = [
-        [item.name, str(item.count), str(item.in_float), str(item.hybrid)] for item in variant.operators or ()
-    ]
+def operators(counts: Iterable[OperatorCount]) -> str:
+    rows = [[item.name, str(item.count), str(item.in_float), str(item.hybrid)] for item in counts]
     return table(["operation", "count", "in float", "hybrid"], rows, numbers=(1, 2, 3))
 
 
@@ -161,6 +167,10 @@ def provenance(report: Report) -> str:
 
 def _count(value: int | None) -> Cell:
     return None if value is None else f"{value:,}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.3g}"
 
 
 def _share(value: float | None) -> Cell:

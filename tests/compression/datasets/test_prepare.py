@@ -114,3 +114,18 @@ def test_labels_that_training_needs_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(CompressionError) as caught:
         prepared(zip_of(tmp_path / "z", {f"{i}.png": image(i) for i in range(30)}), [], (4, 6, 1))
     assert caught.value.code == "array_missing"
+
+
+def test_class_that_a_split_lacks_is_said_of_that_split(tmp_path: Path) -> None:
+    # One sample of class 2: it is in one split alone.
+    rows = [(i, i / 7, 2 if i == 5 else i % 2) for i in range(400)]
+    warnings: list[ReportWarning] = []
+    data = prepared(table(tmp_path, rows), warnings, target="y")
+    lacking = [each.message for each in warnings if each.code == "class_missing_in_split"]
+    labels = data.objective.labels
+    assert 2 not in labels[data.test]
+    assert [text.split(" split, ")[0].rsplit(" ", 1)[1] for text in lacking] == ["validation", "test"]
+    assert lacking[1] == (
+        "1 of the data set's 3 classes have no sample in the test split, among them class 2: what became of "
+        "them was not measured."
+    )

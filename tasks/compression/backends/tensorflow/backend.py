@@ -47,6 +47,7 @@ __all__ = [
     "predict_file",
     "restore",
     "save",
+    "saved_file",
     "start",
     "stored",
     "versions",
@@ -159,6 +160,11 @@ def save(network: Network, directory: Path) -> None:
         "keras3": network.keras3,
     }
     (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def saved_file(directory: Path) -> Path:
+    program = directory / "model.tflite"
+    return program if program.exists() else directory / "model.keras"
 
 
 def restore(directory: Path) -> Network:
