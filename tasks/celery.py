@@ -47,6 +47,7 @@ class _Parts:
         self.runners.warm_up()
         self.reaper.start()
         if not become_ready(self._settings, self.runners, self.presence, self.supervisor.stop_asked):
+            self.stop()
             raise WorkerShutdown(0)
 
     def stop(self) -> None:

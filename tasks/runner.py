@@ -11,6 +11,7 @@ Events go to a pipe as JSON lines, standard output and error to another as they 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -25,10 +26,13 @@ from featherweight.events import Event
 from featherweight.problem import Problem, problem
 from featherweight.report import Verdict
 from tasks.compression.stopping import Stopped
+from tasks.sandbox.exits import disk_limit
 from tasks.targets import resolve
 from tasks.termination import Termination, end_by_sigterm
 
 __all__ = ["Failed", "Made", "Result", "main"]
+
+_NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
 
 OutputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -119,6 +123,8 @@ def _problem(error: BaseException) -> Problem:
             "the job needed more memory than it got",
             hint="a smaller batch_size needs less memory",
         )
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return disk_limit("a file larger than any may be, or more than the disk holds")
     return problem(
         "runner_crashed", f"an unexpected {type(error).__name__}", hint="the job's log may show more"
     )

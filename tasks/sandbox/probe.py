@@ -64,6 +64,7 @@ def _accesses(outside: Mapping[str, Any], workdir: Path) -> dict[str, Callable[[
     worker, parent = outside["worker"], os.getppid()
     return {
         "read a file": secret.read_bytes,
+        "read a file through /proc": Path(f"/proc/self/root{secret}").read_bytes,
         "list a folder": lambda: os.listdir(folder),
         "write a file": lambda: (folder / "written").write_text("x"),
         "empty a file": lambda: os.truncate(secret, 0),

@@ -107,14 +107,15 @@ def test_paths_of_the_machine_are_shown_nowhere(bench: Bench) -> None:
         ("plants_holes", "output_refused", "holes"),
         ("plants_huge", "output_refused", "larger than 2000000"),
         ("traces_its_parent", "sandbox_violation", "system call"),
+        ("writes_one_huge_file", "disk_limit", "larger than any may be"),
     ],
 )
 def test_misbehaviour_fails_the_job_with_its_code(
     bench: Bench, misbehaviour: str, code: str, words: str
 ) -> None:
-    # Files may be as large as a model and a data set together.
-    sizes = {"max_model_bytes": 2_000_000} if misbehaviour == "plants_huge" else {}
-    job = bench.run(misbehaviour, settings=sizes)
+    # Files may be as large as a model and a data set together, outputs as large as a model.
+    sizes = {"max_model_bytes": 2_000_000, "max_dataset_bytes": 10_000_000}
+    job = bench.run(misbehaviour, settings=sizes if "huge" in misbehaviour else {})
     assert job.state == "failed"
     assert job.error is not None
     assert (job.error.code, job.attempts[0].ended_because) == (code, code)

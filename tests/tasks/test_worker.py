@@ -175,7 +175,8 @@ def test_steps_finished_before_the_worker_was_killed_are_not_run_again(
 
 def test_killed_worker_takes_along_runners_that_ignore_signals(bench: Bench, workers: Workers) -> None:
     job = submit(bench)
-    worker = workers.start("leaves_children")
+    # The sandbox would not let it have children.
+    worker = workers.start("leaves_children", sandbox="external")
     running = eventually(lambda: len(found := pids(bench.store, job)) == 2 and found)
     worker.kill()
     eventually(lambda: not any(map(is_alive, running)), timeout_s=2)
