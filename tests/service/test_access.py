@@ -7,6 +7,7 @@ import re
 import pytest
 from flask import Flask
 from werkzeug.routing import Rule
+from werkzeug.test import TestResponse
 
 from featherweight.resources import UploadRequest
 from service.keys import SCOPES
@@ -34,6 +35,15 @@ def routes(app: Flask) -> list[tuple[str, Rule]]:
         for rule in app.url_map.iter_rules()
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
     ]
+
+
+def told(answer: TestResponse, ids: dict[str, str]) -> tuple[int, dict[str, str], str]:
+    """All that an answer says, but for its own id and the ids that were asked for."""
+    headers = dict(answer.headers)
+    text = answer.text.replace(headers.pop("X-Request-Id"), "")
+    for value in ids.values():
+        text = text.replace(value, "")
+    return answer.status_code, headers, text
 
 
 def path_of(rule: Rule, **ids: str) -> str:
@@ -116,8 +126,11 @@ def test_another_projects_ids_answer_exactly_like_unknown_ones(
             assert_problem(unknown, "not_found")
             for answer, own in ((foreign, ids), (unknown, None)):
                 assert all(secret not in answer.text for secret in ("acme", "m.keras")), own
-            assert set(foreign.json) == set(unknown.json)
+            assert told(foreign, ids) == told(unknown, {name: f"{v[:-1]}x" for name, v in ids.items()})
             tried += 1
+        else:
+            # A route with an id of another kind: make one above, and see that strangers do not find it.
+            assert not rule.arguments - {"code"}, rule.rule
     assert tried >= 14
     # And all of it is still there.
     assert caller.get(f"/v1/jobs/{job_id}").json["state"] == "queued"
@@ -134,13 +147,23 @@ def test_lists_hold_nothing_of_another_project(caller: Caller, stranger: Caller)
 
 
 def test_a_job_cannot_be_made_of_another_projects_files(caller: Caller, stranger: Caller) -> None:
-    body = {
-        "model_id": caller.model(),
-        "dataset_id": caller.dataset(),
-        "spec": {"steps": [{"technique": "prune"}]},
-    }
-    answer = stranger.post("/v1/jobs", json=body)
-    assert_problem(answer, "invalid_request", pointers={"/model_id", "/dataset_id"})
+    ids = {"model_id": caller.model(), "dataset_id": caller.dataset()}
+    others = {name: f"{value[:-1]}x" for name, value in ids.items()}
+    spec = {"steps": [{"technique": "prune"}]}
+    for path in ("/v1/jobs", "/v1/plans"):
+        foreign = stranger.post(path, json={**ids, "spec": spec})
+        unknown = stranger.post(path, json={**others, "spec": spec})
+        assert_problem(foreign, "invalid_request", pointers={"/model_id", "/dataset_id"})
+        assert told(foreign, ids) == told(unknown, others)
+
+
+def test_an_idempotency_key_of_another_project_is_another_key(caller: Caller, stranger: Caller) -> None:
+    body = {"kind": "model", "filename": "m.keras", "size": 7, "sha256": "0" * 64}
+    ours, theirs = (
+        who.post("/v1/uploads", json=body, headers={"Idempotency-Key": "same"}) for who in (caller, stranger)
+    )
+    assert (ours.status_code, theirs.status_code) == (201, 201)
+    assert ours.json["id"] != theirs.json["id"]
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "a:b", "*", "job_%00", "x" * 3000, "job_\u2603", "%2e%2e%2f"])

@@ -34,6 +34,19 @@ def test_every_answer_has_safe_headers(caller: Caller) -> None:
     assert "Cache-Control" not in caller.get("/openapi.json").headers
 
 
+def test_https_is_told_to_stay_https(caller: Caller) -> None:
+    assert "Strict-Transport-Security" not in caller.get("/v1/jobs").headers
+    for path in ("/v1/jobs", "/healthz", "/nothing"):
+        secure = caller.get(path, base_url="https://featherweight.example")
+        assert "max-age=" in secure.headers["Strict-Transport-Security"]
+
+
+def test_what_needed_a_key_is_not_kept_by_caches(app: Flask, caller: Caller) -> None:
+    job_id = caller.job()
+    for path in ("/v1/jobs", f"/v1/jobs/{job_id}", "/v1/usage", "/v1/techniques", "/v1/jobs/job_none"):
+        assert caller.get(path).headers["Cache-Control"] == "no-store", path
+
+
 def test_a_request_leaves_one_line_without_secrets(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="service"):
         caller.get("/v1/models?cursor=topsecret", headers={"X-Request-Id": "trace-1"})

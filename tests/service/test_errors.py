@@ -144,6 +144,23 @@ def test_redis_refusing_our_own_script_is_500(
     assert_problem(caller.get("/v1/jobs/job_x"), "internal_error")
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/plans", "/v1/uploads", "/v1/models", "/v1/datasets"])
+def test_a_form_of_two_thousand_parts_is_refused_unread(caller: Caller, path: str) -> None:
+    parts = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%d"\r\n\r\nx\r\n' % n for n in range(2000)
+    )
+    answer = caller.post(path, data=parts + b"--b--\r\n", content_type="multipart/form-data; boundary=b")
+    assert_problem(answer, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("number", ["9" * 4000, "9" * 5000, "-" + "9" * 4000, "1e400", "0." + "1" * 100_000])
+def test_numbers_of_any_length_are_refused(caller: Caller, number: str) -> None:
+    body = '{"kind": "model", "filename": "m", "sha256": "%s", "size": %s}' % ("0" * 64, number)  # noqa: UP031
+    answer = caller.post("/v1/uploads", data=body.encode(), content_type="application/json")
+    assert answer.status_code in (400, 413, 422), answer.text
+    assert answer.json["code"] in ("bad_json", "payload_too_large", "invalid_request")
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=1e1", "limit=", "limit=-1"])
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/models", "/v1/datasets"])
 def test_a_limit_out_of_bounds_is_refused(caller: Caller, path: str, query: str) -> None:

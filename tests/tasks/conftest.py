@@ -78,8 +78,8 @@ class Bench:
         self.queue = queue
         self.runners = runners
 
-    def submit(self, *, data: bytes = MODEL, **limits: int) -> JobRecord:
-        return submit(self.client, self.store, self.storage, data=data, **limits)
+    def submit(self, *, data: bytes = MODEL, project: str = PROJECT, **limits: int) -> JobRecord:
+        return submit(self.client, self.store, self.storage, data=data, project=project, **limits)
 
     def supervisor(self, misbehaviour: str, **overrides: Any) -> Supervisor:
         target = f"tests.misbehaving.{misbehaviour}:compress"
@@ -113,11 +113,17 @@ def bench(
 
 
 def submit(
-    client: redis.Redis, store: JobStore, storage: Storage, *, data: bytes = MODEL, **limits: int
+    client: redis.Redis,
+    store: JobStore,
+    storage: Storage,
+    *,
+    data: bytes = MODEL,
+    project: str = PROJECT,
+    **limits: int,
 ) -> JobRecord:
     """A stored model and a queued job for it, which nobody has been told of."""
     model_id, job_id = new_id("model"), new_id("job")
-    key = keys.model_key(PROJECT, model_id)
+    key = keys.model_key(project, model_id)
     storage.put_bytes(key, data)
     record = ModelRecord(
         id=model_id,
@@ -127,12 +133,12 @@ def submit(
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         created_at=datetime.now(UTC),
-        project=PROJECT,
+        project=project,
         key=key,
         gated=VERSION,
     )
-    RecordStore(client, "model", ModelRecord).put(PROJECT, record)
-    return store.create(PROJECT, request(model_id, **limits), job_id=job_id)
+    RecordStore(client, "model", ModelRecord).put(project, record)
+    return store.create(project, request(model_id, **limits), job_id=job_id)
 
 
 def request(model_id: str = "mdl_a", **limits: int) -> JobRequest:

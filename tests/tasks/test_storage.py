@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -168,6 +170,31 @@ def test_aborted_upload_is_gone(storage: Storage, key: str) -> None:
     with pytest.raises((FileNotFoundError, StorageUnavailable)):
         storage.complete_multipart(key, upload_id, [ReceivedPart(number=1, size=1, etag='"0"')])
     assert not storage.exists(key)
+
+
+def test_presigned_part_signs_its_length_and_ends_soon(
+    storage: Storage, settings: Settings, key: str
+) -> None:
+    upload_id = storage.create_multipart(key)
+    url = storage.presign_part(key, upload_id, 2, 4, settings.presign_expiry_s)
+    query = dict(parse_qsl(urlsplit(url).query))
+    assert set(query["X-Amz-SignedHeaders"].split(";")) == {"content-length", "host"}
+    assert (query["partNumber"], query["X-Amz-Expires"]) == ("2", "300")
+    storage.abort_multipart(key, upload_id)
+
+
+def test_presigned_url_is_refused_when_it_has_ended(storage: Storage, key: str) -> None:
+    upload_id = storage.create_multipart(key)
+    storage.put_bytes(key, b"x")
+    part, get = (
+        storage.presign_part(key, upload_id, 1, 4, 1),
+        storage.presign_get(key, filename="f", expires_s=1),
+    )
+    time.sleep(2.1)
+    assert httpx.put(part, content=b"1234").status_code == 403
+    assert httpx.get(get).status_code == 403
+    assert storage.list_parts(key, upload_id) == []
+    storage.abort_multipart(key, upload_id)
 
 
 def test_presigned_download_is_an_attachment_under_its_name(storage: Storage, key: str) -> None:

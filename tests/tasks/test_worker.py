@@ -135,6 +135,30 @@ def test_worker_without_landlock_takes_jobs_when_told_that_something_else_confin
     assert "limits alone" in workers.log()
 
 
+def test_a_small_project_waits_for_two_jobs_at_most_beside_one_that_hammers(
+    bench: Bench, workers: Workers
+) -> None:
+    large = [submit(bench) for _ in range(18)]
+    workers.start("behaves")
+    small = []
+    for number in (1, 5, 9):
+        eventually(lambda number=number: done(bench, large[number]))
+        job = bench.submit(project="small")
+        bench.queue.enqueue(job.id)
+        small.append(job)
+    for job in small:
+        eventually(lambda job=job: bench.store.get("small", job.id).done)
+    started = [bench.store.get(PROJECT, job.id).started_at for job in large]
+    for job in small:
+        ended = bench.store.get("small", job.id)
+        assert ended.state == "succeeded"
+        before = [at for at in started if at and ended.created_at < at < ended.started_at]
+        assert len(before) <= 1, "at most one, after the one that ran when it was submitted"
+    # And the large one loses nothing.
+    for job in large:
+        assert eventually(lambda job=job: done(bench, job)).state == "succeeded"
+
+
 def test_job_whose_message_was_lost_is_announced_again(bench: Bench, workers: Workers) -> None:
     job = bench.submit()
     bench.client.zadd("fw:hints", {job.id: 0})
