@@ -14,6 +14,7 @@ from celery import Celery, bootsteps, signals
 from celery.exceptions import Reject
 
 from tasks.heartbeat import Heartbeat
+from tasks.python_version import warn_if_outdated
 from tasks.queue import RUN_JOB, Queue, make_celery
 from tasks.reaper import Reaper
 from tasks.sandbox.children import Runners
@@ -37,6 +38,7 @@ class _Parts:
         self.reaper = Reaper(settings, client, store, storage, queue)
 
     def start(self) -> None:
+        warn_if_outdated()
         self.seal.check()
         self.runners.warm_up()
         self.reaper.start()

@@ -16,9 +16,6 @@ KNOWN = {
     "description": "sandbox escape",
 }
 UNKNOWN = {"name": "amqp", "skip_reason": "Dependency not found on PyPI and could not be audited: amqp (5)"}
-    "name": "amqp",
-    "skip_reason": "Dependency not found on PyPI and could not be audited: amqp (5.4.2)",
-}
 CLEAN = {"name": "flask", "version": "3.1.3", "vulns": []}
 BAD = {"name": "jinja2", "version": "2.10", "vulns": [KNOWN]}
 
