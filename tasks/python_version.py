@@ -1,8 +1,9 @@
 """Whether the Python we run on has the repairs that matter to those who read strangers' files.
 
-CVE-2025-8194 (reading a tar archive never ends) and CVE-2025-4517 with its kin (extracting one writes elsewhere;
-we extract none) are repaired from these versions on. Distributions repair without changing the number, so an older
-one is told of and not refused: what reads archives is a process of its own that ends at its time limit.
+CVE-2025-8194 (reading a tar archive never ends) and CVE-2025-4517 with its kin (extracting one writes
+elsewhere; we extract none) are repaired from these versions on. Distributions repair without changing the
+number, so an older one is told of and not refused: what reads archives is a process of its own that ends at
+its time limit.
 """
 
 from __future__ import annotations

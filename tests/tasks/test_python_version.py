@@ -19,9 +19,8 @@ def test_an_old_python_is_told_of(version: tuple[int, int, int], old: bool) -> N
 
 
 def test_the_images_are_new_enough_and_pinned_to_the_patch() -> None:
-    found = re.search(
-        r"^FROM python:(\d+)\.(\d+)\.(\d+)-slim", (ROOT / "Dockerfile").read_text(), re.MULTILINE
-    )
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    found = re.search(r"^FROM python:(\d+)\.(\d+)\.(\d+)-slim", dockerfile, re.MULTILINE)
     assert found is not None
     major, minor, micro = map(int, found.groups())
     assert (major, minor) in FLOORS
