@@ -19,7 +19,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
 # Named after what it installed: nothing is installed again until one of these files changes.
 STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help install demo serve test lint format fuzz-api bench bench-quality bench-models bench-tiny lock docs clean
+.PHONY: help install demo serve test lint format fuzz-api bench bench-quality bench-models bench-tiny lock audit sbom docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ fuzz-api: install ## Requests made of the API's description, by the thousand (FU
 
 lock: install ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/python -m deploy.lock
+
+audit: install ## Look for known vulnerabilities of what is locked, where PyPI's database answers
+	@$(BIN)/python -m deploy.audit
+
+sbom: install ## Write what is in each image to build/sbom, as CycloneDX
+	@$(BIN)/python -m deploy.sbom
 
 docs: install ## Make the generated pages of docs/ anew
 	$(BIN)/python -m deploy.documentation

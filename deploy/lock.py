@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["LOCK", "closure", "compile_lock", "parse", "subset"]
+__all__ = ["LOCK", "closure", "compile_lock", "needed_by", "parse", "subset"]
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
@@ -59,7 +59,7 @@ def closure(entries: Mapping[str, str], names: Iterable[str]) -> set[str]:
 
     A name that is both means the group. LookupError for one that is neither.
     """
-    wanted_by = {name: _parents(block) for name, block in entries.items()}
+    wanted_by = {name: needed_by(block) for name, block in entries.items()}
     known = set(entries).union(*wanted_by.values())
     reached = {group if (group := f"group:{name}") in known else name for name in names}
     if missing := reached - known:
@@ -71,7 +71,8 @@ def closure(entries: Mapping[str, str], names: Iterable[str]) -> set[str]:
     return found & set(entries)
 
 
-def _parents(block: str) -> set[str]:
+def needed_by(block: str) -> set[str]:
+    """Who needs an entry: packages by name, groups as ``group:<name>``."""
     _, _, via = block.partition("# via")
     names = re.findall(r"^\s*#?\s*(-r \S+|[A-Za-z0-9._-]+)", via, flags=re.MULTILINE)
     return {f"group:{Path(name[3:]).stem}" if name.startswith("-r ") else name for name in names}

@@ -15,6 +15,7 @@ from celery.exceptions import Reject, WorkerShutdown
 
 from tasks.heartbeat import Heartbeat
 from tasks.presence import Presence
+from tasks.python_version import warn_if_outdated
 from tasks.queue import RUN_JOB, Queue, make_celery
 from tasks.readiness import become_ready
 from tasks.reaper import Reaper
@@ -42,6 +43,7 @@ class _Parts:
 
     def start(self) -> None:
         """Returns once jobs can be taken; WorkerShutdown when that is not to be any more."""
+        warn_if_outdated()
         self.seal.check()
         self.presence.start()
         self.runners.warm_up()
