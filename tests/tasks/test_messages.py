@@ -59,7 +59,7 @@ def test_what_is_not_signed_does_not_come_along() -> None:
     (NEW, [OLD, NEW], True),
     (OLD, [NEW, OLD], True),
     (OLD, [NEW], False),
-])  # fmt: skip
+], ids=["old key first", "new key too", "new key first", "old key gone"])  # fmt: skip
 def test_keys_can_be_changed_one_after_the_other(sent_with: str, accepted: list[str], fits: bool) -> None:
     settings = Settings(message_keys=SecretStr(", ".join(accepted)))
     assert Seal.of(settings).accepts(JOB, Seal([sent_with]).sign(JOB)) is fits
