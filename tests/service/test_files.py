@@ -86,6 +86,7 @@ RECORD = bytes.fromhex("0500000000000000eab2043e") + b"12345" + bytes(4)  # a le
         (RECORD, "tfrecord"),
         (gzip.compress(RECORD), "tfrecord_gz"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",
 )
 def test_datasets_of_every_format_are_known_by_their_first_bytes(
     caller: Caller, data: bytes, format_: str
