@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,11 +91,15 @@ CASES: Mapping[str, Case] = {
         ({"technique": "prune", "method": "random"}, {"technique": "cluster"}),
         ("keras", "saved_model", "onnx"),
     ),
+    "a graph without layers": Case("graph.tar.gz", (_INT8,), ("tflite", "saved_model", "onnx")),
+    "a float program": Case("float.tflite", (_INT8,), ("tflite", "c_array")),
 }
 
 
 def save_models(folder: Path) -> None:
-    """A classifier of digits saved by Keras 2, one with dropout by Keras 3, and a recurrent one."""
+    """A classifier of digits saved by Keras 2, one with dropout by Keras 3, both without Keras as a graph and
+    as a program, and a recurrent one."""
+    from tasks.compression.backends.tensorflow.convert import to_tflite
     from tests.compression.networks import keras as keras2
     from tests.compression.networks import save_model
 
@@ -113,7 +118,14 @@ def save_models(folder: Path) -> None:
             layers.Flatten(),
             layers.Dense(10, activation="softmax", name="classes"),
         ]
-        save_model(module.Sequential(stack), folder / name)
+        model = module.Sequential(stack)
+        save_model(model, folder / name)
+        if module is keras:
+            model.export(folder / "graph", verbose=False)
+        else:
+            (folder / "float.tflite").write_bytes(to_tflite(model))
+    with tarfile.open(folder / "graph.tar.gz", "w:gz") as archive:
+        archive.add(folder / "graph", arcname="graph")
     keras2().utils.set_random_seed(0)
     layers = keras2().layers
     recurrent = [layers.Input((10, 6)), layers.Bidirectional(layers.LSTM(8)), layers.Dense(3)]
