@@ -1,5 +1,5 @@
-"""Tar archives whose headers declare negative sizes, by which CVE-2025-8194 keeps tarfile reading for ever: we
-read as a stream, which does not go back."""
+"""Tar archives with negative sizes, by which CVE-2025-8194 keeps tarfile reading for ever: we read them as a
+stream, which does not go back."""
 
 from __future__ import annotations
 
