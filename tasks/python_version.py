@@ -1,9 +1,8 @@
 """Whether the Python we run on has the repairs that matter to those who read strangers' files.
 
 CVE-2025-8194 (reading a tar archive never ends) and CVE-2025-4517 with its kin (extracting one writes
-elsewhere; we extract none) are repaired from these versions on. Distributions repair without changing the
-number, so an older one is told of and not refused: what reads archives is a process of its own that ends at
-its time limit.
+elsewhere) are repaired from these versions on. An older one is told of and not refused: distributions repair
+without changing the number, we extract nothing, and our way of reading tar, as a stream, is tested to end.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ def outdated(version: tuple[int, int, int]) -> str | None:
     if floor is None or micro >= floor:
         return None
     return (
-        f"Python {major}.{minor}.{micro} is older than {major}.{minor}.{floor}: unless your distribution has "
-        "repaired CVE-2025-8194, a tar archive can keep a job reading until its time limit"
+        f"Python {major}.{minor}.{micro} is older than {major}.{minor}.{floor}, which repairs tarfile "
+        "(CVE-2025-8194, CVE-2025-4517); the way it is used here is not known to be affected"
     )
 
 

@@ -91,9 +91,10 @@ def test_the_object_store_refuses_wrong_keys_and_keeps_objects_over_a_crash(tmp_
         stranger.close()
 
 
-def test_the_object_stores_other_ports_ask_for_a_token(object_store: ObjectStore) -> None:
+def test_the_object_store_answers_nobody_without_keys_on_any_port(object_store: ObjectStore) -> None:
     client = object_store.client()
     client.put_object(Bucket=object_store.bucket, Key="secret.bin", Body=b"weights")
+    assert httpx.get(f"{object_store.endpoint_url}/{object_store.bucket}/secret.bin").status_code == 403
     path = f"/buckets/{object_store.bucket}/secret.bin"
     assert httpx.get(f"http://127.0.0.1:{object_store.ports.filer}{path}").status_code == 401
     assert httpx.delete(f"http://127.0.0.1:{object_store.ports.filer}{path}").status_code == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -33,6 +34,20 @@ def test_it_has_the_same_keys_and_ports_again(tmp_path: Path) -> None:
     first, second = LocalStack(tmp_path), LocalStack(tmp_path)
     assert first.settings == second.settings
     assert stat.S_IMODE((tmp_path / "identity.json").stat().st_mode) == 0o600
+
+
+def test_a_folder_of_an_earlier_version_gets_the_secrets_it_lacks(tmp_path: Path) -> None:
+    settings = LocalStack(tmp_path).settings
+    path = tmp_path / "identity.json"
+    identity = json.loads(path.read_text())
+    del identity["redis_passwords"], identity["message_key"]
+    path.write_text(json.dumps({**identity, "redis_password": "of the only user there was"}))
+    path.chmod(0o644)
+    first, second = LocalStack(tmp_path).settings, LocalStack(tmp_path).settings
+    assert first == second
+    assert first.s3_access_key_id == settings.s3_access_key_id
+    assert first.redis_url != settings.redis_url
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_redis_of_ones_own_is_used(tmp_path: Path) -> None:
