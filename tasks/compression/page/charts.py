@@ -161,8 +161,8 @@ def by_class(changes: Sequence[ClassChange]) -> str | None:
     if not rows:
         return None
     figure, axes = _figure(5.2, 1.1 + 0.22 * len(rows))
-    changes = [100 * row.change for row in rows]
-    axes.barh(range(len(rows)), changes, color=[_RED if row < 0 else _GREEN for row in changes], height=0.65)
+    points = [100 * row.change for row in rows]
+    axes.barh(range(len(rows)), points, color=[_RED if row < 0 else _GREEN for row in points], height=0.65)
     axes.set_yticks(range(len(rows)), [f"class {row.label}" for row in rows])
     axes.axvline(0, color=_INK, linewidth=0.8)
     axes.set_xlabel("change of right answers, percentage points")
