@@ -77,11 +77,15 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
 
-def invalid(errors: Sequence[FieldError], code: str = "invalid_request") -> ProblemError:
+def invalid(
+    errors: Sequence[FieldError], code: str = "invalid_request", *, hint: str | None = None
+) -> ProblemError:
     """The problem of values that are not valid, with the first of them in words."""
     first = errors[0]
     more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
-    return ProblemError(code, f"{first.pointer or 'the body'}: {first.detail}{more}", errors=errors)
+    return ProblemError(
+        code, f"{first.pointer or 'the body'}: {first.detail}{more}", hint=hint, errors=errors
+    )
 
 
 def validated(type_: type[M], body: Any) -> M:

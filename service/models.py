@@ -22,7 +22,9 @@ bp = Blueprint("models", __name__, url_prefix="/v1/models")
 @bp.post("")
 @operation(
     summary="Store a model in one request",
-    body=Stream("The file itself, a .keras, .h5 or .tflite file: curl -X POST -T FILE."),
+    body=Stream(
+        "The file itself: .keras, .h5, .tflite, or a SavedModel in a zip or tar. curl -X POST -T FILE."
+    ),
     answers={201: Shape(Model, "The model.", {"Location": "The model."})},
     parameters=PARAMETERS,
     problems=PROBLEMS,

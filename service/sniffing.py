@@ -25,11 +25,11 @@ _TFLITE = b"TFL3"
 _KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 _ACCEPTED: dict[Kind, tuple[str, ...]] = {
-    "model": ("keras_zip", "hdf5", "tflite", "zip"),
+    "model": ("keras_zip", "hdf5", "tflite", "zip", "tar", "tar_gz"),
     "dataset": ("npz", "zip", "tar", "tar_gz", "csv", "parquet", "tfrecord", "tfrecord_gz"),
 }
 _HINTS: dict[Kind, str] = {
-    "model": "models are .keras, .h5 or .tflite files",
+    "model": "models are .keras, .h5 and .tflite files, and SavedModels in a zip or tar",
     "dataset": (
         "data sets are .npz, .csv (UTF-8) and .parquet files, zip or tar archives of images, and TFRecord"
     ),
@@ -53,9 +53,7 @@ def sniff(kind: Kind, head: bytes) -> str:
 
 def framework_of(format_: str) -> str:
     """The framework that models of a format belong to."""
-    return {"keras_zip": "tensorflow", "hdf5": "tensorflow", "tflite": "tensorflow", "zip": "tensorflow"}[
-        format_
-    ]
+    return dict.fromkeys(_ACCEPTED["model"], "tensorflow")[format_]
 
 
 def _format(head: bytes) -> Format | None:

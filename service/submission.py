@@ -12,6 +12,7 @@ from service.errors import invalid
 from service.services import Services
 from tasks import keys
 from tasks.compression import catalogue
+from tasks.compression.abilities import kind_of_format, unable
 from tasks.records import DatasetRecord, JobRecord, ModelRecord
 from tasks.storage import StorageUnavailable
 from tasks.store import NotFound
@@ -57,9 +58,12 @@ def _check(app: Services, project: str, wanted: JobRequest) -> None:
     faults = catalogue.support(wanted.spec, model.framework)
     if wanted.dataset_id is None:
         faults += catalogue.missing_dataset(wanted.spec)
+    kind = kind_of_format(model.format)
+    unfit = [] if kind is None else unable(wanted.spec, kind, framework=model.framework)
+    faults += [fault.fault() for fault in unfit]
     if faults:
         code = faults[0].code if faults[0].code in CODES else "invalid_request"
-        raise invalid([_in_body(fault) for fault in faults], code)
+        raise invalid([_in_body(fault) for fault in faults], code, hint=unfit[0].hint if unfit else None)
 
 
 def _in_body(fault: FieldError) -> FieldError:

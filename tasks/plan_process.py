@@ -29,6 +29,7 @@ from tasks.compression.outline import tflite
 from tasks.compression.outline.bounds import Bounds
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.reading import read_outline
+from tasks.compression.outline.saved_model import reading as saved_model
 from tasks.compression.planning import plan
 from tasks.sandbox.lockdown import Limits, lock_down
 
@@ -44,6 +45,7 @@ def main(scratch: Path, parent: int) -> int:
             if name is not None:
                 resolve(name)
     assert tflite
+    assert saved_model
     cpu_s = int(task["cpu_s"]) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     limits = Limits(memory_bytes=task["memory_bytes"], file_bytes=_RESULT_BYTES, open_files=64)

@@ -34,7 +34,8 @@ class SourceFile:
         path = Path(path)
         if path.is_dir():
             raise ValueError(
-                f"{path} is a folder; a single file (such as .keras or .npz) is needed: zip images"
+                f"{path} is a folder; a single file (such as .keras or .npz) is needed: zip images, or a "
+                "SavedModel"
             )
         with path.open("rb") as file:
             facts = os.fstat(file.fileno())

@@ -31,7 +31,8 @@ class _Answer(BaseModel):
 
 
 class Model(_Answer):
-    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite or zip."""
+    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, or of the archive that a
+    SavedModel is in zip, tar or tar_gz."""
 
     id: str
     object: Literal["model"] = "model"

@@ -168,7 +168,7 @@ def fed(inputs: Mapping[str, Details], x: Tensors) -> list[tuple[Details, Array]
     """Every input with the array of `x` that goes into it. ValueError where they do not go together."""
     if not isinstance(x, Samples):
         return [(next(iter(inputs.values())), x)]
-    names = signature_names(x.names)
+    names = x.names if set(x.names) == set(inputs) else signature_names(x.names)
     if set(names) != set(inputs):
         raise ValueError(f"its inputs are {', '.join(inputs)}, not {', '.join(names)}")
     return [(inputs[name], values) for name, values in zip(names, x.arrays, strict=True)]

@@ -30,11 +30,13 @@ class OnnxProgram:
         except Exception as error:
             raise ValueError(_first_line(error)) from error
         self._inputs = {item.name: np.dtype(_DTYPES[item.type]) for item in self._session.get_inputs()}
+        size = self._session.get_inputs()[0].shape[0]
+        self._batch = size if isinstance(size, int) else BATCH
         self._outputs = [item.name for item in self._session.get_outputs()]
 
     def predict(self, x: Tensors) -> Tensors:
         """The outputs for samples `x` (axis 0), as float32; several inputs and outputs go by their names."""
-        return joined([self._answer(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
+        return joined([self._answer(x[i : i + self._batch]) for i in range(0, len(x), self._batch)])
 
     def _answer(self, x: Tensors) -> Tensors:
         values = self._session.run(self._outputs, self._fed(x))

@@ -14,6 +14,7 @@ from featherweight.events import Event
 from featherweight.report import Report, StepReport
 from featherweight.spec import Cluster, CompressionSpec, Distill, Prune, Step
 from tasks.compression import Outcome, c_array
+from tasks.compression.abilities import ModelKind, unable
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
 from tasks.compression.context import Context
@@ -21,6 +22,7 @@ from tasks.compression.data import Data, prepare, validation_share
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.litert import same_answers
+from tasks.compression.outline.kinds import kind_of
 from tasks.compression.outputs import COMPANIONS, FILES, PROGRAMS, companions, wants_program
 from tasks.compression.page import page
 from tasks.compression.progress import Progress
@@ -99,6 +101,13 @@ def _refuse_unsupported(spec: CompressionSpec, dataset: Path | None) -> None:
         raise CompressionError(first.code, first.detail, pointer=first.pointer)
 
 
+def _refuse_unable(spec: CompressionSpec, kind: ModelKind, why: str | None) -> None:
+    faults = unable(spec, kind, why, _FRAMEWORK)
+    if faults:
+        first = faults[0]
+        raise CompressionError(first.code, first.detail, hint=first.hint, pointer=first.pointer)
+
+
 def _stages(spec: CompressionSpec) -> list[tuple[str, float]]:
     steps = [(step.technique, _WEIGHTS.get(step.technique, 2.0)) for step in spec.steps]
     return [("load", 1.0), ("baseline", 2.0), *steps, ("convert", 0.5), ("evaluate", 2.0), ("report", 0.1)]
@@ -168,6 +177,7 @@ def _run(
 
 def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Data | None]:
     job.digests["model"] = sha256(model)
+    _refuse_unable(job.spec, *kind_of(model))
     loaded = job.backend.load(model, job.workspace.scratch, job.progress.warn)
     check_labels(job.spec.tflite_metadata, loaded.facts)
     for index, step in enumerate(job.spec.steps):

@@ -16,6 +16,14 @@ SENTENCES: dict[str, str] = {
         "on; on random inputs the outputs differ by {difference:.1e} of their largest value at most. The "
         "keras output is a Keras 3 file again."
     ),
+    "rebuilt_from_saved_model": (
+        "The SavedModel's Keras network was built again from its configuration and checkpoint; on random "
+        "inputs the outputs differ by {difference:.1e} of their largest value at most."
+    ),
+    "taken_as_graph": (
+        "The SavedModel is taken as what its signature {signature} computes, and can be converted and "
+        "quantised alone: {why}."
+    ),
     "optimizer_state_in_original": (
         "The uploaded file holds optimiser state. Ratios compare with the model alone, saved without it: "
         "{bytes} bytes, {gzip_bytes} gzipped."

@@ -25,6 +25,7 @@ __all__ = [
     "type_name",
     "weight_types",
     "with_entry",
+    "written",
 ]
 
 _IDENTIFIER = b"TFL3"
@@ -87,7 +88,7 @@ def strip(content: bytes) -> bytes:
         for index, tensor in enumerate(graph.tensors):
             _strip_tensor(tensor, keep_name=index in kept)
     _drop_buffers(model)
-    return _written(model, len(content))
+    return written(model, len(content))
 
 
 def ends(content: bytes) -> tuple[list[str], list[str]]:
@@ -111,7 +112,7 @@ def with_entry(content: bytes, name: str, entry: bytes) -> bytes:
     told.name, told.buffer = name, len(model.buffers)
     model.buffers.append(held)
     model.metadata = [*(model.metadata or ()), told]
-    return _written(model, len(content) + len(entry))
+    return written(model, len(content) + len(entry))
 
 
 def read(content: bytes) -> Any:
@@ -119,7 +120,8 @@ def read(content: bytes) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(content), 0))
 
 
-def _written(model: Any, size: int) -> bytes:
+def written(model: Any, size: int) -> bytes:
+    """The file of the schema's objects; `size` is about its own."""
     builder = flatbuffers.Builder(size)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())

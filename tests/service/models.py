@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["dense_model", "keras_archive", "npz"]
+__all__ = ["dense_model", "graph_archive", "keras_archive", "npz"]
 
 
 def dense_model(units: int = 32, inputs: int = 64) -> bytes:
@@ -62,3 +62,39 @@ def npz(**arrays: Any) -> bytes:
     out = io.BytesIO()
     np.savez(out, **arrays)
     return out.getvalue()
+
+
+def graph_archive(operation: str = "MatMul") -> bytes:
+    """A SavedModel in a zip: four numbers in, two out, of a graph that holds one operation."""
+    signature = _message(1, _named("x", _tensor(4))) + _message(2, _named("y", _tensor(2)))
+    graph = (
+        _message(1, _message(4, b"serve"))
+        + _message(2, _message(1, _message(1, b"node") + _message(2, operation.encode())))
+        + _message(5, _named("serving_default", signature))
+        + _message(7, _message(1, b""))
+    )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("saved_model.pb", _message(2, graph))
+    return out.getvalue()
+
+
+def _message(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer: bytes, text or another message."""
+    size, length = bytearray(), len(content)
+    while length > 127:
+        size.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *size, length]) + content
+
+
+def _named(name: str, content: bytes) -> bytes:
+    """An entry of a map."""
+    return _message(1, name.encode()) + _message(2, content)
+
+
+def _tensor(size: int) -> bytes:
+    """Of float32 samples, as many as there are, of that many values."""
+    any_number = bytes([1 << 3, *[255] * 9, 1])  # -1
+    shape = _message(2, any_number) + _message(2, bytes([1 << 3, size]))
+    return bytes([2 << 3, 1]) + _message(3, shape)

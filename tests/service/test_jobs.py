@@ -134,6 +134,17 @@ def test_a_technique_the_framework_lacks_is_pointed_at(caller: Caller, parts: Se
     assert_problem(answer, "unsupported_technique", pointers={"/spec/steps/0/technique", "/spec/outputs/0"})
 
 
+def test_what_a_tflite_does_not_allow_is_refused_before_it_is_queued(caller: Caller, parts: Services) -> None:
+    model = caller.model(b"\x1c\0\0\0TFL3" + bytes(500))
+    spec = {"steps": [{"technique": "prune"}], "outputs": ["tflite", "keras"]}
+    answer = caller.post("/v1/jobs", json={"model_id": model, "spec": spec})
+    problem = assert_problem(
+        answer, "unsupported_technique", pointers={"/spec/steps/0/technique", "/spec/outputs/1"}
+    )
+    assert ".keras" in problem["hint"]
+    assert parts.jobs.list(PROJECT)[0] == []
+
+
 def test_a_queue_that_is_away_delays_the_job_and_loses_nothing(
     caller: Caller, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from featherweight.plan import Plan
 from service.services import Services
 from tests.service.helpers import PROJECT, SPEC, Caller, assert_problem
-from tests.service.models import dense_model, keras_archive, npz
+from tests.service.models import dense_model, graph_archive, keras_archive, npz
 
 ONE_SHOT = {
     "steps": [{"technique": "prune"}, {"technique": "quantize", "scheme": "dynamic_int8"}],
@@ -189,3 +189,29 @@ def test_what_a_killed_process_left_is_swept(caller: Caller, parts: Services) ->
     os.utime(left, (0, 0))
     planned(caller, ONE_SHOT)
     assert not left.exists()
+
+
+def test_saved_model_without_a_network_is_planned_as_a_graph(caller: Caller) -> None:
+    model = caller.model(graph_archive())
+    plan = planned(caller, {"steps": [{"technique": "quantize", "scheme": "float16"}]}, model_id=model)
+    assert plan.feasible, plan.problems
+    assert "taken_as_graph" in {warning.code for warning in plan.warnings}
+    assert plan.model is not None
+    assert (plan.model.format, plan.model.inputs, plan.model.outputs) == (
+        "saved_model",
+        [[None, 4]],
+        [[None, 2]],
+    )
+    told = planned(caller, {**ONE_SHOT, "outputs": ["tflite", "keras"]}, model_id=model)
+    assert [(problem.code, problem.pointer) for problem in told.problems] == [
+        ("unsupported_technique", "/spec/steps/0/technique"),
+        ("unsupported_output", "/spec/outputs/1"),
+    ]
+    assert all(problem.hint for problem in told.problems)
+
+
+def test_graph_that_writes_files_is_a_problem_of_the_plan(caller: Caller) -> None:
+    plan = planned(caller, ONE_SHOT, model_id=caller.model(graph_archive("WriteFile")))
+    (problem,) = plan.problems
+    assert problem.code == "unsupported_model"
+    assert "WriteFile" in problem.detail

@@ -18,7 +18,7 @@ from tasks.compression.outline.bounds import Bounds, too_large
 from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Refusal, Weight
 from tasks.compression.outline.tflite_writer import writer
 
-__all__ = ["KINDS", "TYPES", "operation_name", "read_tflite"]
+__all__ = ["ACTIVATIONS", "KINDS", "TYPES", "operation_name", "read_tflite"]
 
 _KINDS = """
     ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE
@@ -76,7 +76,7 @@ _NUMPY = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "int1
 _WEIGHTS = frozenset(_NUMPY) | {"int4", "int2", "bfloat16"}
 
 _FLOATS = frozenset({"float32", "float64"})
-_ACTIVATIONS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
+ACTIVATIONS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
 
 # Of the tables: a field's number in the vtable.
 _MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS, _MODEL_SIGNATURES = 6, 8, 12, 18
@@ -176,23 +176,12 @@ class _Tensor:
 
 def _outline(file: _File, bounds: Bounds) -> Outline:
     model = file.root()
-    codes, buffers = file.tables(model, _MODEL_CODES), file.tables(model, _MODEL_BUFFERS)
     graphs = file.tables(model, _MODEL_GRAPHS)
     graph = graphs[0]
-    tensors = [_tensor(file, place) for place in file.tables(graph, _GRAPH_TENSORS)]
-    operators = file.tables(graph, _GRAPH_OPERATORS)
-    if len(tensors) > bounds.objects or len(operators) > bounds.calls:
-        raise too_large(f"more than {bounds.calls} operations or {bounds.objects} tensors")
     layers: dict[str, Layer] = {}
-    calls = []
-    for position, operator in enumerate(operators):
-        kind = _kind(file, codes[file.scalar(operator, _OPERATOR_CODE, "<I")])
-        given = [place for place in file.integers(operator, _OPERATOR_INPUTS) if place >= 0]
-        made = file.integers(operator, _OPERATOR_OUTPUTS)
-        path = operation_name(tensors[made[0]].name if made else "", kind, position, layers)
-        weights = tuple(_weights(file, [tensors[place] for place in given], buffers, bounds))
-        layers[path] = Layer(path=path, name=path, kind=kind, weights=weights)
-        calls.append(Call(layer=path, inputs=tuple(given), outputs=tuple(made)))
+    tensors, calls = _read_graph(file, graph, layers, bounds)
+    for inner in graphs[1:]:  # bodies of loops: what they hold is the network's too
+        _read_graph(file, inner, layers, bounds)
     inputs, outputs = file.integers(graph, _GRAPH_INPUTS), file.integers(graph, _GRAPH_OUTPUTS)
     maker = next((call.layer for call in reversed(calls) if outputs and outputs[0] in call.outputs), None)
     return Outline(
@@ -210,7 +199,7 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
         outputs=tuple(outputs),
         input_names=_names(file, model, tensors, inputs, _SIGNATURE_INPUTS),
         output_names=_names(file, model, tensors, outputs, _SIGNATURE_OUTPUTS),
-        output_activation=_ACTIVATIONS.get(layers[maker].kind, "linear") if maker is not None else None,
+        output_activation=ACTIVATIONS.get(layers[maker].kind, "linear") if maker is not None else None,
         refused=_refused(
             file,
             model,
@@ -222,6 +211,28 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
         if len(graphs) == 1
         else _unfit("the .tflite has loops or branches", "upload the network as a .keras file"),
     )
+
+
+def _read_graph(
+    file: _File, graph: int, layers: dict[str, Layer], bounds: Bounds
+) -> tuple[list[_Tensor], list[Call]]:
+    """A graph's tensors and calls; its operations go into `layers`."""
+    model = file.root()
+    codes, buffers = file.tables(model, _MODEL_CODES), file.tables(model, _MODEL_BUFFERS)
+    tensors = [_tensor(file, place) for place in file.tables(graph, _GRAPH_TENSORS)]
+    operators = file.tables(graph, _GRAPH_OPERATORS)
+    if len(tensors) > bounds.objects or len(operators) + len(layers) > bounds.calls:
+        raise too_large(f"more than {bounds.calls} operations or {bounds.objects} tensors")
+    calls = []
+    for position, operator in enumerate(operators):
+        kind = _kind(file, codes[file.scalar(operator, _OPERATOR_CODE, "<I")])
+        given = [place for place in file.integers(operator, _OPERATOR_INPUTS) if place >= 0]
+        made = file.integers(operator, _OPERATOR_OUTPUTS)
+        path = operation_name(tensors[made[0]].name if made else "", kind, position, layers)
+        weights = tuple(_weights(file, [tensors[place] for place in given], buffers, bounds))
+        layers[path] = Layer(path=path, name=path, kind=kind, weights=weights)
+        calls.append(Call(layer=path, inputs=tuple(given), outputs=tuple(made)))
+    return tensors, calls
 
 
 def operation_name(output: str, kind: str, position: int, taken: Container[str]) -> str:

@@ -75,6 +75,9 @@ class _Planner:
             faults += missing_dataset(self.spec)
         self.problems += [_in_request(fault) for fault in faults]
         self.problems += [_in_request(fault.fault(), fault.hint) for fault in unfit]
+        if self.outline.kind == "graph":
+            warning = remark("taken_as_graph", signature=self.outline.name, why=self.outline.why)
+            self.warnings.append(warning)
         if (why := self.outline.refused) is not None:
             self.problems.append(
                 PlanProblem(code=why.code, detail=why.detail, hint=why.hint, layer=why.layer)

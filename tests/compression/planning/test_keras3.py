@@ -119,11 +119,11 @@ def test_names_are_those_of_both_kerases() -> None:
 
 
 def test_operations_and_activations_are_those_of_the_bridge() -> None:
-    assert names.OPERATIONS == TO_KERAS2.keys()
-    assert names.SPLIT == ACTIVATIONS.keys()
+    assert TO_KERAS2.keys() == names.OPERATIONS
+    assert ACTIVATIONS.keys() == names.SPLIT
     activations = {name for name in dir(keras().activations) if not name.startswith("_")}
     activations -= {"get", "serialize", "deserialize"}
-    assert names.ACTIVATIONS == {name for name in activations if _has(keras2.activations, name)}
+    assert {name for name in activations if _has(keras2.activations, name)} == names.ACTIVATIONS
 
 
 @pytest.mark.parametrize("kind", sorted(names.OPERATIONS))

@@ -20,6 +20,7 @@ __all__ = [
     "QuantizeWrapper",
     "SavedModel",
     "TensorProto",
+    "calibrator",
     "configure_threads",
     "keras",
     "lite",
@@ -112,6 +113,11 @@ def load_lazy_parts() -> None:
         for name in _LAZY:
             import_module(name)
         _ = (lite.TFLiteConverter, lite.Optimize, keras.optimizers.legacy.Adam, sparsity.UpdatePruningStep)
+
+
+def calibrator() -> Any:
+    """The module of TensorFlow's calibrator, which measures ranges in a float ``.tflite``."""
+    return import_module("tensorflow.lite.python.optimize.calibrator")
 
 
 def configure_threads(threads: int) -> None:

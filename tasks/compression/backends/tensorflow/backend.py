@@ -17,10 +17,14 @@ from tasks.compression.backends.tensorflow._framework import configure_threads, 
 from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
 from tasks.compression.backends.tensorflow.onnx import write_onnx
+from tasks.compression.backends.tensorflow.programs import layers as _programs
+from tasks.compression.backends.tensorflow.programs.keeping import is_kept, restored, saved
+from tasks.compression.backends.tensorflow.programs.networks import Layerless
 from tasks.compression.backends.tensorflow.rows import distinct_values
 from tasks.compression.backends.tensorflow.saved_model import answer, write_saved_model
 from tasks.compression.backends.tensorflow.stored import stored
 from tasks.compression.backends.tensorflow.structured.macs import count
+from tasks.compression.contents import contents
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
@@ -91,6 +95,8 @@ def copy(network: Network) -> Network:
 
 
 def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
+    if isinstance(network.model, Layerless):
+        return _programs.described(network.model)
     described = _layers.describe(network.model)
     if not distinct:
         return described
@@ -99,6 +105,8 @@ def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
 
 
 def macs(network: Network) -> dict[str, int] | None:
+    if isinstance(network.model, Layerless):
+        return _programs.macs_by_operation(network.model)
     try:
         return {layer.name: layer.macs for layer in count(network.model).layers}
     except CompressionError:
@@ -106,6 +114,8 @@ def macs(network: Network) -> dict[str, int] | None:
 
 
 def distinct_weights(network: Network) -> int:
+    if isinstance(network.model, Layerless):
+        return contents(network.model.program).distinct_weights
     places = _layers.placed_layers(network.model)
     return sum(
         len(np.unique(weight.numpy()))
@@ -117,6 +127,9 @@ def distinct_weights(network: Network) -> int:
 
 def fingerprint(network: Network) -> str:
     digest = hashlib.sha256(network.tflite or b"")
+    if isinstance(network.model, Layerless):
+        digest.update(network.model.program)
+        return digest.hexdigest()
     for weight in network.model.weights:
         digest.update(repr(tuple(weight.shape)).encode())
         digest.update(weight.numpy().tobytes())
@@ -128,7 +141,10 @@ def waits(network: Network) -> bool:
 
 
 def save(network: Network, directory: Path) -> None:
-    _convert.write_keras(network.model, directory / "model.keras")
+    if isinstance(network.model, Layerless):
+        saved(network.model, directory)
+    else:
+        _convert.write_keras(network.model, directory / "model.keras")
     if network.tflite is not None:
         (directory / "model.tflite").write_bytes(network.tflite)
     if network.simulated is not None:
@@ -150,7 +166,7 @@ def restore(directory: Path) -> Network:
     tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
     simulated = directory / _SIMULATED
     return Network(
-        model=read_model(directory / "model.keras"),
+        model=restored(directory) if is_kept(directory) else read_model(directory / "model.keras"),
         pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
         pruned=state["pruned"],
         shared={path: Sharing(**sharing) for path, sharing in state["shared"].items()},
@@ -163,6 +179,8 @@ def restore(directory: Path) -> Network:
 
 
 def float_program(network: Network) -> bytes:
+    if isinstance(network.model, Layerless):
+        return network.model.program
     program: bytes = _convert.to_tflite(network.model)
     return program
 
@@ -175,8 +193,15 @@ def write(network: Network, output: str, path: Path) -> None:
     elif output == "onnx":
         write_onnx(network.model, path)
     else:
-        encoded = _convert.encode_zeros if network.sparse_kernels else None
-        path.write_bytes(network.tflite or _convert.to_tflite(network.model, encoded))
+        path.write_bytes(network.tflite or _float_file(network))
+
+
+def _float_file(network: Network) -> bytes:
+    """With zeros encoded, where they are where the sparse kernels make use of them."""
+    if not network.sparse_kernels:
+        return float_program(network)
+    content: bytes = _convert.to_tflite(network.model, _convert.encode_zeros)
+    return content
 
 
 def extras(network: Network) -> dict[str, bytes]:

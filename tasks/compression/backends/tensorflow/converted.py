@@ -16,7 +16,7 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.samples import Samples, Tensors, arrays_of, signature_names
 from tasks.compression.tflite import operations
 
-__all__ = ["calibrated", "convert_int16", "convert_weights", "integers"]
+__all__ = ["calibrated", "convert_int16", "convert_weights", "integers", "refuse_unknown_int16"]
 
 # Run and compared with the float network, each. The converter takes others that end LiteRT's process.
 _INT16_KERNELS = frozenset(
@@ -85,6 +85,12 @@ def convert_int16(model: Any, samples: Tensors) -> bytes:
         ]
 
     content: bytes = to_tflite(model, configure)
+    refuse_unknown_int16(content)
+    return content
+
+
+def refuse_unknown_int16(content: bytes) -> None:
+    """CompressionError conversion_failed for a file with operations not known to run in int16."""
     unknown = sorted({operation.kind for operation in operations(content)} - _INT16_KERNELS)
     if unknown:
         raise CompressionError(
@@ -92,7 +98,6 @@ def convert_int16(model: Any, samples: Tensors) -> bytes:
             f"the model has operations that LiteRT does not compute in int16: {', '.join(unknown)}",
             hint="full_int8 may work",
         )
-    return content
 
 
 def calibrated(model: Any, samples: Tensors, *, per_tensor: bool) -> bytes:

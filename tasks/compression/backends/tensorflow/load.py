@@ -14,6 +14,12 @@ from tasks.compression.backends.tensorflow.bridge.files import read_keras3, read
 from tasks.compression.backends.tensorflow.compiled import compiled_outputs
 from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
 from tasks.compression.backends.tensorflow.network import Loaded, Network
+from tasks.compression.backends.tensorflow.programs.loading import (
+    Rebuilt,
+    facts_of,
+    load_saved_model,
+    load_tflite,
+)
 from tasks.compression.backends.tensorflow.refusals import no_inputs, wrong_kind
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import CompiledState, ModelFacts, OutputFacts, Shape
@@ -28,13 +34,15 @@ _OPERATIONS = {"ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLa
 
 
 def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Loaded:
-    """A ``.keras`` or ``.h5`` file of Keras 2 or 3, the latter rebuilt for Keras 2. The compiled state is
-    read for its loss and metrics, never restored.
+    """A ``.keras`` or ``.h5`` file of Keras 2 or 3, the latter rebuilt for Keras 2; a SavedModel's archive or
+    a float ``.tflite``. The compiled state is read for its loss and metrics, never restored.
 
     Raises CompressionError: bad_model for damaged files, unsupported_model for other kinds of files and
     for models that carry code, have classes of their own, or no fixed input.
     """
     kind = model_format(path)
+    if kind in ("saved_model", "tflite"):
+        return _load_program(path, kind, scratch, warn)
     if kind not in ("keras_zip", "hdf5"):
         raise wrong_kind(kind)
     file = read_config(path, kind)
@@ -44,6 +52,17 @@ def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Lo
         warn(remark("rebuilt_from_keras3", version=file.keras, difference=difference))
     else:
         model = _build(path, kind, file, scratch)
+    return _loaded(model, file, warn, keras3=keras3)
+
+
+def _load_program(path: Path, kind: str, scratch: Path, warn: Callable[[ReportWarning], None]) -> Loaded:
+    model = load_tflite(path) if kind == "tflite" else load_saved_model(path, scratch, warn)
+    if isinstance(model, Rebuilt):
+        return _loaded(model.model, model.file, warn, keras3=False)
+    return Loaded(Network(model), facts_of(model))
+
+
+def _loaded(model: Any, file: KerasFile, warn: Callable[[ReportWarning], None], *, keras3: bool) -> Loaded:
     facts = _facts(model, file)
     for part, why in facts.compiled.ignored:
         warn(remark("compiled_state_ignored", part=part, why=why))

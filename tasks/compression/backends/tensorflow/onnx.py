@@ -38,6 +38,9 @@ def write_onnx(model: Any, path: Path) -> None:
             program, _ = convert.from_function(
                 function, input_signature=list(function.input_signature), opset=OPSET
             )
+        given = {spec.name for spec in function.input_signature}
+        if len(program.graph.input) > len(given):
+            raise ValueError("its function is bound to tensors that are no variables")
         settle(program.graph)
         foreign = sorted({node.op_type for node in _nodes(program.graph) if node.domain not in _STANDARD})
         if foreign:

@@ -18,6 +18,9 @@ from tasks.compression.backends.tensorflow.float_layers import leave_float
 from tasks.compression.backends.tensorflow.layers import placed_layers, select
 from tasks.compression.backends.tensorflow.lowbits import obstacle, quantize_weights
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.programs.integers import calibrated_program, int16_program
+from tasks.compression.backends.tensorflow.programs.layers import check_step
+from tasks.compression.backends.tensorflow.programs.networks import FloatProgram, Layerless
 from tasks.compression.backends.tensorflow.source import Make, Source, obstacles, read_source
 from tasks.compression.backends.tensorflow.tracing import stored_types
 from tasks.compression.backends.tensorflow.weight_kernels import (
@@ -38,6 +41,9 @@ _NARROW = frozenset(["float16", "int2", "int4", "int8"])
 def check(network: Network, step: Quantize, pointer: str) -> None:
     """CompressionError layer_not_found; layer_not_supported where the ranges of recurrent layers that run in
     a loop would be calibrated."""
+    if isinstance(network.model, Layerless):
+        check_step(network.model, step, pointer)
+        return
     select(network.model, step.layers, f"{pointer}/layers")
     if not step.calibrates_ranges:
         return
@@ -81,6 +87,8 @@ def _makers(source: Source, step: Quantize, context: Context) -> list[Make]:
 
 
 def _by_int16(source: Source, samples: Tensors, _kept: frozenset[str]) -> bytes:
+    if isinstance(source.model, FloatProgram):
+        return int16_program(source.model, samples)
     return convert_int16(source.model, samples)
 
 
@@ -90,13 +98,18 @@ def _by_integers(
     """`calibration` remembers the calibrated file, which does not depend on the layers kept."""
     if "file" not in calibration:
         per_tensor = step.granularity == "per_tensor"
-        calibration["file"] = calibrated(source.model, samples, per_tensor=per_tensor)
+        calibration["file"] = (
+            calibrated_program(source.model, samples)
+            if isinstance(source.model, FloatProgram)
+            else calibrated(source.model, samples, per_tensor=per_tensor)
+        )
     names = [name for item in source.traced if item.layer in kept for name in item.operation.outputs]
     return integers(calibration["file"], step, names)
 
 
 def _by_weights(source: Source, step: Quantize, samples: Tensors | None, kept: frozenset[str]) -> bytes:
-    if step.scheme in ("float16", "dynamic_int8") and not kept:
+    whole = step.scheme in ("float16", "dynamic_int8") and not kept
+    if whole and not isinstance(source.model, FloatProgram):
         return convert_weights(source.model, step.scheme)
     chosen = [
         item.operation

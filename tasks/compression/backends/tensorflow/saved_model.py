@@ -63,7 +63,8 @@ def answer(path: Path, x: Tensors) -> Tensors:
             warnings.simplefilter("ignore")
             loaded = tf.saved_model.load(str(Path(made) / FOLDER))
         signature = loaded.signatures[_SIGNATURE]
-        return joined([_answer(signature, x[i : i + _BATCH]) for i in range(0, len(x), _BATCH)])
+        size = next(iter(signature.structured_input_signature[1].values())).shape[0] or _BATCH
+        return joined([_answer(signature, x[i : i + size]) for i in range(0, len(x), size)])
 
 
 def _export(model: Any, folder: Path) -> None:

@@ -10,6 +10,8 @@ from featherweight.spec import LayerSelection, Quantize
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.backends.tensorflow.layers import select
 from tasks.compression.backends.tensorflow.lowbits import obstacle
+from tasks.compression.backends.tensorflow.programs.layers import selected, traced
+from tasks.compression.backends.tensorflow.programs.networks import Layerless
 from tasks.compression.backends.tensorflow.tracing import Traced, trace
 from tasks.compression.context import Context
 
@@ -32,6 +34,8 @@ class Source:
 
 
 def read_source(model: Any, step: Quantize, context: Context) -> Source:
+    if isinstance(model, Layerless):
+        return _of_operations(model, step, context)
     everything = {place.path for place in select(model, LayerSelection(), context.pointer)}
     selected = {place.path for place in select(model, step.layers, f"{context.pointer}/layers")}
     program = to_tflite(model)
@@ -40,6 +44,14 @@ def read_source(model: Any, step: Quantize, context: Context) -> Source:
     if lost and selected != everything:
         context.warn("untraced_weights", count=lost)
     return Source(model, program, traced, frozenset(everything - selected), context.pointer)
+
+
+def _of_operations(model: Layerless, step: Quantize, context: Context) -> Source:
+    everything = selected(model, LayerSelection(), context.pointer)
+    chosen = selected(model, step.layers, f"{context.pointer}/layers")
+    return Source(
+        model, model.program, traced(model.program), frozenset(everything - chosen), context.pointer
+    )
 
 
 def obstacles(source: Source, step: Quantize, kept: frozenset[str]) -> dict[str, str]:

@@ -3,9 +3,13 @@ are from the float network's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.backends.tensorflow.layers import placed_layers
 from tasks.compression.backends.tensorflow.network import Network
+from tasks.compression.backends.tensorflow.programs.layers import traced
+from tasks.compression.backends.tensorflow.programs.networks import Layerless
 from tasks.compression.backends.tensorflow.sensitivity import layer_errors
 from tasks.compression.backends.tensorflow.tracing import Traced, stored_types, trace
 from tasks.compression.errors import CompressionError
@@ -22,6 +26,15 @@ MAX_PARAMETERS = 20_000_000
 def stored(network: Network, samples: Tensors | None) -> dict[str, StoredLayer]:
     """See `tasks.compression.backends.Backend`. `samples` beyond the first 8 are not looked at."""
     content = network.tflite
+    if isinstance(network.model, Layerless):
+        reference = network.model.program
+        types = stored_types(content or reference, traced(reference))
+        ratios = (
+            _ratios(reference, content, traced(reference), samples[:SAMPLES])
+            if content is not None and samples is not None
+            else {}
+        )
+        return {layer: StoredLayer(dtype, ratios.get(layer)) for layer, dtype in types.items()}
     if content is None:
         return {
             place.path: StoredLayer("+".join(sorted({weight.dtype.name for weight in place.layer.weights})))
@@ -34,9 +47,9 @@ def stored(network: Network, samples: Tensors | None) -> dict[str, StoredLayer]:
         reference = to_tflite(network.model)
     except CompressionError:
         return _typed(stored_types(content, trace(network.model, content)))
-    traced = trace(network.model, reference)
-    types = stored_types(content, traced)
-    ratios = {} if samples is None else _ratios(reference, content, traced, samples[:SAMPLES])
+    sources = trace(network.model, reference)
+    types = stored_types(content, sources)
+    ratios = {} if samples is None else _ratios(reference, content, sources, samples[:SAMPLES])
     return {layer: StoredLayer(dtype, ratios.get(layer)) for layer, dtype in types.items()}
 
 
@@ -44,9 +57,11 @@ def _typed(types: dict[str, str]) -> dict[str, StoredLayer]:
     return {layer: StoredLayer(dtype) for layer, dtype in types.items()}
 
 
-def _ratios(reference: bytes, content: bytes, traced: list[Traced], samples: Tensors) -> dict[str, float]:
+def _ratios(
+    reference: bytes, content: bytes, sources: Sequence[Traced], samples: Tensors
+) -> dict[str, float]:
     """By layer; none where LiteRT's kernels cannot run one of the files with its inner tensors kept."""
     try:
-        return {error.layer: error.snr_db for error in layer_errors(reference, content, traced, samples)}
+        return {error.layer: error.snr_db for error in layer_errors(reference, content, sources, samples)}
     except (RuntimeError, ValueError):
         return {}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow.bridge.rebuild import Rebuilt
 
-__all__ = ["TOLERANCE", "Differs", "compare"]
+__all__ = ["TOLERANCE", "Differs", "apart", "compare", "random_inputs"]
 
 TOLERANCE = 1e-3
 """Of the largest value a layer puts out, above which it does not compute the same: float32 sums taken in
@@ -42,10 +42,10 @@ def compare(rebuilt: Rebuilt, *, seed: int = 0, tolerance: float = TOLERANCE) ->
     ours = _probe(rebuilt.source_keras, rebuilt.source, [pair.source for pair in probes])
     theirs = _probe(rebuilt.keras, rebuilt.model, [pair.made for pair in probes])
     worst = 0.0
-    for batch in _random_inputs(rebuilt.source, seed):
+    for batch in random_inputs(rebuilt.source, seed):
         answers, others = _answers(ours, batch), _answers(theirs, batch)
         for pair, one, other in zip(probes, answers, others, strict=True):
-            difference = _apart(one, other)
+            difference = apart(one, other)
             if not difference <= tolerance:
                 raise Differs(pair.name, pair.kind, difference)
             if pair.output:
@@ -58,7 +58,7 @@ def _probe(keras: Any, model: Any, tensors: Sequence[Any]) -> Any:
     return keras.Model(list(model.inputs), list(tensors))
 
 
-def _random_inputs(model: Any, seed: int) -> Iterator[list[Array]]:
+def random_inputs(model: Any, seed: int) -> Iterator[list[Array]]:
     """For every batch size, an array for each input: numbers around 0.5, small indices for integers."""
     generator = np.random.default_rng(seed)
     for samples in BATCHES:
@@ -78,7 +78,8 @@ def _answers(model: Any, batch: list[Array]) -> list[Array]:
     return [np.asarray(part, dtype=np.float32) for part in outputs]
 
 
-def _apart(one: Array, other: Array) -> float:
+def apart(one: Array, other: Array) -> float:
+    """How far `other` is from `one`, relative to the largest value of that."""
     if one.shape != other.shape or not np.array_equal(np.isfinite(one), np.isfinite(other)):
         return float("inf")
     if not one.size:
