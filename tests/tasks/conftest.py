@@ -71,8 +71,8 @@ class Bench:
         self.queue = queue
         self.runners = runners
 
-    def submit(self, *, data: bytes = MODEL, **limits: int) -> JobRecord:
-        return submit(self.client, self.store, self.storage, data=data, **limits)
+    def submit(self, *, data: bytes = MODEL, gated: int | None = VERSION, **limits: int) -> JobRecord:
+        return submit(self.client, self.store, self.storage, data=data, gated=gated, **limits)
 
     def supervisor(self, misbehaviour: str, **overrides: Any) -> Supervisor:
         target = f"tests.misbehaving.{misbehaviour}:compress"
@@ -106,9 +106,16 @@ def bench(
 
 
 def submit(
-    client: redis.Redis, store: JobStore, storage: Storage, *, data: bytes = MODEL, **limits: int
+    client: redis.Redis,
+    store: JobStore,
+    storage: Storage,
+    *,
+    data: bytes = MODEL,
+    gated: int | None = VERSION,
+    **limits: int,
 ) -> JobRecord:
-    """A stored model and a queued job for it, which nobody has been told of."""
+    """A stored model and a queued job for it, which nobody has been told of. The bytes are none of a model:
+    what misbehaves here is the runner, so the gate is said to have let them in."""
     model_id, job_id = new_id("model"), new_id("job")
     key = keys.model_key(PROJECT, model_id)
     storage.put_bytes(key, data)
@@ -122,7 +129,7 @@ def submit(
         created_at=datetime.now(UTC),
         project=PROJECT,
         key=key,
-        gated=VERSION,
+        gated=gated,
     )
     RecordStore(client, "model", ModelRecord).put(PROJECT, record)
     return store.create(PROJECT, request(model_id, **limits), job_id=job_id)
