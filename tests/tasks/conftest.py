@@ -78,8 +78,12 @@ class Bench:
         self.queue = queue
         self.runners = runners
 
-    def submit(self, *, data: bytes = MODEL, project: str = PROJECT, **limits: int) -> JobRecord:
-        return submit(self.client, self.store, self.storage, data=data, project=project, **limits)
+    def submit(
+        self, *, data: bytes = MODEL, project: str = PROJECT, gated: int | None = VERSION, **limits: int
+    ) -> JobRecord:
+        return submit(
+            self.client, self.store, self.storage, data=data, project=project, gated=gated, **limits
+        )
 
     def supervisor(self, misbehaviour: str, **overrides: Any) -> Supervisor:
         target = f"tests.misbehaving.{misbehaviour}:compress"
@@ -119,9 +123,11 @@ def submit(
     *,
     data: bytes = MODEL,
     project: str = PROJECT,
+    gated: int | None = VERSION,
     **limits: int,
 ) -> JobRecord:
-    """A stored model and a queued job for it, which nobody has been told of."""
+    """A stored model and a queued job for it, which nobody has been told of. The bytes are none of a model:
+    what misbehaves here is the runner, so the gate is said to have let them in."""
     model_id, job_id = new_id("model"), new_id("job")
     key = keys.model_key(project, model_id)
     storage.put_bytes(key, data)
@@ -135,7 +141,7 @@ def submit(
         created_at=datetime.now(UTC),
         project=project,
         key=key,
-        gated=VERSION,
+        gated=gated,
     )
     RecordStore(client, "model", ModelRecord).put(project, record)
     return store.create(project, request(model_id, **limits), job_id=job_id)
