@@ -119,7 +119,9 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
         )
     if header.dtype.kind not in _KINDS or header.dtype.itemsize > 8:
         raise CompressionError(
-            "dtype_not_allowed", f"{name} has the type {header.dtype}; bool, int, uint and float can be used"
+            "dtype_not_allowed",
+            f"{name} has the type {header.dtype}; bool, int, uint and float can be used",
+            hint="make numbers of it before saving: x.astype('float32') of samples, class numbers of labels",
         )
     if len(header.shape) > MAX_DIMENSIONS or header.bytes != info.file_size - offset:
         raise CompressionError("bad_data", f"{name} has not as many bytes as its header says")

@@ -187,7 +187,7 @@ def _outline(file: _File, bounds: Bounds) -> Outline:
     return Outline(
         format="tflite",
         framework="tensorflow",
-        writer=writer(file, model, buffers),
+        writer=writer(file, model, file.tables(model, _MODEL_BUFFERS)),
         kind="tflite",
         name=file.text(graph, _GRAPH_NAME),
         bytes=len(file.content),
