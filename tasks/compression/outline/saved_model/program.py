@@ -137,8 +137,8 @@ def _check_operations(graph: memoryview, objects: bytes, bounds: Bounds) -> set[
         allowed = SAVERS | (callable_ - ALLOWED) if name in savers else callable_
         for node in nodes:
             count += 1
-            if count > bounds.objects:
-                raise too_large(f"more than {bounds.objects} operations")
+            if count > bounds.operations:
+                raise too_large(f"more than {bounds.operations} operations")
             for operation in texts(node, _NODE_OPERATION):
                 found.add(operation)
                 if operation not in allowed:

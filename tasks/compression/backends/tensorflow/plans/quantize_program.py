@@ -44,6 +44,8 @@ def plan_program(state: State, step: Quantize, context: Context) -> State:
     dtypes: dict[str, str] = {}
     if outline.kind == "graph":
         context.warn("not_looked_at", what="Which operations of the graph are quantised")
+        if outline.loops:
+            context.warn("not_looked_at", what="Whether the loops of the graph can be converted")
         stored = "float16" if step.scheme == "float16" else f"int{weight_bits(step)}"
         dtypes = {layer.path: stored for layer in outline.layers if kernel(layer) is not None}
     else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.convert import to_tflite
+from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
 from tasks.compression.outline.bounds import Bounds
 from tasks.compression.outline.facts import Outline
@@ -56,7 +57,13 @@ class Graph(Layerless):
     @cached_property
     def program(self) -> bytes:
         """CompressionError conversion_failed."""
-        content: bytes = to_tflite(self)
+        try:
+            content: bytes = to_tflite(self)
+        except CompressionError as error:
+            error.hint = (
+                "upload the network as a .keras file: its layers can be converted where a graph cannot"
+            )
+            raise
         return content
 
     def __call__(self, inputs: Any, training: bool = False) -> list[Any]:
