@@ -25,7 +25,7 @@ from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.split import draw, stratified
 
-__all__ = ["MIN_SAMPLES", "Data", "prepare", "validation_share"]
+__all__ = ["MIN_SAMPLES", "Data", "prepare", "too_few_samples", "validation_share"]
 
 MIN_SAMPLES = 20
 VALIDATION_TO_CHOOSE_BY = 0.1
@@ -83,7 +83,7 @@ def prepare(
     given = read_given(opened, facts)
     x = _inputs(given, facts, warn)
     if len(x) < MIN_SAMPLES:
-        raise CompressionError("too_few_samples", f"{len(x)} samples; at least {MIN_SAMPLES} are needed")
+        raise too_few_samples(len(x))
     for name, labels in given.y.items():
         _check_finite(given.called["y", name], labels)
     objectives, objective = infer_aims(facts, spec, x, given.y, warn, answer)
@@ -92,6 +92,14 @@ def prepare(
     data = _divide(x, objective, objectives, given.test_from, spec)
     _remark_on(data, spec, warn)
     return replace(data, source=opened.source(next(iter(given.x.values()))))
+
+
+def too_few_samples(count: int) -> CompressionError:
+    return CompressionError(
+        "too_few_samples",
+        f"{count} samples; at least {MIN_SAMPLES} are needed",
+        hint="send more samples: there have to be some to train on, to calibrate and to test",
+    )
 
 
 def _inputs(given: Given, facts: ModelFacts, warn: Warn) -> Tensors:
@@ -147,15 +155,17 @@ def _samples(name: str) -> str:
     return f"samples {name}" if "/" in name else "samples"
 
 
-def _reshape_hint(given: tuple[int, ...], wanted: Shape) -> str | None:
+def _reshape_hint(given: tuple[int, ...], wanted: Shape) -> str:
     sizes = [size for size in wanted if size is not None]
     if len(sizes) != len(wanted):
-        return None
+        return (
+            f"every sample has to have the shape of the model's input, {_text(wanted)}, None being any size"
+        )
     if sorted(sizes) == sorted(given):
         return "the axes seem to be in another order: numpy.moveaxis moves one"
     if math.prod(sizes) == math.prod(given):
         return f"the number of values fits: x.reshape({', '.join(map(str, (-1, *sizes)))})"
-    return None
+    return f"every sample has to have the shape of the model's input, {_text(wanted)}"
 
 
 def _divide(

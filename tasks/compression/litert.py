@@ -33,6 +33,11 @@ class Program:
         self._load()
 
     @property
+    def content(self) -> bytes:
+        """The file."""
+        return self._content
+
+    @property
     def input_dtype(self) -> str:
         """Of the inputs; several types are joined by a plus."""
         return "+".join(sorted({str(np.dtype(item["dtype"])) for item in self._inputs}))

@@ -116,7 +116,9 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
         )
     if header.dtype.kind not in _KINDS or header.dtype.itemsize > 8:
         raise CompressionError(
-            "dtype_not_allowed", f"{name} has the type {header.dtype}; bool, int, uint and float can be used"
+            "dtype_not_allowed",
+            f"{name} has the type {header.dtype}; bool, int, uint and float can be used",
+            hint="make numbers of it before saving: x.astype('float32') of samples, class numbers of labels",
         )
     if header.bytes > MAX_BYTES:
         raise CompressionError(

@@ -36,6 +36,8 @@ def draw(indices: Indices, count: int, seed: int) -> Indices:
 
 def _per_class(order: Indices, classes: npt.NDArray[Any], count: int) -> Indices:
     names, sizes = np.unique(classes, return_counts=True)
+    if not len(names):
+        return order
     quotas = _quotas(sizes, count)
     return np.concatenate([order[classes == name][:quota] for name, quota in zip(names, quotas, strict=True)])
 

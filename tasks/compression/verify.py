@@ -26,6 +26,7 @@ from tasks.compression.litert import Program
 from tasks.compression.measures import changed, compared, described, losses, measured, outcomes
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
+from tasks.compression.open_sizes import refused_by_litert
 from tasks.compression.outputs import PROGRAMS, program_in, wants_program
 from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
@@ -250,11 +251,7 @@ def _program(name: str, content: bytes, threads: int) -> Program:
     try:
         return Program(content, threads=threads)
     except (RuntimeError, ValueError) as error:
-        raise CompressionError(
-            "verification_failed",
-            f"LiteRT cannot run {name}: {error}",
-            hint="try another quantisation scheme, or leave out the outputs tflite and c_array",
-        ) from error
+        raise refused_by_litert(name, content, error) from error
 
 
 def _remark_on_programs(programs: Mapping[str, Program], spec: CompressionSpec, warn: Warn) -> None:
@@ -292,8 +289,11 @@ def _scheme(spec: CompressionSpec) -> str:
 def _answers(
     backend: Backend, output: str, path: Path, programs: Mapping[str, Program], samples: Tensors
 ) -> Tensors:
-    if output in PROGRAMS:
-        return programs[path.name].predict(samples)
+    if (program := programs.get(path.name)) is not None:
+        try:
+            return program.predict(samples)
+        except (RuntimeError, ValueError) as error:
+            raise refused_by_litert(path.name, program.content, error) from error
     try:
         return backend.predict_file(output, path, samples)
     except ValueError as error:

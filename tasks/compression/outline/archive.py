@@ -51,5 +51,9 @@ class Archive:
 def parse_json(text: str | bytes, name: str) -> dict[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise CompressionError("bad_model", f"{name} in the model file is no configuration")
+        raise CompressionError(
+            "bad_model",
+            f"{name} in the model file is no configuration",
+            hint="save and upload the whole model again",
+        )
     return value

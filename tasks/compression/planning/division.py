@@ -9,7 +9,13 @@ from featherweight.report import ReportWarning
 from featherweight.spec import CompressionSpec
 from tasks.compression.aims import check_output_names, training_steps
 from tasks.compression.arrays import arranged
-from tasks.compression.data import MIN_SAMPLES, calibration_samples, lacks_channel_axis, validation_share
+from tasks.compression.data import (
+    MIN_SAMPLES,
+    calibration_samples,
+    lacks_channel_axis,
+    too_few_samples,
+    validation_share,
+)
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline
 
@@ -32,7 +38,7 @@ def divide(
             lacks_channel_axis(shapes[names[0]][0][1:], wanted[1:], given.called["x", tensor], warn)
     samples = given.samples + (given.tested or 0)
     if samples < MIN_SAMPLES:
-        raise CompressionError("too_few_samples", f"{samples} samples; at least {MIN_SAMPLES} are needed")
+        raise too_few_samples(samples)
     for index, step in training_steps(spec):
         check_output_names(step, outline, f"/steps/{index}")
     held = round(samples * spec.split.test) if given.tested is None else given.tested

@@ -9,8 +9,11 @@ from featherweight.spec import OutputFormat
 from tasks.compression.backends.tensorflow.deliverable import CONVERTED, obstacle
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Layer, Outline
+from tasks.compression.outputs import PROGRAMS
 
-__all__ = ["blocked", "untried"]
+__all__ = ["OPEN_SIZES", "blocked", "has_open_sizes", "untried"]
+
+OPEN_SIZES = "a model with inputs of open sizes"
 
 
 def blocked(outline: Outline, output: OutputFormat) -> CompressionError | None:
@@ -37,7 +40,14 @@ def untried(outline: Outline, output: OutputFormat) -> list[str]:
     if output == "keras" or outline.kind != "keras":
         return []
     kinds = {kind for layer in outline.layers for kind, _ in _with_inner(layer)}
-    return sorted(kinds - CONVERTED)
+    sizes = [OPEN_SIZES] if output in PROGRAMS and has_open_sizes(outline) else []
+    return sorted(kinds - CONVERTED) + sizes
+
+
+def has_open_sizes(outline: Outline) -> bool:
+    """Whether an input has a size open beside the batch: LiteRT takes some such models, and not others."""
+    shapes = [shape for shape in outline.shapes(outline.inputs) if shape is not None]
+    return outline.kind == "keras" and any(None in shape[1:] for shape in shapes)
 
 
 def _with_inner(layer: Layer) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -13,9 +13,10 @@ from tasks.compression.catalogue import missing_dataset, resolve, row, support
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.skeleton import Cost, cost
+from tasks.compression.outputs import PROGRAMS
 from tasks.compression.planning.costs import memory_peak
 from tasks.compression.planning.division import Shapes, divide
-from tasks.compression.planning.outputs import blocked
+from tasks.compression.planning.outputs import OPEN_SIZES, blocked, has_open_sizes
 from tasks.compression.planning.sizes import size_of
 from tasks.compression.planning.state import Context, State
 from tasks.compression.remarks import remark
@@ -113,6 +114,8 @@ class _Planner:
             if (error := blocked(self.outline, output)) is not None:
                 error.pointer = f"/outputs/{index}"
                 self._problem(error)
+        if has_open_sizes(self.outline) and not PROGRAMS.isdisjoint(self.spec.outputs):
+            self.warnings.append(remark("not_looked_at", what=f"Whether LiteRT can run {OPEN_SIZES}"))
 
     def take_steps(self) -> None:
         """Each step on what the steps before it leave; one that cannot be done leaves it as it is."""

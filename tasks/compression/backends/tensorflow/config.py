@@ -82,6 +82,12 @@ def refuse_unsafe(config: Mapping[str, Any], known: frozenset[str]) -> None:
             raise CompressionError(
                 "layer_not_allowed", f"the model has a {name} layer", hint=_REFUSED[str(name)], layer=label
             )
+        if name not in known and layer is config:
+            raise CompressionError(
+                "unsupported_model",
+                f"the model is of a class of its own, {name}, and its graph is in that class's code",
+                hint="build it with an Input and keras.Model(inputs, outputs), or as a Sequential of layers",
+            )
         if name not in known:
             raise CompressionError(
                 "layer_not_allowed",
@@ -92,8 +98,9 @@ def refuse_unsafe(config: Mapping[str, Any], known: frozenset[str]) -> None:
 
 
 def refuse_foreign(config: Mapping[str, Any]) -> None:
-    """Raise layer_not_allowed where the configuration names a class or function from outside of Keras."""
-    for node in _objects(config):
+    """Raise layer_not_allowed where the configuration names a class or function from outside of Keras. What a
+    model was compiled with is never restored, and may be anything."""
+    for node in _objects({key: value for key, value in config.items() if key != "compile_config"}):
         module, name = node.get("module"), node.get("class_name")
         inside = module is None or str(module).partition(".")[0] in _OWN_PACKAGES
         if not inside and not (module == "builtins" and name in _PLAIN):
@@ -154,7 +161,11 @@ def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
         raise CompressionError("bad_model", f"{name} in the model file is too large")
     value = json.loads(archive.read(name))
     if not isinstance(value, dict):
-        raise CompressionError("bad_model", f"{name} in the model file is no configuration")
+        raise CompressionError(
+            "bad_model",
+            f"{name} in the model file is no configuration",
+            hint="save and upload the whole model again",
+        )
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from featherweight.report import ReportWarning
 from tasks.compression.backends.tensorflow._framework import keras, without_autograph
 from tasks.compression.backends.tensorflow.bridge.files import read_keras3, read_with_keras3
 from tasks.compression.backends.tensorflow.compiled import compiled_outputs
-from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_unsafe
+from tasks.compression.backends.tensorflow.config import KerasFile, read_config, refuse_foreign, refuse_unsafe
 from tasks.compression.backends.tensorflow.network import Loaded, Network
 from tasks.compression.backends.tensorflow.programs.loading import (
     Rebuilt,
@@ -28,6 +29,7 @@ from tasks.compression.remarks import remark
 
 __all__ = ["load", "read_delivered", "read_model"]
 
+_UNKNOWN = re.compile(r"Unknown (?:activation function|[a-z]+):? '?[\w.>]{1,100}'?")
 _MODELS = {"Functional", "Model", "Sequential"}
 # What the functional API writes for operations applied to tensors; and cells inside recurrent layers.
 _OPERATIONS = {"ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLambda", "TFOpLambda"}
@@ -104,6 +106,7 @@ def read_delivered(path: Path) -> Any:
 
 def _build(path: Path, kind: str, file: KerasFile, scratch: Path) -> Any:
     refuse_unsafe(file.model, _known_classes())
+    refuse_foreign(file.model)
     # tf_keras looks at the name's ending, and opens the file for writing too.
     copy = scratch / ("model.keras" if kind == "keras_zip" else "model.h5")
     shutil.copyfile(path, copy)
@@ -111,9 +114,7 @@ def _build(path: Path, kind: str, file: KerasFile, scratch: Path) -> Any:
         model = _deserialise(copy)
     # Keras raises about anything for a file that contradicts itself.
     except Exception as error:
-        raise CompressionError(
-            "bad_model", f"Keras cannot load the model: {_first_line(error)}", hint="save and upload it again"
-        ) from error
+        raise _not_loaded(error) from error
     finally:
         copy.unlink()
     if not getattr(model, "inputs", None):
@@ -140,6 +141,19 @@ def _known_classes() -> frozenset[str]:
         if isinstance(getattr(keras.layers, name), type) and issubclass(getattr(keras.layers, name), Layer)
     }
     return frozenset(names | _MODELS | _OPERATIONS)
+
+
+def _not_loaded(error: Exception) -> CompressionError:
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is not None:
+        return CompressionError(
+            "unsupported_model",
+            f"Keras cannot load the model: {unknown[0]}",
+            hint="classes and functions of one's own cannot be loaded here; use Keras' own",
+        )
+    return CompressionError(
+        "bad_model", f"Keras cannot load the model: {_first_line(error)}", hint="save and upload it again"
+    )
 
 
 def _shapes(tensors: Any) -> tuple[Shape, ...]:

@@ -5,7 +5,7 @@ It imports no framework: Keras's own classes stand by name in keras2 and keras3.
 
 from __future__ import annotations
 
-from tasks.compression.backends.tensorflow.config import KerasFile, refuse_unsafe
+from tasks.compression.backends.tensorflow.config import KerasFile, refuse_foreign, refuse_unsafe
 from tasks.compression.backends.tensorflow.keras2 import KNOWN_CLASSES
 from tasks.compression.backends.tensorflow.keras3 import (
     no_graph,
@@ -26,6 +26,7 @@ def refuse_file(file: KerasFile, *, has_inputs: bool) -> None:
     """CompressionError unsupported_model for what the loader refuses without looking at weights."""
     if file.major < 3:
         refuse_unsafe(file.model, KNOWN_CLASSES)
+        refuse_foreign(file.model)
     else:
         refuse_what_is_not_keras(file.model)
     if not has_inputs:
