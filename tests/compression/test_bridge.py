@@ -232,7 +232,7 @@ def test_a_function_from_elsewhere_is_refused(tmp_path: Path) -> None:
             target.writestr(name, content)
     with pytest.raises(CompressionError) as caught:
         load(tmp_path / "planted.keras", scratch(tmp_path), lambda warning: None)
-    assert caught.value.code == "unsupported_model"
+    assert caught.value.code == "layer_not_allowed"
     assert "os.function" in caught.value.detail
 
 

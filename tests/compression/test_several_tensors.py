@@ -377,7 +377,7 @@ def test_worse_on_one_output_is_worse(run: Run) -> None:
     assert report.verdict == "smaller_but_worse"
     said = [item.message for item in report.warnings if item.code == "worse_beyond_chance"]
     assert [text.split(" differs")[0] for text in said] == [
-        f"{item.name}: the mean_squared_error of the output size" for item in report.outputs
+        f"{item.name}: the mean_absolute_error of the output size" for item in report.outputs
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from featherweight.inspection import InspectedTechnique, Inspection
 from featherweight.problem import CODES
@@ -52,7 +53,7 @@ def test_inspection_tells_layers_totals_and_what_can_be_done(caller: Caller) -> 
 
 
 def test_second_inspection_is_the_same_and_reads_nothing(
-    caller: Caller, parts: Services, monkeypatch: pytest.MonkeyPatch
+    caller: Caller, parts: Services, redis_admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = inspected(caller, dense_model())
 
@@ -63,7 +64,7 @@ def test_second_inspection_is_the_same_and_reads_nothing(
     monkeypatch.setattr(parts.planner, "_run", refuse)
     again = caller.post(f"/v1/models/{first.model_id}/inspection")
     assert Inspection.model_validate(again.json) == first
-    kept = parts.redis.keys("fw:inspection:*")
+    kept = redis_admin.keys("fw:inspection:*")
     assert len(kept) == 1
     assert 0 < parts.redis.ttl(kept[0]) <= 7 * 86_400
     assert parts.queue.hinted() == set()
@@ -101,13 +102,14 @@ def test_damaged_model_is_told_and_no_error(caller: Caller, model: bytes, code: 
     assert {each.why and each.why.code for each in found.techniques} == {code}
 
 
-def test_layer_that_is_not_keras_own_is_named_and_the_rest_told(caller: Caller) -> None:
+def test_layer_that_is_not_keras_own_is_named_and_the_rest_told(with_settings: Callable[..., Caller]) -> None:
+    caller = with_settings(max_gate_bytes=0)  # as a model too large to be judged when it comes
     swirl = {"class_name": "Mine>Swirl", "config": {"name": "swirl"}}
     given = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "given"}}
     config = {"class_name": "Sequential", "config": {"name": "m", "layers": [given, swirl]}}
     found = inspected(caller, keras_archive(config, {}))
     assert found.problem is not None
-    assert (found.problem.code, found.problem.layer) == ("unsupported_model", "swirl")
+    assert (found.problem.code, found.problem.layer) == ("layer_not_allowed", "swirl")
     assert [layer.layer for layer in found.layers] == ["swirl"]
 
 
