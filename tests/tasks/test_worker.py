@@ -292,8 +292,8 @@ def test_forged_messages_are_not_run(bench: Bench, workers: Workers, tmp_path: P
     eventually(lambda: "ContentDisallowed" in workers.log())
     # Its record says that it waits; but nobody who may has said so yet.
     assert bench.store.get(PROJECT, waiting.id).state == "queued"
-    # Signed it is as good as any, whatever job it names: the store decides which is done.
     bench.queue.enqueue("job_nobody_has_heard_of")
+    bench.queue.enqueue(waiting.id)
     assert eventually(lambda: done(bench, waiting)).state == "succeeded"
     assert worker.poll() is None
     assert not mark.exists()

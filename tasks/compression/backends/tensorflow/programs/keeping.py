@@ -18,7 +18,7 @@ _PROGRAM = "program.tflite"
 def saved(model: Layerless, directory: Path) -> None:
     state: dict[str, object] = {}
     if isinstance(model, Graph):
-        shutil.copytree(model.folder, directory / _FOLDER)
+        _copy(model.folder, directory / _FOLDER)
         state = {
             "signature": model.signature,
             "inputs": model.input_names,
@@ -28,6 +28,17 @@ def saved(model: Layerless, directory: Path) -> None:
     else:
         (directory / _PROGRAM).write_bytes(model.program)
     (directory / _STATE).write_text(json.dumps(state), encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Contents alone: a confined process may not set times, which shutil.copytree insists on."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        else:
+            shutil.copyfile(path, place)
 
 
 def is_kept(directory: Path) -> bool:
