@@ -17,7 +17,7 @@ from pathlib import Path
 
 from deploy.local import digits
 from deploy.local.stack import LocalStack
-from tests.benchmarks import confinement, full_mnist, reads, tutorial_job, uploads
+from tests.benchmarks import confinement, full_mnist, gating, reads, tutorial_job, uploads
 from tests.benchmarks.machine import machine
 from tests.benchmarks.table import Row, markdown
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--data", type=Path, help="folder with the full MNIST")
-    parser.add_argument("--only", choices=["job", "sandbox", "uploads", "reads"])
+    parser.add_argument("--only", choices=["job", "sandbox", "gate", "uploads", "reads"])
     parser.add_argument("--write", action="store_true", help="replace the tables in docs/benchmarks.md")
     options = parser.parse_args()
     text = measure(options)
@@ -51,6 +51,10 @@ def measure(options: argparse.Namespace) -> str:
             data = _tutorial_data(directory, None)["5,000 digits"]
             rows = confinement.run(directory / digits.MODEL, data, rounds=options.rounds)
             sections.append("### The sandbox\n\n" + markdown(rows))
+        if options.only in (None, "gate"):
+            data = _tutorial_data(directory, None)["5,000 digits"]
+            rows = gating.run(directory / digits.MODEL, data, rounds=options.rounds)
+            sections.append("### The static gate\n\n" + markdown(rows))
         if options.only in (None, "uploads"):
             with LocalStack(directory / "uploads", workers=0) as stack:
                 rows = uploads.run(stack, directory, rounds=options.rounds)

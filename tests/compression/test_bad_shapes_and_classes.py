@@ -96,7 +96,7 @@ def test_function_of_another_module_is_refused_by_plan_and_job(cnn_file: Path, t
 
     path = rewrite_config(cnn_file, tmp_path / "m", plant)
     error = refusal(path, tmp_path, PRUNE)
-    assert error.code == "unsupported_model"
+    assert error.code == "layer_not_allowed"
     assert "os.function" in error.detail
     assert planned(path, None, PRUNE).problems[0].detail == error.detail
 
@@ -182,7 +182,7 @@ def test_archive_inside_an_archive_is_refused(classifier: Path, tmp_path: Path) 
     with zipfile.ZipFile(outer, "w") as archive:
         archive.write(inner, "cats/inner.zip")
     error = refusal(classifier, tmp_path, TRAIN, outer)
-    assert error.code == "archive_refused"
+    assert error.code == "archive_nested"
     assert "cats/inner.zip" in error.detail
     with zipfile.ZipFile(outer, "w") as archive:
         archive.write(classifier, "model.keras")
