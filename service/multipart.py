@@ -18,6 +18,7 @@ from typing import cast
 
 from featherweight.problem import FieldError
 from featherweight.resources import ReceivedPart, Upload, UploadPart, UploadRequest
+from service import part_digests
 from service.errors import ProblemError
 from service.filekinds import KINDS
 from service.locks import Busy, KeepAlive, held
@@ -26,7 +27,7 @@ from service.services import Services
 from service.sniffing import HEAD_BYTES
 from tasks.identifiers import is_id, new_id
 from tasks.records import UploadRecord
-from tasks.storage import Storage, StorageUnavailable
+from tasks.storage import Storage, StorageUnavailable, part_headers
 from tasks.store import NotFound
 
 __all__ = ["abort", "begin", "complete", "load", "shown"]
@@ -46,7 +47,8 @@ _WAIT_S = 50
 
 
 def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
-    """A new upload; payload_too_large, storage_quota_exceeded."""
+    """A new upload; invalid_request, payload_too_large, storage_quota_exceeded."""
+    part_digests.check(wanted)
     _sweep(app)
     kind = KINDS[wanted.kind]
     limit = kind.max_bytes(app)
@@ -59,6 +61,7 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
     key = kind.key(project, new_id(kind.name))
     now = datetime.now(UTC)
     expiry = timedelta(seconds=app.settings.upload_expiry_s)
+    signs_parts = wanted.part_sha256 is not None
     record = UploadRecord(
         id=upload_id,
         kind=wanted.kind,
@@ -66,20 +69,25 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
         filename=wanted.filename,
         size=wanted.size,
         sha256=wanted.sha256,
-        part_size=max(app.settings.upload_part_bytes, math.ceil(wanted.size / _MAX_PARTS)),
+        part_size=wanted.part_size
+        or max(app.settings.upload_part_bytes, math.ceil(wanted.size / _MAX_PARTS)),
         created_at=now,
         expires_at=now + expiry,
         project=project,
         key=key,
-        s3_upload_id=_started(app, project, upload_id, key),
+        s3_upload_id=_started(app, project, upload_id, key, checksums=signs_parts),
+        signs_parts=signs_parts,
     )
+    if wanted.part_sha256:
+        kept_s = _REMEMBERED * app.settings.upload_expiry_s
+        part_digests.keep(app, project, upload_id, wanted.part_sha256, kept_s)
     _save(app, record)
     return record
 
 
-def _started(app: Services, project: str, upload_id: str, key: str) -> str:
+def _started(app: Services, project: str, upload_id: str, key: str, *, checksums: bool) -> str:
     try:
-        return app.storage.create_multipart(key)
+        return app.storage.create_multipart(key, checksums=checksums)
     except StorageUnavailable:
         app.accounts.forget(project, upload_id)
         raise
@@ -186,7 +194,9 @@ def _assemble(app: Services, record: UploadRecord) -> None:
             hint=f"GET /v1/uploads/{record.id} gives a URL for each",
         )
     wanted = [part for part in received if part.number <= len(sizes)]
-    app.storage.complete_multipart(record.key, record.s3_upload_id, wanted)
+    app.storage.complete_multipart(
+        record.key, record.s3_upload_id, wanted, sha256=part_digests.of(app, record)
+    )
 
 
 def _verified(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> str:
@@ -237,18 +247,22 @@ def _received(app: Services, record: UploadRecord) -> list[ReceivedPart] | None:
 
 
 def _missing(app: Services, record: UploadRecord, received: set[int]) -> list[UploadPart]:
+    digests = part_digests.of(app, record)
     return [
-        UploadPart(
-            number=number,
-            offset=(number - 1) * record.part_size,
-            size=size,
-            url=app.storage.presign_part(
-                record.key, record.s3_upload_id, number, size, app.settings.presign_expiry_s
-            ),
-        )
+        _part(app, record, number, size, digests.get(number))
         for number, size in enumerate(_sizes(record), start=1)
         if number not in received
     ]
+
+
+def _part(app: Services, record: UploadRecord, number: int, size: int, sha256: bytes | None) -> UploadPart:
+    url = app.storage.presign_part(
+        record.key, record.s3_upload_id, number, size, app.settings.presign_expiry_s, sha256=sha256
+    )
+    headers = part_headers(sha256) if sha256 else {}
+    return UploadPart(
+        number=number, offset=(number - 1) * record.part_size, size=size, url=url, headers=headers
+    )
 
 
 def _sizes(record: UploadRecord) -> list[int]:
@@ -276,6 +290,7 @@ def _save(app: Services, record: UploadRecord) -> UploadRecord:
         app.redis.zadd(_EXPIRING, {name: record.expires_at.timestamp()})
     else:
         app.redis.zrem(_EXPIRING, name)
+        part_digests.forget(app, record)
     return record
 
 

@@ -59,11 +59,13 @@ class DatasetRecord(Dataset):
 
 
 class UploadRecord(Upload):
-    """`key` is where the parts go, `s3_upload_id` the storage's own name of the multipart upload."""
+    """`key` is where the parts go, `s3_upload_id` the storage's own name of the multipart upload;
+    `signs_parts` says that the sha256 of every part was announced and stands in the signature of its URL."""
 
     project: str
     key: str
     s3_upload_id: str
+    signs_parts: bool = False
 
     def public(self) -> Upload:
         return Upload.model_validate(self.model_dump(include=set(Upload.model_fields)))

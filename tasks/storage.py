@@ -6,11 +6,12 @@ keeps us from knowing (unreachable, refused, 5xx, cut off) StorageUnavailable.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["OCTETS", "Storage", "StorageUnavailable", "TooLarge"]
+__all__ = ["OCTETS", "Storage", "StorageUnavailable", "TooLarge", "part_headers"]
 
 OCTETS = "application/octet-stream"
 
@@ -48,6 +49,15 @@ class TooLarge(ValueError):
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"more than {max_bytes} bytes")
         self.max_bytes = max_bytes
+
+
+def part_headers(sha256: bytes) -> dict[str, str]:
+    """What must be sent with a part whose URL was signed over its `sha256` (32 bytes)."""
+    return {"x-amz-checksum-sha256": _base64(sha256)}
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 def _nothing() -> None:
@@ -199,16 +209,32 @@ class Storage:
 
     # Uploads in parts
 
-    def create_multipart(self, key: str, *, media_type: str = OCTETS) -> str:
-        """Begin an upload in parts; its id."""
+    def create_multipart(self, key: str, *, media_type: str = OCTETS, checksums: bool = False) -> str:
+        """Begin an upload in parts; its id. With `checksums` every part comes with its sha256, and so must
+        the completion."""
+        algorithm: Any = {"ChecksumAlgorithm": "SHA256"} if checksums else {}
         with _translated(key):
             answer = self._client.create_multipart_upload(
-                Bucket=self._bucket, Key=key, ContentType=media_type
+                Bucket=self._bucket, Key=key, ContentType=media_type, **algorithm
             )
         return answer["UploadId"]
 
-    def presign_part(self, key: str, upload_id: str, number: int, size: int, expires_s: int) -> str:
-        """A URL to ``PUT`` exactly `size` bytes of part `number` to, without any credentials."""
+    def presign_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        size: int,
+        expires_s: int,
+        *,
+        sha256: bytes | None = None,
+    ) -> str:
+        """A URL to ``PUT`` exactly `size` bytes of part `number` to, without any credentials.
+
+        With `sha256` (32 bytes) `part_headers` must be sent too, and the storage refuses all bytes but those
+        of this digest: the header is signed, and what arrives is compared with it.
+        """
+        checksum: dict[str, Any] = {} if sha256 is None else {"ChecksumSHA256": _base64(sha256)}
         return self._public_client.generate_presigned_url(
             "upload_part",
             Params={
@@ -217,6 +243,7 @@ class Storage:
                 "UploadId": upload_id,
                 "PartNumber": number,
                 "ContentLength": size,
+                **checksum,
             },
             ExpiresIn=expires_s,
         )
@@ -232,11 +259,23 @@ class Storage:
             ReceivedPart(number=part["PartNumber"], size=part["Size"], etag=part["ETag"]) for part in parts
         ]
 
-    def complete_multipart(self, key: str, upload_id: str, parts: Sequence[ReceivedPart]) -> None:
-        """Make the object out of `parts`; FileNotFoundError for an upload that ended."""
+    def complete_multipart(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[ReceivedPart],
+        sha256: Mapping[int, bytes] | None = None,
+    ) -> None:
+        """Make the object out of `parts`; FileNotFoundError for an upload that ended.
+
+        `sha256` has the digest of each part by its number, for an upload begun with `checksums`.
+        """
         received: list[CompletedPartTypeDef] = [
             {"PartNumber": part.number, "ETag": part.etag} for part in sorted(parts, key=lambda p: p.number)
         ]
+        if sha256:
+            for part in received:
+                part["ChecksumSHA256"] = _base64(sha256[part["PartNumber"]])
         with _translated(key):
             self._client.complete_multipart_upload(
                 Bucket=self._bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": received}

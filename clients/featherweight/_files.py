@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import stat
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["SourceFile", "atomic_writer", "safe_names", "sha256_of"]
+__all__ = ["PART_BYTES", "SourceFile", "atomic_writer", "safe_names", "sha256_of"]
 
 CHUNK = 1024 * 1024
+PART_BYTES = 16 * 1024 * 1024
+# S3 numbers parts up to this.
+_MAX_PARTS = 10_000
 _MAX_NAME = 200
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file about to be sent, as it was when its digest was taken."""
+    """A file about to be sent, as it was when its digests were taken: `sha256` of the whole, `part_sha256` of
+    every `part_size` bytes and of what is left after them."""
 
     path: Path
     size: int
     mtime_ns: int
     sha256: str
+    part_size: int
+    part_sha256: tuple[str, ...]
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> SourceFile:
-        """Raises OSError as open() does, and ValueError for an empty file or a folder."""
+    def open(cls, path: str | os.PathLike[str], *, part_bytes: int = PART_BYTES) -> SourceFile:
+        """Read the file once, in parts of `part_bytes`, or larger where these would be too many for S3.
+
+        Raises OSError as open() does and when the file changes its size meanwhile, and ValueError for an
+        empty file or a folder.
+        """
         path = Path(path)
         if path.is_dir():
             raise ValueError(
@@ -43,8 +55,10 @@ class SourceFile:
                 raise ValueError(f"{path} is not a regular file")
             if facts.st_size == 0:
                 raise ValueError(f"{path} is empty")
-            digest = _digest(file)
-        return cls(path, facts.st_size, facts.st_mtime_ns, digest)
+            size = facts.st_size
+            part_size = max(part_bytes, math.ceil(size / _MAX_PARTS))
+            whole, parts = _digests(file, size, part_size)
+        return cls(path, size, facts.st_mtime_ns, whole, part_size, parts)
 
     def slice(self, offset: int, size: int) -> Iterator[bytes]:
         """The bytes from `offset`, in chunks. Raises OSError when the file has become shorter."""
@@ -62,6 +76,26 @@ class SourceFile:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return _digest(file)
+
+
+def _digests(file: BinaryIO, size: int, part_size: int) -> tuple[str, tuple[str, ...]]:
+    """sha256 of the whole file and of its parts, both at once: hashing lets go of the interpreter's lock."""
+    whole, parts = hashlib.sha256(), []
+    with ThreadPoolExecutor(1, thread_name_prefix="featherweight-sha256") as pool:
+        for start in range(0, size, part_size):
+            part, left = hashlib.sha256(), min(part_size, size - start)
+            while left:
+                chunk = file.read(min(CHUNK, left))
+                if not chunk:
+                    raise OSError(f"{file.name} became shorter while it was being read")
+                of_whole = pool.submit(whole.update, chunk)
+                part.update(chunk)
+                of_whole.result()
+                left -= len(chunk)
+            parts.append(part.hexdigest())
+    if file.read(1):
+        raise OSError(f"{file.name} became longer while it was being read")
+    return whole.hexdigest(), tuple(parts)
 
 
 def _digest(file: BinaryIO) -> str:

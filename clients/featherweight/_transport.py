@@ -241,10 +241,10 @@ class Storage:
     def close(self) -> None:
         self._http.close()
 
-    def put(self, url: str, body: Iterable[bytes], size: int) -> httpx.Response:
+    def put(self, url: str, body: Iterable[bytes], size: int, headers: Mapping[str, str]) -> httpx.Response:
         """Send exactly `size` bytes. Raises httpx.HTTPError; any status is answered."""
         # S3 refuses chunked bodies, so the length is said beforehand.
-        return self._http.put(url, content=body, headers={"Content-Length": str(size)})
+        return self._http.put(url, content=body, headers={**headers, "Content-Length": str(size)})
 
     @contextmanager
     def get(self, url: str, *, start: int = 0) -> Iterator[httpx.Response]:

@@ -1,7 +1,8 @@
 """Files sent to the service: in parts straight to the object storage, picked up where they broke off.
 
     POST /v1/uploads ──> parts, each with a presigned URL
-    PUT every part     ──> the storage, several at once, each streamed from its slice of the file
+    PUT every part     ──> the storage, several at once, each streamed from its slice of the file; it takes
+                           only the bytes whose sha256 was announced
     GET /v1/uploads/{id}   says after any trouble which parts are still missing
     POST …/complete    ──> the service checks size and sha256 and makes the model or data set
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -24,7 +26,7 @@ from typing import Any, Literal, TypeVar
 
 import httpx
 
-from featherweight._files import SourceFile, atomic_writer
+from featherweight._files import PART_BYTES, SourceFile, atomic_writer
 from featherweight._transport import Session, Storage, connection_error, decode
 from featherweight.errors import (
     APIError,
@@ -48,6 +50,7 @@ PARALLEL_PARTS = 4
 # How often the list of missing parts is fetched anew without one of them having arrived. Of rounds
 # that get somewhere there may be any number: the URLs of a large file expire on a slow line.
 _FRUITLESS_ROUNDS = 4
+_WRONG_BYTES = {"BadDigest", "XAmzContentChecksumMismatch"}
 # Completing reads the whole file on the other side; at this pace, or faster.
 _COMPLETE_BYTES_PER_S = 10_000_000
 
@@ -78,7 +81,7 @@ class Uploader:
         Raises ValueError for a folder or an empty file, OSError where it cannot be read, and this
         library's errors for whatever the service or the storage answered.
         """
-        file = SourceFile.open(path)
+        file = SourceFile.open(path, part_bytes=PART_BYTES)
         tally = _Tally(file.size, on_progress)
         upload = self._resumed(kind, file) or self._begun(kind, file)
         try:
@@ -90,7 +93,14 @@ class Uploader:
         return self._session.get(f"/v1/{kind}s/{resource_id}", type_)
 
     def _begun(self, kind: Literal["model", "dataset"], file: SourceFile) -> Upload:
-        request = UploadRequest(kind=kind, filename=file.path.name, size=file.size, sha256=file.sha256)
+        request = UploadRequest(
+            kind=kind,
+            filename=file.path.name,
+            size=file.size,
+            sha256=file.sha256,
+            part_size=file.part_size,
+            part_sha256=list(file.part_sha256),
+        )
         upload = decode(self._session.post("/v1/uploads", json=request.model_dump(mode="json")), Upload)
         self._state.remember(kind, file, upload.id)
         return upload
@@ -167,7 +177,8 @@ class Uploader:
         attempt = 0
         while True:
             try:
-                answer = self._storage.put(part.url, _counted(part, file, tally, stop), part.size)
+                body = _counted(part, file, tally, stop)
+                answer = self._storage.put(part.url, body, part.size, part.headers)
             except httpx.TransportError as error:
                 failure: ConnectionFailed | StorageError = _broken(error, part.url)
             else:
@@ -175,7 +186,7 @@ class Uploader:
                     tally.storage_reached = True
                     tally.arrived({part.number: part.size})
                     return
-                failure = _refusal(answer)
+                failure = _refusal(answer, part, file)
                 if answer.status_code < 500:
                     raise failure
             tally.restarted(part.number)
@@ -310,11 +321,14 @@ def _patience(size: int) -> float:
     return 60.0 + size / _COMPLETE_BYTES_PER_S
 
 
-def _refusal(answer: httpx.Response) -> StorageError:
-    host = answer.url.host
-    return StorageError(
-        f"the object storage at {host} answered {answer.status_code}", status=answer.status_code
-    )
+def _refusal(answer: httpx.Response, part: UploadPart, file: SourceFile) -> StorageError:
+    found = re.search(rb"<Code>(\w{1,64})</Code>", answer.content)
+    code = found[1].decode() if found else ""
+    message = f"part {part.number} of {file.path.name}: the object storage at {answer.url.host} answered "
+    message += f"{answer.status_code} {code}".strip()
+    if code in _WRONG_BYTES:
+        message += ": these are not the bytes announced; the file may have changed while it was sent"
+    return StorageError(message, status=answer.status_code)
 
 
 def _cache_folder() -> Path:

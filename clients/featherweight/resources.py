@@ -27,6 +27,8 @@ __all__ = [
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f/\\]+$")]
 Kind = Literal["model", "dataset"]
+# What S3 allows for the parts of an upload, but for the last.
+PartSize = Annotated[int, Field(ge=5 * 1024**2, le=5 * 1024**3, strict=True)]
 
 T = TypeVar("T")
 
@@ -63,7 +65,11 @@ class Dataset(_Answer):
 
 
 class UploadRequest(BaseModel):
-    """The body of ``POST /v1/uploads``: a file that is to come in parts."""
+    """The body of ``POST /v1/uploads``: a file that is to come in parts.
+
+    `part_sha256` has the sha256 of every part, of a file cut by `part_size` bytes (the last part is what is
+    left). The storage then takes for each part no other bytes than these. Both are given, or neither.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,6 +77,8 @@ class UploadRequest(BaseModel):
     filename: FileName
     size: Annotated[int, Field(ge=1, strict=True)]
     sha256: Sha256
+    part_size: PartSize | None = None
+    part_sha256: Annotated[list[Sha256], Field(min_length=1, max_length=10_000)] | None = None
 
 
 class ImportRequest(BaseModel):
@@ -101,12 +109,14 @@ class Import(_Answer):
 
 
 class UploadPart(_Answer):
-    """Where part `number` (from 1) goes: ``PUT`` its `size` bytes, from byte `offset`, to `url`."""
+    """Where part `number` (from 1) goes: ``PUT`` its `size` bytes, from byte `offset`, to `url`, with
+    `headers`, which are signed."""
 
     number: int
     offset: int
     size: int
     url: str
+    headers: dict[str, str] = Field(default_factory=dict)
 
 
 class ReceivedPart(_Answer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -16,7 +17,7 @@ import pytest
 import redis
 from flask import Flask
 
-from featherweight import cli, errors
+from featherweight import _uploads, cli, errors
 from featherweight._retry import Clock
 from featherweight.client import Client
 from featherweight.events import LogEvent, ProgressEvent, StateEvent
@@ -34,8 +35,9 @@ PROJECT = "clients"
 
 
 @pytest.fixture
-def app(settings: Settings, redis_client: redis.Redis) -> Flask:
+def app(settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Flask:
     # S3 takes no parts below 5 MiB but for the last.
+    monkeypatch.setattr(_uploads, "PART_BYTES", 5 * MIB)
     return create_app(settings.model_copy(update={"upload_part_bytes": 5 * MIB}))
 
 
@@ -50,8 +52,8 @@ def connect(app: Flask, parts: Services) -> Callable[..., Client]:
     key = parts.keys.create(PROJECT)
 
     def connect(**options: Any) -> Client:
-        options = {"api_key": key, **options}
-        return Client("http://api.test", transport=httpx.WSGITransport(app), **options)
+        options = {"api_key": key, "transport": httpx.WSGITransport(app), **options}
+        return Client("http://api.test", **options)
 
     return connect
 
@@ -152,6 +154,42 @@ def test_upload_broken_off_by_one_client_is_finished_by_another(
     with connect(storage_transport=Counting()) as client:
         client.models.upload(model_file)
     assert sent == ["2"]
+
+
+def test_file_changed_while_it_is_sent_is_refused_by_the_storage_with_the_part_named(
+    connect: Callable[..., Client], app: Flask, model_file: Path
+) -> None:
+    class Changing(httpx.WSGITransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            answer = super().handle_request(request)
+            if request.url.path == "/v1/uploads":
+                with model_file.open("r+b") as file:
+                    file.seek(6 * MIB)
+                    file.write(b"not what it was")
+            return answer
+
+    with (
+        connect(transport=Changing(app)) as client,
+        pytest.raises(
+            errors.StorageError, match=r"part 2 of model\.keras: .*BadDigest.*may have chan"
+        ) as raised,
+    ):
+        client.models.upload(model_file)
+    assert raised.value.status == 400
+
+
+def test_every_part_is_sent_with_its_digest(connect: Callable[..., Client], model_file: Path) -> None:
+    class Watching(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            sent[request.url.params["partNumber"]] = request.headers["x-amz-checksum-sha256"]
+            return super().handle_request(request)
+
+    sent: dict[str, str] = {}
+    with connect(storage_transport=Watching()) as client:
+        client.models.upload(model_file)
+    data = model_file.read_bytes()
+    digests = [hashlib.sha256(data[at : at + 5 * MIB]).digest() for at in range(0, len(data), 5 * MIB)]
+    assert sent == {str(n): base64.b64encode(digest).decode() for n, digest in enumerate(digests, start=1)}
 
 
 def test_storage_out_of_reach_leads_through_the_api(

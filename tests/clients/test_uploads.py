@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tracemalloc
 from pathlib import Path
@@ -297,3 +298,24 @@ class _Streaming(httpx.MockTransport):
         answer = self.handler(request)
         assert isinstance(answer, httpx.Response)
         return answer
+
+
+def test_digests_of_parts_are_those_of_the_slices_sent(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(2_500_000))
+    file = SourceFile.open(path, part_bytes=1_100_000)
+    slices = [
+        b"".join(file.slice(start, min(1_100_000, file.size - start))) for start in (0, 1_100_000, 2_200_000)
+    ]
+    assert list(file.part_sha256) == [hashlib.sha256(data).hexdigest() for data in slices]
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert SourceFile.open(path, part_bytes=1).part_size == 250
+
+
+def test_service_that_signs_no_digests_is_sent_none(
+    service: FakeService, client: Client, model_file: Path
+) -> None:
+    client.models.upload(model_file)
+    puts = [request for request in service.requests if request.method == "PUT"]
+    assert puts
+    assert not any("x-amz-checksum-sha256" in request.headers for request in puts)

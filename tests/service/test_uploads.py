@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import threading
@@ -42,8 +43,15 @@ def begin(caller: Caller, data: bytes = BIG, **changes: Any) -> Upload:
 def send(upload: Upload, data: bytes = BIG, numbers: set[int] | None = None) -> None:
     for part in upload.parts:
         if numbers is None or part.number in numbers:
-            answer = httpx.put(part.url, content=data[part.offset : part.offset + part.size])
+            body = data[part.offset : part.offset + part.size]
+            answer = httpx.put(part.url, content=body, headers=part.headers)
             assert answer.status_code == 200, answer.text
+
+
+def in_parts(data: bytes = BIG, part_size: int = PART) -> dict[str, Any]:
+    """What announces the digest of every part."""
+    starts = range(0, len(data), part_size)
+    return {"part_size": part_size, "part_sha256": [sha256(data[at : at + part_size]) for at in starts]}
 
 
 def show(caller: Caller, upload: Upload) -> Upload:
@@ -69,6 +77,91 @@ def test_parts_become_a_model(caller: Caller, parts: Services, storage: Storage)
     assert (model["bytes"], model["sha256"], model["format"]) == (len(BIG), sha256(BIG), "keras_zip")
     stored = b"".join(storage.stream(parts.models.get(PROJECT, model["id"]).key))
     assert hashlib.sha256(stored).hexdigest() == sha256(BIG)
+
+
+def test_parts_of_announced_digests_become_a_model(caller: Caller, parts: Services) -> None:
+    # The caller cuts the file: the service's own size of parts is another one.
+    upload = begin(caller, **in_parts(part_size=6 * MIB))
+    assert [part.size for part in upload.parts] == [6 * MIB, len(BIG) - 6 * MIB]
+    assert [list(part.headers) for part in upload.parts] == [["x-amz-checksum-sha256"]] * 2
+    send(upload)
+    resource_id = complete(caller, upload).json["resource_id"]
+    assert caller.get(f"/v1/models/{resource_id}").json["sha256"] == sha256(BIG)
+    assert not parts.redis.exists(f"fw:upload-parts:{PROJECT}:{upload.id}")
+
+
+def test_other_bytes_than_announced_are_refused_by_the_storage(caller: Caller) -> None:
+    upload = begin(caller, **in_parts())
+    send(upload, numbers={1, 3})
+    part = upload.parts[1]
+    other = os.urandom(part.size)
+    theirs = {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(other).digest()).decode()}
+    refusals = [httpx.put(part.url, content=other, headers=headers) for headers in (part.headers, theirs, {})]
+    assert [answer.status_code for answer in refusals] == [400, 403, 403]
+    assert "BadDigest" in refusals[0].text
+    answer = complete(caller, upload)
+    assert_problem(answer, "upload_incomplete")
+    assert answer.json["detail"].endswith(": 2")
+    send(show(caller, upload))
+    assert complete(caller, upload).status_code == 200
+
+
+def test_a_part_that_arrived_is_not_replaced_by_other_bytes(caller: Caller) -> None:
+    upload = begin(caller, **in_parts())
+    send(upload)
+    part = upload.parts[0]
+    assert not httpx.put(part.url, content=b"\xff" * part.size, headers=part.headers).is_success
+    assert complete(caller, upload).status_code == 200
+
+
+def test_parts_announced_without_digests_need_no_headers(caller: Caller) -> None:
+    upload = begin(caller)
+    assert [part.headers for part in upload.parts] == [{}] * 3
+    assert "x-amz-checksum" not in upload.parts[0].url
+
+
+def test_no_url_is_signed_over_less_than_was_announced(caller: Caller, parts: Services) -> None:
+    upload = begin(caller, **in_parts())
+    send(upload)
+    assert parts.redis.delete(f"fw:upload-parts:{PROJECT}:{upload.id}") == 1
+    assert_problem(caller.get(f"/v1/uploads/{upload.id}"), "upload_expired")
+    assert_problem(complete(caller, upload), "upload_expired")
+    assert caller("DELETE", f"/v1/uploads/{upload.id}").status_code == 204
+
+
+def test_digests_take_little_memory_and_end_with_the_upload(caller: Caller, parts: Services) -> None:
+    upload = begin(caller, **in_parts())
+    name = f"fw:upload-parts:{PROJECT}:{upload.id}"
+    assert parts.redis.strlen(name) == 3 * 32
+    assert 0 < parts.redis.ttl(name) <= 2 * parts.settings.upload_expiry_s
+    assert caller("DELETE", f"/v1/uploads/{upload.id}").status_code == 204
+    assert not parts.redis.exists(name)
+
+
+DIGEST = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"part_size": PART}, "/part_sha256"),
+        ({"part_sha256": [DIGEST]}, "/part_size"),
+        ({"part_size": PART, "part_sha256": [DIGEST]}, "/part_sha256"),
+        ({"part_size": PART, "part_sha256": [DIGEST] * 3}, "/part_sha256"),
+        ({"part_size": PART, "part_sha256": []}, "/part_sha256"),
+        ({"size": 10**400, "part_size": PART, "part_sha256": [DIGEST]}, "/part_sha256"),
+        ({"part_size": PART, "part_sha256": [DIGEST, "A" * 64]}, "/part_sha256/1"),
+        ({"part_size": PART, "part_sha256": DIGEST}, "/part_sha256"),
+        ({"part_size": PART - 1, "part_sha256": [DIGEST] * 2}, "/part_size"),
+        ({"part_size": 5 * 1024 * MIB + 1, "part_sha256": [DIGEST]}, "/part_size"),
+        ({"part_size": "5", "part_sha256": [DIGEST] * 2}, "/part_size"),
+    ],
+)
+def test_digests_that_do_not_fit_the_file_are_refused(
+    caller: Caller, changes: dict[str, Any], pointer: str
+) -> None:
+    body = {"kind": "model", "filename": "m.keras", "size": 2 * PART, "sha256": DIGEST, **changes}
+    assert_problem(caller.post("/v1/uploads", json=body), "invalid_request", pointers={pointer})
 
 
 def test_a_broken_upload_is_resumed(caller: Caller) -> None:

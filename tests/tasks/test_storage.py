@@ -15,7 +15,7 @@ import pytest
 from featherweight.resources import ReceivedPart
 from tasks.identifiers import new_id
 from tasks.settings import Settings
-from tasks.storage import Storage, StorageUnavailable, TooLarge
+from tasks.storage import Storage, StorageUnavailable, TooLarge, part_headers
 
 MIB = 1024 * 1024
 
@@ -181,6 +181,20 @@ def test_presigned_part_signs_its_length_and_ends_soon(
     assert set(query["X-Amz-SignedHeaders"].split(";")) == {"content-length", "host"}
     assert (query["partNumber"], query["X-Amz-Expires"]) == ("2", "300")
     storage.abort_multipart(key, upload_id)
+
+
+def test_presigned_part_of_a_digest_takes_no_other_bytes(storage: Storage, key: str) -> None:
+    upload_id = storage.create_multipart(key, checksums=True)
+    digest = hashlib.sha256(b"1234").digest()
+    url = storage.presign_part(key, upload_id, 1, 4, 60, sha256=digest)
+    signed = dict(parse_qsl(urlsplit(url).query))["X-Amz-SignedHeaders"].split(";")
+    assert set(signed) == {"content-length", "host", "x-amz-checksum-sha256"}
+    assert httpx.put(url, content=b"1234").status_code == 403
+    assert httpx.put(url, content=b"4321", headers=part_headers(digest)).status_code == 400
+    assert storage.list_parts(key, upload_id) == []
+    assert httpx.put(url, content=b"1234", headers=part_headers(digest)).status_code == 200
+    storage.complete_multipart(key, upload_id, storage.list_parts(key, upload_id), {1: digest})
+    assert storage.read(key) == b"1234"
 
 
 def test_presigned_url_is_refused_when_it_has_ended(storage: Storage, key: str) -> None:
