@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from featherweight.problem import CODES, FieldError, Problem, problem
-from tasks.gate_process import CONFINED
 from tasks.settings import Settings
 from tasks.storage import Storage
 
@@ -32,6 +31,9 @@ __all__ = ["VERSION", "Gate", "GateBusy", "GateFailed", "GateRefused", "judge"]
 
 # Raised whenever the gate learns to refuse something: what it let in before is judged again.
 VERSION = 1
+
+CONFINED = b"confined\n"
+"""What the process says before it opens the first file."""
 
 _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).parents[1]
@@ -115,6 +117,7 @@ def judge(
         "files": dict(files),
         "verdict_bytes": _VERDICT_BYTES,
         "sandbox": settings.sandbox,
+        "confined": CONFINED.decode(),
         "runner_uid": settings.runner_uid,
         "memory_bytes": _MEMORY_BYTES + 2 * size,
         "cpu_s": int(deadline_s) + 1,

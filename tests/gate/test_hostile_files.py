@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,7 @@ import pytest
 from featherweight.problem import CODES
 from tasks import gate
 from tasks.compression.errors import CompressionError
-from tasks.gate import GateFailed, judge
-from tasks.gate_process import CONFINED
+from tasks.gate import CONFINED, GateFailed, judge
 from tasks.sandbox.gate import check
 from tasks.settings import Settings
 from tests.gate import data_files, keras_files, other_models
@@ -86,7 +86,13 @@ def test_a_process_that_takes_too_long_over_a_file_has_judged_it(
     assert "within" in found.detail
 
 
-def test_a_process_that_was_not_confined_in_time_has_judged_nothing(tmp_path: Path) -> None:
+def test_a_process_that_was_not_confined_in_time_has_judged_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_bytes(b"a,b\n")
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
     with pytest.raises(GateFailed):
-        judge(Settings(), tmp_path, {"dataset": "file"}, deadline_s=0.01)
+        judge(Settings(), tmp_path, {"dataset": "file"}, deadline_s=0.05)
