@@ -10,7 +10,7 @@ from tests.fuzzing import models
 from tests.fuzzing.models import FORMATS, fuzz
 from tests.fuzzing.mutations import mutated
 
-FILES = 40
+FILES = 20
 
 
 def test_damaged_files_are_let_in_or_refused_with_a_code() -> None:
