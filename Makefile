@@ -19,7 +19,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
 # Named after what it installed: nothing is installed again until one of these files changes.
 STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help install demo serve test lint format fuzz-api bench bench-quality bench-models bench-tiny lock audit sbom docs clean
+.PHONY: help install demo serve test lint format fuzz-api fuzz-models bench bench-quality bench-models bench-tiny lock audit sbom docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-tiny: install ## Send the networks of MLPerf Tiny through jobs; writes doc
 
 fuzz-api: install ## Requests made of the API's description, by the thousand (FUZZ_ARGS='--examples 200 --seed 2')
 	$(BIN)/python -W ignore -m tests.fuzzing.api $(FUZZ_ARGS)
+
+fuzz-models: install ## Damaged files of every format through the static gate (FUZZ_ARGS='--files 2000 --jobs 20 --seed 2')
+	$(BIN)/python -W ignore -m tests.fuzzing.models $(FUZZ_ARGS)
 
 lock: install ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/python -m deploy.lock

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+import redis
+
 from featherweight.resources import Kind
 from service.errors import ProblemError
+from service.leftovers import discard
 from service.quotas import keep
 from service.services import Services
 from service.sniffing import framework_of, sniff
 from tasks import keys
-from tasks.gate import GateBusy, GateRefused
+from tasks.gate import GateBusy, GateFailed, GateRefused
 from tasks.records import DatasetRecord, ModelRecord
 from tasks.recordstore import RecordStore
 
@@ -21,6 +26,11 @@ __all__ = ["DATASET", "GATE_PROBLEMS", "KINDS", "MODEL", "FileKind"]
 
 # Of the gate's codes those of both kinds of files; docs/security.md has all of them.
 GATE_PROBLEMS = ("archive_bomb", "bad_archive", "archive_path_not_allowed", "too_many_files")
+
+log = logging.getLogger(__name__)
+
+# Memory, processes or room on the disk come back more slowly than a place among those who are judged.
+_MACHINE_RECOVERS_S = 30
 
 R = TypeVar("R", ModelRecord, DatasetRecord)
 
@@ -59,26 +69,40 @@ class FileKind(Generic[R]):
         """Record a file that lies in storage under this kind's key, whole and checked.
 
         The record goes beside it first: that copy outlives Redis. `instead_of` is what its bytes counted
-        for until now. unknown_file_type, the gate's codes, storage_quota_exceeded, overloaded.
+        for until now. unknown_file_type, the gate's codes, storage_quota_exceeded, overloaded,
+        StorageUnavailable; no part of a record is left then, and the file is the caller's to remove.
         """
-        format_ = sniff(self.name, head)
-        gated = self._admitted(services, self.key(project, resource_id), size)
-        keep(services, project, resource_id, size, instead_of=instead_of)
-        record = self.record(
-            id=resource_id,
-            filename=filename,
-            format=format_,
-            bytes=size,
-            sha256=sha256,
-            created_at=datetime.now(UTC),
-            project=project,
-            key=self.key(project, resource_id),
-            gated=gated,
-            **self.of_format(format_),
-        )
-        services.storage.put_json(self.record_key(project, resource_id), record.model_dump(mode="json"))
-        self.store(services).put(project, record)
+        with self._whole_or_not_at_all(services, project, resource_id):
+            format_ = sniff(self.name, head)
+            gated = self._admitted(services, self.key(project, resource_id), size)
+            keep(services, project, resource_id, size, instead_of=instead_of)
+            record = self.record(
+                id=resource_id,
+                filename=filename,
+                format=format_,
+                bytes=size,
+                sha256=sha256,
+                created_at=datetime.now(UTC),
+                project=project,
+                key=self.key(project, resource_id),
+                gated=gated,
+                **self.of_format(format_),
+            )
+            services.storage.put_json(self.record_key(project, resource_id), record.model_dump(mode="json"))
+            self.store(services).put(project, record)
         return record
+
+    @contextmanager
+    def _whole_or_not_at_all(self, services: Services, project: str, resource_id: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            discard(services, self.record_key(project, resource_id))
+            # Redis may have kept what it did not answer to, and so may an earlier try of the same request.
+            with suppress(redis.RedisError):
+                self.store(services).delete(project, resource_id)
+                services.accounts.forget(project, resource_id)
+            raise
 
     def _admitted(self, services: Services, key: str, size: int) -> int | None:
         try:
@@ -90,6 +114,14 @@ class FileKind(Generic[R]):
             ) from None
         except GateBusy:
             raise ProblemError("overloaded", "too many files are being judged; try again") from None
+        except GateFailed as error:
+            # What the machine said is for the log.
+            log.error("no file can be judged here: %s", error)
+            raise ProblemError(
+                "overloaded",
+                "files cannot be judged at the moment; nothing was kept",
+                headers={"Retry-After": str(_MACHINE_RECOVERS_S)},
+            ) from None
 
     def remove(self, services: Services, project: str, resource_id: str) -> None:
         """Forget a file and its record; NotFound. Should storage be away, the record stays."""

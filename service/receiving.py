@@ -19,6 +19,7 @@ from service.bodies import stream_body
 from service.errors import ProblemError
 from service.filekinds import GATE_PROBLEMS, FileKind, R
 from service.idempotency import Answer, Attempt, json_fingerprint
+from service.leftovers import discard, reclaim, sweep
 from service.openapi import IDEMPOTENCY_KEY, Parameter
 from service.quotas import check_room
 from service.rendering import json_answer
@@ -96,7 +97,9 @@ def store(
     sniff(kind.name, head)
     # Of how many bytes they are may not be known yet; whether there is room for them is asked again then.
     check_room(app, project(), request.content_length or len(head))
+    sweep(app)
     key = kind.key(project(), attempt.resource_id)
+    reclaim(app, key)
     size, sha256 = app.storage.put_stream(
         _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
     )
@@ -105,8 +108,9 @@ def store(
         return kind.adopt(
             app, project(), attempt.resource_id, filename=filename, head=head, size=size, sha256=sha256
         )
-    except ProblemError:
-        app.storage.delete(key)
+    except Exception:
+        # Whatever went wrong, also with storage or Redis: no record was made that says what lies there.
+        discard(app, key)
         raise
 
 

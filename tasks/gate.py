@@ -32,6 +32,9 @@ __all__ = ["VERSION", "Gate", "GateBusy", "GateFailed", "GateRefused", "judge"]
 # Raised whenever the gate learns to refuse something: what it let in before is judged again.
 VERSION = 1
 
+CONFINED = b"confined\n"
+"""What the process says before it opens the first file."""
+
 _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).parents[1]
 _VERDICT_BYTES = 64 << 10
@@ -60,7 +63,7 @@ class GateBusy(Exception):
 
 
 class GateFailed(Exception):
-    """This machine cannot confine the process that judges; nothing was opened."""
+    """There cannot be a confined process that judges, or not in time; no file was opened."""
 
 
 class Gate:
@@ -74,23 +77,29 @@ class Gate:
     def admit(self, key: str, role: str, size: int) -> int | None:
         """VERSION for a file that loaders may see, None for one that is too large to be judged here.
 
-        GateRefused, GateBusy, GateFailed, FileNotFoundError, StorageUnavailable.
+        GateRefused, GateBusy, GateFailed, StorageUnavailable.
         """
         if size > self._settings.max_gate_bytes:
             return None
         if not self._free.acquire(timeout=_PATIENCE_S):
             raise GateBusy
         try:
-            root = self._settings.scratch_dir
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=root) as made:
-                self._storage.get_file(key, Path(made) / role)
-                refused = judge(self._settings, Path(made), {role: role})
+            refused = self._judged(key, role)
+        # Also a full disk, and an object that is gone.
+        except OSError as error:
+            raise GateFailed(str(error)) from error
         finally:
             self._free.release()
         if refused is not None:
             raise GateRefused(refused)
         return VERSION
+
+    def _judged(self, key: str, role: str) -> Problem | None:
+        root = self._settings.scratch_dir
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=root) as made:
+            self._storage.get_file(key, Path(made) / role)
+            return judge(self._settings, Path(made), {role: role})
 
 
 def judge(
@@ -100,7 +109,7 @@ def judge(
     files that loaders may see.
 
     A process that dies over a file, or takes too long, has judged it too: bad_model, bad_data. GateFailed
-    where there cannot be such a process.
+    where there cannot be such a process: what ended before it was confined has opened no file.
     """
     size = sum((scratch / name).stat().st_size for name in files.values())
     deadline_s = deadline_s or _DEADLINE_S + size / _BYTES_PER_S
@@ -108,6 +117,7 @@ def judge(
         "files": dict(files),
         "verdict_bytes": _VERDICT_BYTES,
         "sandbox": settings.sandbox,
+        "confined": CONFINED.decode(),
         "runner_uid": settings.runner_uid,
         "memory_bytes": _MEMORY_BYTES + 2 * size,
         "cpu_s": int(deadline_s) + 1,
@@ -117,12 +127,12 @@ def judge(
         given.write(json.dumps(task).encode())
         given.seek(0)
         code, said = _run(scratch, given, verdict, deadline_s)
-        if code == os.EX_CONFIG:
-            raise GateFailed(said)
+        verdict.seek(0)
+        if verdict.readline(len(CONFINED)) != CONFINED:
+            raise GateFailed(f"the process ended with {code}, unconfined: {said}")
         if code != 0:
             _log.warning("the gate's process ended with %s: %s", code, said)
             return _damaged(role, code, deadline_s)
-        verdict.seek(0)
         return _problem(verdict.read(_VERDICT_BYTES), role)
 
 
@@ -130,15 +140,18 @@ def _run(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[in
     """(exit code, None when it took too long; the last it said)."""
     with tempfile.TemporaryFile(dir=scratch) as said:
         # A session of its own, so that whatever it starts can be killed with it.
-        process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
-            [sys.executable, "-P", "-m", "tasks.gate_process", str(scratch), str(os.getpid())],
-            stdin=given,
-            stdout=verdict,
-            stderr=said,
-            env=_environment(scratch),
-            cwd=scratch,
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
+                [sys.executable, "-P", "-m", "tasks.gate_process", str(scratch), str(os.getpid())],
+                stdin=given,
+                stdout=verdict,
+                stderr=said,
+                env=_environment(scratch),
+                cwd=scratch,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GateFailed(str(error)) from error
         try:
             code: int | None = process.wait(deadline_s)
         except subprocess.TimeoutExpired:

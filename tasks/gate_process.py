@@ -1,8 +1,8 @@
 """What runs in the process of the gate: lock down, judge the files, write the verdict.
 
     stdin    {"files": {role: path below the scratch folder}, "memory_bytes", "cpu_s", "verdict_bytes",
-             "sandbox", "runner_uid"}
-    stdout   a line of JSON: null, or the problem's code, detail, hint, layer and pointer
+             "sandbox", "runner_uid", "confined"}
+    stdout   what "confined" was, then JSON: null, or the problem's code, detail, hint, layer and pointer
 
 No file of a caller is opened before the process is confined. What may be imported is imported afterwards:
 only then is the process sure to have one thread.
@@ -38,6 +38,7 @@ def main(scratch: Path, parent: int) -> int:
     except (OSError, RuntimeError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the parent logs it
         return os.EX_CONFIG
+    print(task["confined"], end="", flush=True)  # noqa: T201 - the parent reads it
     json.dump(_verdict(scratch, task["files"]), sys.stdout)
     return 0
 

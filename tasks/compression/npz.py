@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -105,7 +106,8 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
     with archive.open(info) as member:
         try:
             header = _parse_header(member)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        # NumPy splits a header into tokens where it cannot be read at once.
+        except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
             raise CompressionError("bad_npz", f"{name} has no valid array header") from error
         offset = member.tell()
     if header.dtype.hasobject:

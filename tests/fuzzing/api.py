@@ -15,7 +15,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,17 +22,15 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as effort
 from hypothesis.errors import Unsatisfiable
-from pydantic import SecretStr
 from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation
 
-from deploy.local.object_store import ObjectStore
-from deploy.local.redis_server import RedisServer
 from featherweight.problem import CODES, MEDIA_TYPE
 from service import create_app
 from service.services import NAME
 from tasks.settings import Settings
+from tests.fuzzing.parts import started
 from tests.service.helpers import Caller
 
 __all__ = ["Findings", "fuzz"]
@@ -149,7 +146,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=60, help="requests of each kind to each operation")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, _parts(Path(folder)) as settings:
+    with tempfile.TemporaryDirectory() as folder, started(Path(folder), user="api") as settings:
         began = time.monotonic()
         findings = fuzz(settings, examples=args.examples, start=args.seed)
     by_status: Counter[int] = Counter()
@@ -162,19 +159,6 @@ def main() -> int:
     for fault in findings.faults:
         print(f"{fault.operation}: {fault.said}\n    {fault.request}", file=sys.stderr)  # noqa: T201
     return 1 if findings.faults else 0
-
-
-@contextmanager
-def _parts(folder: Path) -> Iterator[Settings]:
-    with RedisServer(folder / "redis") as redis, ObjectStore(folder / "store") as store:
-        yield Settings(
-            redis_url=redis.url,
-            s3_endpoint_url=store.endpoint_url,
-            s3_bucket=store.bucket,
-            s3_access_key_id=SecretStr(store.access_key_id),
-            s3_secret_access_key=SecretStr(store.secret_access_key),
-            scratch_dir=folder / "scratch",
-        )
 
 
 if __name__ == "__main__":

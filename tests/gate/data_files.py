@@ -92,6 +92,12 @@ def _lying() -> bytes:
     return bytes(content)
 
 
+def _nameless() -> bytes:
+    info = zipfile.ZipInfo("x")
+    info.filename = ""
+    return zip_of(("a/1.png", png()), (info, b"x"))
+
+
 def _encrypted() -> bytes:
     content = bytearray(zip_of(("a/1.png", png())))
     content[content.rindex(b"PK\x01\x02") + 8] |= 1
@@ -132,6 +138,7 @@ FILES: dict[str, tuple[str, Make]] = {
         "bad_npz",
         lambda *_: npz_of(("x.npy", header_of("(1,)", "[" * 9_000 + "]" * 9_000))),
     ),
+    "npz_unclosedheader": ("bad_npz", lambda *_: npz_of(("x.npy", header_of("(1, (") + bytes(4)))),
     "npz_structdtype": (
         "dtype_not_allowed",
         lambda *_: npz_of(("x.npy", header_of("(1,)", "[('a', '<f4')]") + bytes(4))),
@@ -165,6 +172,7 @@ FILES: dict[str, tuple[str, Make]] = {
     ),
     "zip_traversal": ("archive_path_not_allowed", lambda *_: zip_of(("../x.png", png()))),
     "zip_traversal_windows": ("archive_path_not_allowed", lambda *_: zip_of(("..\\x.png", png()))),
+    "zip_nameless": ("archive_path_not_allowed", lambda *_: _nameless()),
     "zip_symlink": ("archive_link_not_allowed", lambda *_: zip_of((_link(), b"/etc/passwd"))),
     "zip_bomb": ("archive_bomb", lambda *_: zip_of(("a/x.png", bytes(1 << 28)))),
     "zip_lying": ("archive_bomb", lambda *_: _lying()),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import pytest
 
 from featherweight.problem import CODES
+from tasks import gate
 from tasks.compression.errors import CompressionError
-from tasks.gate import judge
+from tasks.gate import CONFINED, GateFailed, judge
 from tasks.sandbox.gate import check
 from tasks.settings import Settings
 from tests.gate import data_files, keras_files, other_models
@@ -68,12 +70,29 @@ def test_the_confined_process_says_the_same(name: str, outside: Outside, tmp_pat
     assert found.errors[0].pointer.startswith("/model")
 
 
-def test_a_process_that_takes_too_long_has_judged_the_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_process_that_takes_too_long_over_a_file_has_judged_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_bytes(data_files.tar_of((f"a/{n}", b"") for n in range(19_000)))
+    def slow(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[int | None, str]:
+        verdict.write(CONFINED)
+        return None, ""
+
+    monkeypatch.setattr(gate, "_run", slow)
+    (tmp_path / "file").write_bytes(b"a,b\n")
     with caplog.at_level(logging.WARNING, logger="tasks.gate"):
-        found = judge(Settings(), tmp_path, {"dataset": "file"}, deadline_s=0.05)
+        found = judge(Settings(), tmp_path, {"dataset": "file"})
     assert found is not None
     assert (found.code, found.errors[0].pointer) == ("bad_data", "/dataset")
     assert "within" in found.detail
+
+
+def test_a_process_that_was_not_confined_in_time_has_judged_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"a,b\n")
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    with pytest.raises(GateFailed):
+        judge(Settings(), tmp_path, {"dataset": "file"}, deadline_s=0.05)

@@ -15,4 +15,4 @@ def compress(model: Path, spec: Any, *, workdir: Path, emit: Callable[..., None]
     emit(LogEvent(message=f"loaded {model}"))
     emit(ProgressEvent(stage="load", fraction=0.5, metrics={"loss": float("nan"), "accuracy": 0.9}))
     print(f"the model is {model}")
-    return made(workdir, model__tflite=model.read_text() * 2, report__json="{}")
+    return made(workdir, model__tflite=model.read_text("latin-1") * 2, report__json="{}")

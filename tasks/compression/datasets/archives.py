@@ -132,6 +132,8 @@ def checked(archive: zipfile.ZipFile, path: Path, bounds: Bounds) -> list[zipfil
     if sum(info.file_size for info in infos) > bounds.total(path):
         _refuse("archive_bomb", f"it unpacks to more than {bounds.ratio} times its own size")
     for info in infos:
+        if not info.filename:
+            _refuse("archive_path_not_allowed", "one of its members has no name")
         name_parts(info.filename)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if info.flag_bits & 1:

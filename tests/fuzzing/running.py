@@ -1,0 +1,86 @@
+"""Whole jobs of damaged models that the gate let in, each in a runner as a worker starts it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import redis
+
+from featherweight.job import JobRequest
+from service.sniffing import HEAD_BYTES, framework_of, sniff
+from tasks import keys
+from tasks.gate import VERSION
+from tasks.identifiers import new_id
+from tasks.queue import Queue, make_celery
+from tasks.records import ModelRecord
+from tasks.recordstore import RecordStore
+from tasks.sandbox.children import Runners
+from tasks.settings import Settings
+from tasks.storage import Storage
+from tasks.store import JobStore
+from tasks.supervisor import Supervisor
+from tests.fuzzing.parts import started
+
+__all__ = ["run_jobs"]
+
+_PROJECT = "fuzz"
+_SPEC = {"steps": [{"technique": "quantize", "scheme": "dynamic_int8"}]}
+_MAX_RUN_S = 60
+
+
+def run_jobs(models: Iterable[tuple[str, bytes]]) -> Counter[str]:
+    """How the jobs of quantising them ended: "succeeded", or the code of the failure."""
+    with tempfile.TemporaryDirectory() as folder, started(Path(folder), user="worker") as settings:
+        runners = Runners(settings.runner_warm, settings.scratch_dir / ".home")
+        try:
+            runners.warm_up()
+            return Counter(_ended(settings, runners, content) for _, content in models)
+        finally:
+            runners.stop()
+
+
+def _ended(settings: Settings, runners: Runners, content: bytes) -> str:
+    client = redis.Redis.from_url(settings.redis_url)
+    store, storage = JobStore(client, settings), Storage(settings)
+    request = JobRequest.model_validate(
+        {
+            "model_id": _stored(client, storage, content),
+            "spec": _SPEC,
+            "limits": {"max_run_s": _MAX_RUN_S},
+        }
+    )
+    job = store.create(_PROJECT, request, job_id=new_id("job"))
+    queue = Queue(make_celery(settings))
+    Supervisor(settings, client, store, storage, queue, runners).run(job.id)
+    ended = store.get(_PROJECT, job.id)
+    client.close()
+    if ended.state == "succeeded":
+        return "succeeded"
+    return ended.error.code if ended.error is not None else "not ended"
+
+
+def _stored(client: redis.Redis, storage: Storage, content: bytes) -> str:
+    """The id of the model, which the gate is said to have let in."""
+    model_id = new_id("model")
+    key = keys.model_key(_PROJECT, model_id)
+    storage.put_bytes(key, content)
+    format_ = sniff("model", content[:HEAD_BYTES])
+    record = ModelRecord(
+        id=model_id,
+        filename="model",
+        format=format_,
+        framework=framework_of(format_),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        created_at=datetime.now(UTC),
+        project=_PROJECT,
+        key=key,
+        gated=VERSION,
+    )
+    RecordStore(client, "model", ModelRecord).put(_PROJECT, record)
+    return model_id
