@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -85,23 +85,25 @@ class Findings(NamedTuple):
 Good = Mapping[str, tuple[Role, Callable[[], bytes]]]
 
 
-def fuzz(formats: Iterable[str], *, files: int, start: int, good_files: Good = FORMATS) -> Findings:
+def fuzz(formats: Collection[str], *, files: int, start: int, good_files: Good = FORMATS) -> Findings:
     """Judge `files` damaged files of each format, made from the seed `start`."""
     findings = Findings(Counter(), [], [])
-    for name in formats:
-        role, make = good_files[name]
-        good = make()
-        for first in range(0, files, _IN_ONE_PROCESS):
-            numbers = range(first, min(files, first + _IN_ONE_PROCESS))
+    for role in ("model", "dataset"):
+        made = {name: good_files[name][1]() for name in formats if good_files[name][0] == role}
+        wanted = [(name, number) for name in made for number in range(files)]
+        for first in range(0, len(wanted), _IN_ONE_PROCESS):
+            batch = wanted[first : first + _IN_ONE_PROCESS]
             contents = {
-                number: mutated(random.Random(f"{start} {name} {number}"), good) for number in numbers
+                place: mutated(random.Random(f"{start} {name} {number}"), made[name])
+                for place, (name, number) in enumerate(batch)
             }
-            for number, said in _judged(role, contents):
+            for place, said in _judged(role, contents):
+                name, number = batch[place]
                 findings.outcomes[name, said if not said.startswith("fault") else "fault"] += 1
                 if said.startswith(("fault", "crash", "hang")):
-                    findings.faults.append(Fault(name, number, said, contents[number]))
-                if said == "let in" and role == "model" and contents[number] != good:
-                    findings.let_in.append((name, contents[number]))
+                    findings.faults.append(Fault(name, number, said, contents[place]))
+                if said == "let in" and role == "model" and contents[place] != made[name]:
+                    findings.let_in.append((name, contents[place]))
     return findings
 
 
