@@ -98,7 +98,23 @@ def _read_members(
         raise CompressionError(
             "array_too_large", f"the arrays come to {total} bytes; {max_bytes} are the limit"
         )
-    return {name: _array(archive, info, header) for name, (info, header) in headers.items()}
+    rooms = _rooms({name: header for name, (_, header) in headers.items()})
+    return {name: _array(archive, info, header, rooms[name]) for name, (info, header) in headers.items()}
+
+
+def _rooms(headers: Mapping[str, _Header]) -> dict[str, npt.NDArray[Any]]:
+    """A flat array for each: those of a kind, as training and test samples are, lie behind one another, so
+    that they are one array without being copied (`samplefile.join`)."""
+    kinds: dict[Any, list[str]] = {}
+    for name, header in headers.items():
+        kinds.setdefault((header.dtype.str, header.shape[1:]), []).append(name)
+    rooms = {}
+    for names in kinds.values():
+        sizes = [math.prod(headers[name].shape) for name in names]
+        block = np.empty(sum(sizes), headers[names[0]].dtype)
+        ends = np.cumsum(sizes)
+        rooms |= {name: block[end - size : end] for name, size, end in zip(names, sizes, ends, strict=True)}
+    return rooms
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
@@ -140,10 +156,11 @@ def _parse_header(member: IO[bytes]) -> _Header:
     raise ValueError(f"array file version {version}")
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: _Header) -> npt.NDArray[Any]:
+def _array(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: _Header, array: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
     with archive.open(info) as member:
         _parse_header(member)
-        array = np.empty(math.prod(header.shape), dtype=header.dtype)
         _read_into(member, memoryview(array.view(np.uint8)))  # type: ignore[arg-type]
     array = array.reshape(header.shape, order="F" if header.fortran else "C")
     native = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.compression import CompressionError
+from tasks.compression.datasets.samplefile import join
 from tasks.compression.npz import MAX_ARRAYS, array_names, read_arrays
 
 KEYS = frozenset({"x", "y"})
@@ -104,3 +105,24 @@ def test_names_are_told_without_reading(tmp_path: Path) -> None:
 def test_too_many_arrays_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **{f"a{index}": np.zeros(1) for index in range(MAX_ARRAYS + 1)})
     assert refused(tmp_path / "d.npz") == "too_many_files"
+
+
+def test_arrays_of_a_kind_are_joined_without_being_copied(tmp_path: Path) -> None:
+    rows = np.arange(24, dtype=np.float32).reshape(6, 2, 2)
+    labels = np.arange(6, dtype=np.uint8)
+    path = tmp_path / "d.npz"
+    np.savez(path, x_train=rows[:4], y_train=labels[:4], x_test=rows[4:], y_test=labels[4:])
+    found = read_arrays(path, frozenset({"x_train", "x_test", "y_train", "y_test"}))
+    for side, expected in (("x", rows), ("y", labels)):
+        train, test = found[f"{side}_train"], found[f"{side}_test"]
+        whole = join(train, test)
+        assert np.array_equal(whole, expected)
+        assert np.shares_memory(whole, train)
+        assert np.shares_memory(whole, test)
+        part = join(train[1:], test)
+        assert np.array_equal(part, expected[1:])
+        other_way = join(test, train)
+        assert np.array_equal(other_way, np.concatenate([expected[4:], expected[:4]]))
+        assert not np.shares_memory(other_way, train)
+        with_gap = join(train[:-1], test)
+        assert np.array_equal(with_gap, np.delete(expected, 3, axis=0))

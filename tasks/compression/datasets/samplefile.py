@@ -101,12 +101,31 @@ def check_size(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.flo
 
 
 def join(first: Array, second: Array) -> Array:
-    """Both, one after the other: without reading them where they lie so in one mapped file."""
+    """Both, one after the other: without reading them where they lie so in one mapped file, without copying
+    them where they lie so in memory."""
     if isinstance(first, np.memmap) and isinstance(second, np.memmap) and _follows(first, second):
         shape = (len(first) + len(second), *first.shape[1:])
         whole: Array = np.memmap(str(first.filename), first.dtype, mode="r", offset=first.offset, shape=shape)
         return whole
+    if (block := _held_by_both(first, second)) is not None:
+        shape, offset = (len(first) + len(second), *first.shape[1:]), _address(first) - _address(block)
+        return np.ndarray(shape, first.dtype, buffer=block.data, offset=offset)
     return np.concatenate([first, second])
+
+
+def _held_by_both(first: Array, second: Array) -> Array | None:
+    """The array that both are parts of, if they are whole stretches of it with nothing in between."""
+    block = first.base
+    if not isinstance(block, np.ndarray) or isinstance(block, np.memmap) or second.base is not block:
+        return None
+    alike = first.dtype == second.dtype == block.dtype and first.shape[1:] == second.shape[1:]
+    whole = all(array.flags.c_contiguous for array in (first, second, block))
+    return block if alike and whole and _address(first) + first.nbytes == _address(second) else None
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _follows(first: np.memmap[Any, Any], second: np.memmap[Any, Any]) -> bool:
