@@ -2,8 +2,9 @@
 
 Good files of every format are damaged at random and judged in a confined process, a few hundred in each; it
 says of which file it is about to open, so that a crash or a hang is known to be that file's, and the rest
-goes on in another process. Some of the models that the gate lets in go through whole jobs. ``make
-fuzz-models`` runs it with thousands of files, and a test with fewer; the same seed makes the same files.
+goes on in another process. Of files that can be loaded when they are whole, those that the gate lets in are
+read in runners as jobs read them, and some of the models go through whole jobs. ``make fuzz-models`` runs it
+with thousands of files, and a test with fewer; the same seed makes the same files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from typing import IO, NamedTuple
 from tasks.gate import judge
 from tasks.sandbox.gate import Role
 from tasks.settings import Settings
-from tests.fuzzing.loadable import loadable_models
+from tests.fuzzing.confined_reading import read_in_runners
+from tests.fuzzing.loadable import loadable_datasets, loadable_models
 from tests.fuzzing.mutations import mutated
 from tests.fuzzing.running import run_jobs
 from tests.gate.good_files import DATASETS, MODELS
@@ -67,7 +69,7 @@ class Fault(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """By format and what came of the files; faults; models that were let in."""
+    """By format and what came of the files; faults; those let in that are not as they were."""
 
     outcomes: Counter[tuple[str, str]]
     faults: list[Fault]
@@ -102,7 +104,7 @@ def fuzz(formats: Collection[str], *, files: int, start: int, good_files: Good =
                 findings.outcomes[name, said if not said.startswith("fault") else "fault"] += 1
                 if said.startswith(("fault", "crash", "hang")):
                     findings.faults.append(Fault(name, number, said, contents[place]))
-                if said == "let in" and role == "model" and contents[place] != made[name]:
+                if said == "let in" and contents[place] != made[name]:
                     findings.let_in.append((name, contents[place]))
     return findings
 
@@ -178,6 +180,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=2000, help="damaged files of each format")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument("--read", type=int, default=2000, help="of each format that can be loaded")
     parser.add_argument("--jobs", type=int, default=20, help="models let in that go through a whole job")
     parser.add_argument("--keep", type=Path, help="folder for files at fault")
     args = parser.parse_args()
@@ -194,18 +197,40 @@ def main() -> int:
         if args.keep is not None:
             args.keep.mkdir(parents=True, exist_ok=True)
             (args.keep / f"{fault.format.replace(' ', '_')}-{fault.number}").write_bytes(fault.content)
-    ended = _jobs(args.jobs, args.seed) if args.jobs else Counter()
+    let_in = _let_in(args.read, args.seed)
+    unread = _read(let_in, args.keep)
+    models = [(name, content) for name, content in let_in if name in loadable_models()]
+    chosen = random.Random(args.seed).sample(models, min(args.jobs, len(models)))
+    ended = run_jobs(chosen) if chosen else Counter()
     print(f"{ended.total()} jobs of models let in: {dict(ended.most_common())}")  # noqa: T201
     crashed = {"runner_crashed", "internal_error", "not ended"} & ended.keys()
     harmful = [fault for fault in findings.faults if not _is_refused_alone(fault)]
-    return 1 if harmful or crashed else 0
+    return 1 if harmful or crashed or unread else 0
 
 
-def _jobs(count: int, start: int) -> Counter[str]:
-    """How jobs end of `count` damaged models that the gate lets in, of such as frameworks write."""
-    good = loadable_models()
-    let_in = fuzz(good, files=20 * count, start=start, good_files=good).let_in
-    return run_jobs(random.Random(start).sample(let_in, min(count, len(let_in))))
+def _let_in(files: int, start: int) -> list[tuple[str, bytes]]:
+    """Of so many damaged files of each format that can be loaded, those that the gate lets in."""
+    good = loadable_models() | loadable_datasets()
+    findings = fuzz(good, files=files, start=start, good_files=good)
+    for name in good:
+        print(f"loadable {name:15}", findings.counts(name))  # noqa: T201
+    return findings.let_in
+
+
+def _read(files: list[tuple[str, bytes]], keep: Path | None) -> bool:
+    """Read them in runners and say what came of it; whether a runner crashed or hung over one of them."""
+    began = time.monotonic()
+    found = read_in_runners(files)
+    said = Counter(read.said.partition(":")[0] for read in found)
+    print(f"{len(found)} read in runners in {time.monotonic() - began:.0f} s: {dict(said.most_common())}")  # noqa: T201
+    for number, read in enumerate(found):
+        if read.said.startswith(("read", "refused")):
+            continue
+        print(f"{read.format}, let in {number}: {read.said}", file=sys.stderr)  # noqa: T201
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            (keep / f"read-{number}-{read.format}").write_bytes(read.content)
+    return any(read.said.startswith(("crash", "hang")) for read in found)
 
 
 def _is_refused_alone(fault: Fault) -> bool:

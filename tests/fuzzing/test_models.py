@@ -7,6 +7,8 @@ import random
 import pytest
 
 from tests.fuzzing import models
+from tests.fuzzing.confined_reading import read_in_runners
+from tests.fuzzing.loadable import loadable_datasets, loadable_models
 from tests.fuzzing.models import FORMATS, fuzz
 from tests.fuzzing.mutations import mutated
 
@@ -21,6 +23,17 @@ def test_damaged_files_are_let_in_or_refused_with_a_code() -> None:
         assert sum(counts.values()) == FILES
         assert counts["refused"] > 0, name
     assert sum(findings.counts(name)["let"] for name in FORMATS) > 0
+
+
+@pytest.mark.slow
+def test_damaged_files_that_are_let_in_end_no_runner() -> None:
+    good = loadable_models() | loadable_datasets()
+    whole = read_in_runners([(name, make()) for name, (_, make) in good.items()])
+    assert {read.format: read.said for read in whole} == dict.fromkeys(good, "read")
+    let_in = fuzz(good, files=8, start=7, good_files=good).let_in
+    assert len(let_in) > len(good)
+    ended = [(read.format, read.said) for read in read_in_runners(let_in)]
+    assert [said for said in ended if not said[1].startswith(("read", "refused"))] == []
 
 
 def test_the_same_seed_damages_alike() -> None:
