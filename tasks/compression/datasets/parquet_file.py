@@ -28,7 +28,8 @@ def read_parquet(request: Request) -> Read:
             return read_table(
                 request, names, batches, parse=False, details={"row_groups": file.metadata.num_row_groups}
             )
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    # Column names are bytes until they are asked for.
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
         raise CompressionError(
             "bad_data", f"the data set cannot be read: {str(error).splitlines()[0][:200]}"
         ) from error

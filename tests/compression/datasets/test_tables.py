@@ -229,3 +229,9 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
         path = tmp_path / "damaged"
         path.write_bytes(damaged)
         assert refused(path, (1,)).code == "bad_data"
+
+
+def test_column_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = parquet(tmp_path, kindly=[1.0, 2.0], y=[0, 1])
+    path.write_bytes(path.read_bytes().replace(b"kindly", b"\xffindly"))
+    assert refused(path, (1,), target="y").code == "bad_data"
