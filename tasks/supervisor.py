@@ -396,8 +396,7 @@ class Supervisor:
         self._patiently(lambda: withdraw(self._store, self._storage, claim.job_id, claim.attempt), None)
 
     def _release(self, claim: Claim, code: str, *, counted: bool) -> None:
-        delay_s = min(300.0, 10.0 * 2**claim.job.losses) if counted else 0.0
-        if self._store.release(claim, code, counted=counted, delay_s=delay_s) and not counted:
+        if self._store.release(claim, code, counted=counted) and not counted:
             self._queue.enqueue(claim.job_id, queue=claim.job.queue)
         self._announce_next(claim.job.queue)
         with suppress(StorageUnavailable):
