@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,16 @@ _DEADLINE_S = 20.0
 # Large files take longer: so many more bytes a second.
 _BYTES_PER_S = 64 << 20
 _AT_ONCE = 4
+_TICK_S = 0.2
 # A request that waits holds a thread of the service.
 _PATIENCE_S = 20.0
 # Swept with the folders of plans when a process was killed over it.
 _PREFIX = "plan-gate-"
 _DAMAGED = {"model": "bad_model", "dataset": "bad_data"}
+
+
+def _nothing() -> None:
+    """Nobody minds."""
 
 
 class GateRefused(Exception):
@@ -103,13 +109,19 @@ class Gate:
 
 
 def judge(
-    settings: Settings, scratch: Path, files: Mapping[str, str], *, deadline_s: float | None = None
+    settings: Settings,
+    scratch: Path,
+    files: Mapping[str, str],
+    *,
+    deadline_s: float | None = None,
+    check: Callable[[], None] = _nothing,
 ) -> Problem | None:
     """What is wrong with `files` (paths below `scratch` by their roles, "model" and "dataset"); None for
     files that loaders may see.
 
     A process that dies over a file, or takes too long, has judged it too: bad_model, bad_data. GateFailed
-    where there cannot be such a process: what ended before it was confined has opened no file.
+    where there cannot be such a process: what ended before it was confined has opened no file. `check` is
+    called a few times a second and may raise, to stop.
     """
     size = sum((scratch / name).stat().st_size for name in files.values())
     deadline_s = deadline_s or _DEADLINE_S + size / _BYTES_PER_S
@@ -126,7 +138,7 @@ def judge(
     with tempfile.TemporaryFile(dir=scratch) as verdict, tempfile.TemporaryFile(dir=scratch) as given:
         given.write(json.dumps(task).encode())
         given.seek(0)
-        code, said = _run(scratch, given, verdict, deadline_s)
+        code, said = _run(scratch, given, verdict, deadline_s, check)
         verdict.seek(0)
         if verdict.readline(len(CONFINED)) != CONFINED:
             raise GateFailed(f"the process ended with {code}, unconfined: {said}")
@@ -136,13 +148,15 @@ def judge(
         return _problem(verdict.read(_VERDICT_BYTES), role)
 
 
-def _run(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[int | None, str]:
+def _run(
+    scratch: Path, given: Any, verdict: Any, deadline_s: float, check: Callable[[], None]
+) -> tuple[int | None, str]:
     """(exit code, None when it took too long; the last it said)."""
     with tempfile.TemporaryFile(dir=scratch) as said:
         # A session of its own, so that whatever it starts can be killed with it.
         try:
             process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
-                [sys.executable, "-P", "-m", "tasks.gate_process", str(scratch), str(os.getpid())],
+                _command(scratch),
                 stdin=given,
                 stdout=verdict,
                 stderr=said,
@@ -153,9 +167,7 @@ def _run(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[in
         except OSError as error:
             raise GateFailed(str(error)) from error
         try:
-            code: int | None = process.wait(deadline_s)
-        except subprocess.TimeoutExpired:
-            code = None
+            code = _wait(process, deadline_s, check)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -163,6 +175,22 @@ def _run(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[in
         said.seek(0, os.SEEK_END)
         said.seek(max(0, said.tell() - 500))
         return code, said.read(500).decode("utf-8", "replace")
+
+
+def _command(scratch: Path) -> list[str]:
+    return [sys.executable, "-P", "-m", "tasks.gate_process", str(scratch), str(os.getpid())]
+
+
+def _wait(process: subprocess.Popen[bytes], deadline_s: float, check: Callable[[], None]) -> int | None:
+    """Its exit code, None when it takes longer."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(min(left, _TICK_S))
+        check()
 
 
 def _problem(text: bytes, role: str) -> Problem | None:

@@ -13,7 +13,16 @@ from featherweight.problem import Problem
 from featherweight.report import Verdict
 from featherweight.resources import Dataset, Model, Upload
 
-__all__ = ["Claim", "DatasetRecord", "Evidence", "JobRecord", "ModelRecord", "Outcome", "Renewal", "UploadRecord"]
+__all__ = [
+    "Claim",
+    "DatasetRecord",
+    "Evidence",
+    "JobRecord",
+    "ModelRecord",
+    "Outcome",
+    "Renewal",
+    "UploadRecord",
+]
 
 
 class JobRecord(Job):

@@ -150,7 +150,8 @@ class Storage:
 
         `check` is called every MiB and may raise, to stop.
         """
-        part = path.with_name(path.name + ".part")
+        # A name of its own: one that was left to itself must not meddle with the next that is fetched.
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         sha256 = hashlib.sha256()
         try:
             with part.open("wb") as file:
@@ -158,6 +159,7 @@ class Storage:
                     check()
                     sha256.update(chunk)
                     file.write(chunk)
+            check()
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

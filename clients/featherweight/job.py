@@ -127,10 +127,10 @@ class Progress(_Answer):
 class Attempt(_Answer):
     """One try at running the job. `ended_because` is ``succeeded``, ``cancelled`` or a problem code.
 
-    `counted` attempts were lost through no fault of the job's; there may be only so many of them. `detail` says
-    how it ended, as far as anybody saw, and `stage` where the job was. `exit_code` or `signal` (``SIGKILL``)
-    are those of the process that ran the job. `log_tail` is the end of its log, which for an attempt that was
-    lost is kept nowhere else; of a lost worker only what the job had said itself.
+    `counted` attempts were lost through no fault of the job's; there may be only so many of them. `detail`
+    says how it ended, as far as anybody saw, and `stage` where the job was. `exit_code` or `signal`
+    (``SIGKILL``) are those of the process that ran the job. `log_tail` is the end of its log, which for an
+    attempt that was lost is kept nowhere else; of a lost worker only what the job had said itself.
     """
 
     number: int

@@ -98,7 +98,6 @@ def test_paths_of_the_machine_are_shown_nowhere(bench: Bench) -> None:
         ("exits_hard", "runner_crashed", "exit code 3"),
         ("segfaults", "runner_crashed", "SIGSEGV"),
         ("leaves_nonsense", "runner_crashed", "no result"),
-        ("is_killed", "out_of_memory", "ran out of memory"),
         ("aborts_for_memory", "out_of_memory", "no more memory"),
         ("plants_symlink", "output_refused", "model.tflite"),
         ("plants_folder_link", "output_refused", "passwd"),
