@@ -75,6 +75,8 @@ def _sentence(error: BaseException) -> str:
         return "no process could be had to run the job, or it was lost with what had started it"
     if isinstance(error, GateFailed):
         return "the files could not be judged on this worker"
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"the worker's system refused: {os.strerror(error.errno)}"
+    if isinstance(error, OSError):
+        return (
+            f"the worker's system refused: {os.strerror(error.errno) if error.errno else 'no reason given'}"
+        )
     return "the worker was out of memory"

@@ -14,17 +14,14 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from featherweight.problem import CODES, FieldError, Problem, problem
+from tasks.file_reader import run_module
 from tasks.settings import Settings
 from tasks.storage import Storage
 
@@ -37,14 +34,12 @@ CONFINED = b"confined\n"
 """What the process says before it opens the first file."""
 
 _log = logging.getLogger(__name__)
-_ROOT = Path(__file__).parents[1]
 _VERDICT_BYTES = 64 << 10
 _MEMORY_BYTES = 1 << 30
 _DEADLINE_S = 20.0
 # Large files take longer: so many more bytes a second.
 _BYTES_PER_S = 64 << 20
 _AT_ONCE = 4
-_TICK_S = 0.2
 # A request that waits holds a thread of the service.
 _PATIENCE_S = 20.0
 # Swept with the folders of plans when a process was killed over it.
@@ -153,44 +148,21 @@ def _run(
 ) -> tuple[int | None, str]:
     """(exit code, None when it took too long; the last it said)."""
     with tempfile.TemporaryFile(dir=scratch) as said:
-        # A session of its own, so that whatever it starts can be killed with it.
         try:
-            process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
-                _command(scratch),
-                stdin=given,
-                stdout=verdict,
-                stderr=said,
-                env=_environment(scratch),
-                cwd=scratch,
-                start_new_session=True,
+            code = run_module(
+                "tasks.gate_process",
+                scratch,
+                given=given,
+                said=verdict,
+                errors=said,
+                within_s=deadline_s,
+                check=check,
             )
         except OSError as error:
             raise GateFailed(str(error)) from error
-        try:
-            code = _wait(process, deadline_s, check)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
         said.seek(0, os.SEEK_END)
         said.seek(max(0, said.tell() - 500))
         return code, said.read(500).decode("utf-8", "replace")
-
-
-def _command(scratch: Path) -> list[str]:
-    return [sys.executable, "-P", "-m", "tasks.gate_process", str(scratch), str(os.getpid())]
-
-
-def _wait(process: subprocess.Popen[bytes], deadline_s: float, check: Callable[[], None]) -> int | None:
-    """Its exit code, None when it takes longer."""
-    deadline = time.monotonic() + deadline_s
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return None
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(min(left, _TICK_S))
-        check()
 
 
 def _problem(text: bytes, role: str) -> Problem | None:
@@ -220,14 +192,3 @@ def _damaged(role: str, code: int | None, deadline_s: float) -> Problem:
         detail = "the file cannot be read: what reads it failed over it, or got no more memory"
     fault = FieldError(pointer=f"/{role}", code=_DAMAGED[role], detail=detail)
     return problem(_DAMAGED[role], detail, hint="save and upload it again", errors=[fault], stage="load")
-
-
-def _environment(home: Path) -> dict[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "clients")]),
-    }

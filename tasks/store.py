@@ -31,7 +31,7 @@ from typing import Any, cast
 import redis
 
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent
-from featherweight.job import TRANSITIONS, Attempt, IllegalTransition, JobRequest, Progress
+from featherweight.job import TRANSITIONS, Attempt, IllegalTransition, JobRequest, Origin, Progress
 from featherweight.problem import Problem
 from tasks.endings import with_evidence
 from tasks.identifiers import check_name, is_id
@@ -100,6 +100,7 @@ class JobStore:
         job_id: str,
         queue: str = DEFAULT_QUEUE,
         request_id: str | None = None,
+        origin: Origin | None = None,
     ) -> JobRecord:
         """A new job in state queued, or the one that exists under this id; QueueFull."""
         return _record(
@@ -112,6 +113,7 @@ class JobStore:
                 queue,
                 request.model_dump_json(),
                 request_id or "",
+                "" if origin is None else origin.model_dump_json(),
                 request.limits.max_total_s or "",
             )
         )
@@ -263,9 +265,9 @@ class JobStore:
     ) -> bool:
         """Give the job back; True when it is queued again.
 
-        `reason` is a problem code. A `counted` attempt was lost: the job rests, longer after each of these, and
-        after ``max_attempts`` of them it has failed. When it has rested the reaper announces it; any other
-        may be announced at once.
+        `reason` is a problem code. A `counted` attempt was lost: the job rests, longer after each of these,
+        and after ``max_attempts`` of them it has failed. When it has rested the reaper announces it; any
+        other may be announced at once.
         """
         told = json.dumps((evidence or Evidence()).fields())
         state = self._run("release", *_token(claim), reason, int(counted), _luck(), told)
@@ -282,8 +284,8 @@ class JobStore:
         return self._ids("expire_queued", _BATCH)
 
     def expire_overdue(self) -> _Ids:
-        """End jobs that were not done within max_total_s; their ids. Attempts that run have some seconds to end
-        by themselves first."""
+        """End jobs that were not done within max_total_s; their ids. Attempts that run have some seconds to
+        end by themselves first."""
         return self._ids("expire_overdue", _BATCH, _OVERDUE_GRACE_S)
 
     def stale_queued(self, older_than_s: float) -> _Ids:
@@ -386,6 +388,7 @@ def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> JobRecord:
             "losses": int(fields["losses"]),
             "worker": fields.get("worker"),
             "lease_until": float(fields["lease_until"]) if "lease_until" in fields else None,
+            "origin": json.loads(fields["origin"]) if fields.get("origin") else None,
             "cancel_requested": fields.get("cancel_requested") == "1",
             "error": _error(fields.get("error"), fields.get("request_id"), attempts),
             "artifacts": json.loads(fields.get("artifacts", "[]")),

@@ -1,7 +1,7 @@
 """What it means that a runner ended the way it did, said to the caller.
 
-A runner that crashed, was out of memory or time, or did what no job may would do so again: its job has failed.
-One that somebody else killed would not: the job is tried again.
+A runner that crashed, was out of memory or time, or did what no job may would do so again: its job has
+failed. One that somebody else killed would not: the job is tried again.
 """
 
 from __future__ import annotations
