@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
 A module per resource holds a blueprint: uploads, imports, models, datasets, jobs, techniques, health,
-metrics, problems, plans, usage, audit, openapi, index. What they share:
+metrics, problems, plans, usage, projects, audit, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     throttle    requests per second of a project
@@ -36,7 +36,9 @@ from service import (
     openapi,
     plans,
     problems,
+    projects,
     receipts,
+    repeats,  # noqa: F401 - adds views to those of jobs
     requestlog,
     techniques,
     throttle,
@@ -63,6 +65,7 @@ _BLUEPRINTS = (
     plans.bp,
     techniques.bp,
     usage.bp,
+    projects.bp,
     audit.bp,
 )
 

@@ -26,6 +26,7 @@ __all__ = [
     "Attempt",
     "IllegalTransition",
     "Job",
+    "JobChanges",
     "JobLimits",
     "JobRequest",
     "JobState",
@@ -112,6 +113,18 @@ class JobRequest(_Part):
     name: Annotated[str, StringConstraints(max_length=200)] | None = None
     metadata: Metadata = Field(default_factory=dict)
     limits: JobLimits = JobLimits()
+
+
+class JobChanges(_Part):
+    """The body of ``POST /v1/jobs/{id}/clone``: what the new job has otherwise, as a JSON Merge Patch (RFC
+    7396) of the old one's request. What is left out stays, null takes away; `spec` is replaced as a whole."""
+
+    model_id: str | None = None
+    dataset_id: str | None = None
+    spec: CompressionSpec | None = None
+    name: str | None = None
+    metadata: dict[str, str | None] | None = None
+    limits: dict[str, int | None] | None = None
 
 
 class Progress(_Answer):

@@ -350,7 +350,9 @@ def test_killed_fork_server_is_replaced_and_the_job_given_back(bench: Bench) -> 
     eventually(lambda: not is_alive(pid), timeout_s=2)
     released = bench.store.get(PROJECT, job.id)
     assert (released.state, released.losses) == ("queued", 1)
-    assert bench.run("behaves").state == "succeeded"
+    assert released.attempts[0].ended_because == "worker_failed"
+    bench.supervisor("behaves").run(job.id)
+    assert bench.store.get(PROJECT, job.id).state == "succeeded"
 
 
 def test_finished_steps_are_still_there_in_the_next_attempt(bench: Bench) -> None:
