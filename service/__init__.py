@@ -37,6 +37,7 @@ from service import (
     plans,
     problems,
     projects,
+    rebuild_commands,
     receipts,
     repeats,  # noqa: F401 - adds views to those of jobs
     requestlog,
@@ -88,6 +89,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     bodies.init_app(app)
     key_commands.init_app(app)
     limit_commands.init_app(app)
+    rebuild_commands.init_app(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     if hops := settings.trusted_proxy_hops:

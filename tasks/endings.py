@@ -28,11 +28,13 @@ def total_timeout() -> Problem:
 
 
 def with_evidence(error: Problem, attempts: Sequence[Attempt]) -> Problem:
-    """`error`, of a job whose attempts were all lost, with what is known of each."""
+    """`error` with what is known of each attempt, where it says that all were lost, and not that already."""
     if error.code != TOO_MANY_ATTEMPTS:
         return error
     told = "; ".join(_told(attempt) for attempt in attempts if attempt.counted)
-    return error.model_copy(update={"detail": f"{error.detail}: {told}"}) if told else error
+    if not told or told in error.detail:
+        return error
+    return error.model_copy(update={"detail": f"{error.detail}: {told}"})
 
 
 def _told(attempt: Attempt) -> str:

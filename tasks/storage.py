@@ -314,6 +314,14 @@ class Storage:
         with _translated(key):
             return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
 
+    def iter_keys(self, prefix: str) -> Iterator[str]:
+        """The keys that begin with `prefix`, in order, holding one page of them. Errors may also come while
+        iterating."""
+        with _translated(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            for page in pages:
+                yield from (item["Key"] for item in page.get("Contents", []))
+
     def list_keys(self, prefix: str) -> list[str]:
         with _translated(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)

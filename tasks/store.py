@@ -31,13 +31,22 @@ from typing import Any, cast
 import redis
 
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent
-from featherweight.job import TRANSITIONS, Attempt, IllegalTransition, JobRequest, Origin, Progress
+from featherweight.job import (
+    TRANSITIONS,
+    Attempt,
+    IllegalTransition,
+    JobRequest,
+    JobState,
+    Origin,
+    Progress,
+)
 from featherweight.problem import Problem
 from tasks.endings import with_evidence
 from tasks.identifiers import check_name, is_id
 from tasks.queue import DEFAULT_QUEUE
 from tasks.records import Claim, Evidence, JobRecord, Outcome, Renewal
 from tasks.recordstore import NotFound, checked, page, text
+from tasks.restoring import stored_fields
 from tasks.scripts import load_scripts
 from tasks.settings import Settings
 
@@ -117,6 +126,18 @@ class JobStore:
                 request.limits.max_total_s or "",
             )
         )
+
+    def restore(self, record: JobRecord, *, attempts_before: int = 0) -> bool:
+        """Put back a job that was lost with Redis; False when there is one under its id.
+
+        One that ended is what `record` says. Any other is queued, and its next attempt has a higher number
+        than `attempts_before`, so that none of those can pass for it. ValueError when `record` is of no job.
+        """
+        fields = stored_fields(record, attempts_before=attempts_before)
+        state = record.state if record.done else JobState.QUEUED
+        size = sum(artifact.bytes for artifact in record.artifacts)
+        flat = [part for pair in fields.items() for part in pair]
+        return bool(self._run("restore", checked(record.id), str(state), size, *flat))
 
     def discard(self, project: str, job_id: str) -> bool:
         """Forget a job that could not be submitted; False once a worker has seen it."""

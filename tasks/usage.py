@@ -64,6 +64,10 @@ class Accounts:
         """`resource_id` has no bytes any more."""
         self._run("keep", check_name(project), checked(resource_id), 0, "")
 
+    def restore(self, project: str, resource_id: str, size: int) -> None:
+        """`resource_id` has `size` bytes, whether or not the project may store so many."""
+        self._run("count", check_name(project), checked(resource_id), size)
+
     def check_room(self, project: str, size: int) -> None:
         """StorageFull when `size` bytes would be too many now. Nothing is set aside."""
         usage = self.usage(project)

@@ -105,8 +105,8 @@ class Jobs:
     ) -> Job:
         """A new job like another, of whatever state, but for what is given.
 
-        None takes away what the other has; `metadata` and `limits` are merged with the other's by their names, a
-        None among them takes that one away. `spec` is replaced as a whole.
+        None takes away what the other has; `metadata` and `limits` are merged with the other's by their
+        names, and a None among them takes that one away. `spec` is replaced as a whole.
         """
         changes: dict[str, Any] = {
             "model_id": model_id,

@@ -46,7 +46,7 @@ class Context:
 
 
 def compress(context: Context) -> int:
-    args, output = context.args, context.output
+    args = context.args
     spec = spec_of(args.spec)
     try:
         job = context.client.compress(
@@ -374,8 +374,8 @@ def _stored(context: Context) -> StoredFiles[Any]:
 
 def spec_of(source: str) -> CompressionSpec:
     if source == "-":
-        return parsespec_of(sys.stdin.read(), "standard input")
-    return loadspec_of(source)
+        return parse_spec(sys.stdin.read(), "standard input")
+    return load_spec(source)
 
 
 def _when(moment: Any) -> str | None:
