@@ -8,6 +8,8 @@ if not owned(job, attempt, nonce) then
   return again and 1 or 0
 end
 move(id, job, state)
+-- Who ended the job settles it, and has so many seconds for it before the reaper does.
+redis.call('ZADD', 'fw:unsettled', seconds(NOW + 10), id)
 end_attempt(id, job, ARGV[5], cjson.decode(ARGV[6]))
 for i = 7, #ARGV, 2 do
   if ARGV[i] == 'artifacts' then

@@ -20,9 +20,6 @@
 local TIME = redis.call('TIME')
 local NOW = tonumber(TIME[1]) + tonumber(TIME[2]) / 1e6
 
--- How long the one who ended a job has to settle it before the reaper does.
-local SETTLE_AFTER = 10
-
 local function seconds(value)
   return string.format('%.6f', value)
 end
@@ -135,7 +132,7 @@ local function move(id, job, state, attempt)
   if is_done(state) then
     redis.call('EXPIRE', record_key(id) .. ':events', EVENT_EXPIRY)
     redis.call('ZREM', 'fw:total-deadlines', id)
-    redis.call('ZADD', 'fw:unsettled', seconds(NOW + SETTLE_AFTER), id)
+    redis.call('ZADD', 'fw:unsettled', seconds(NOW), id)
   end
 end
 
