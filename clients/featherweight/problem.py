@@ -51,7 +51,7 @@ CODES: dict[str, Code] = {
     "idempotency_key_reused": Code(422, "The Idempotency-Key was used with another body"),
     "size_mismatch": Code(422, "The bytes received are not as many as announced"),
     "sha256_mismatch": Code(422, "The sha256 of the bytes received is not the one announced"),
-    "url_not_allowed": Code(422, "The URL is not one that is fetched"),
+    "url_not_allowed": Code(422, "The URL is not one that requests are sent to"),
     "uri_not_allowed": Code(422, "The s3:// URI is not of an object of this project"),
     "import_failed": Code(422, "The file could not be fetched from its URL"),
     "unsupported_technique": Code(422, "The technique is not available for this kind of model"),
