@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,7 +64,7 @@ def opened(
     method: str,
     target: Target,
     *,
-    headers: dict[bytes | str, bytes | str],
+    headers: Mapping[str, str],
     body: bytes | None = None,
     find: Resolve,
     deadline: Deadline,
@@ -82,6 +82,7 @@ def opened(
         scheme=target.origin.scheme, host=target.origin.host, port=target.origin.port, target=target.path
     )
     always = {"Host": target.host_header, "Accept-Encoding": "identity", "Connection": "close"}
+    sent = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**always, **headers}.items()]
     with (
         failures(),
         httpcore.ConnectionPool(
@@ -90,7 +91,7 @@ def opened(
         pool.stream(
             method,
             url,
-            headers={**always, **headers},
+            headers=sent,
             content=body,
             extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)},
         ) as response,

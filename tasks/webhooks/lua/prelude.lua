@@ -7,7 +7,7 @@
 -- fw:webhooks:log:<endpoint>       zset  deliveries by age: all; ...:<state>, those in it
 -- fw:webhooks:line:<endpoint>      zset  deliveries that wait, by when they are due
 -- fw:webhooks:due                  zset  endpoints something can be sent to, by when it is due;
--- fw:webhooks:due:failing                the same of those whose last attempt failed
+-- fw:webhooks:due:slow                   the same of those whose last answer was slow, or none, or no success
 -- fw:webhooks:flight:<endpoint>    set   deliveries being attempted; fw:webhooks:flights:<project>, of all its endpoints
 -- fw:webhooks:leases               zset  deliveries being attempted, by when whoever does it counts as lost
 -- fw:webhooks:purge                set   deleted endpoints whose deliveries are still to be forgotten
@@ -21,7 +21,10 @@ local NOW = tonumber(TIME[1]) + tonumber(TIME[2]) / 1e6
 -- At most so many requests at once: to one endpoint, to one that fails, to those of a project.
 local PER_ENDPOINT = 2
 local PER_FAILING = 1
-local PER_PROJECT = 8
+local PER_PROJECT = 4
+
+-- An endpoint that takes longer than this is for the threads that may wait.
+local SLOW_MS = 2000
 
 local function seconds(value)
   return string.format('%.6f', value)
@@ -47,7 +50,7 @@ end
 -- Where the endpoint stands among those something can be sent to, after anything about it has changed.
 local function refresh(id)
   redis.call('ZREM', 'fw:webhooks:due', id)
-  redis.call('ZREM', 'fw:webhooks:due:failing', id)
+  redis.call('ZREM', 'fw:webhooks:due:slow', id)
   local endpoint = load('endpoint', id)
   if not endpoint or endpoint.disabled_reason then
     return
@@ -56,7 +59,7 @@ local function refresh(id)
   local first = redis.call('ZRANGE', key('line', id), 0, 0, 'WITHSCORES')
   if first[1] and redis.call('SCARD', key('flight', id)) < most then
     local at = math.max(tonumber(first[2]), tonumber(endpoint.not_before or 0))
-    redis.call('ZADD', endpoint.failing_since and 'fw:webhooks:due:failing' or 'fw:webhooks:due', seconds(at), id)
+    redis.call('ZADD', endpoint.slow and 'fw:webhooks:due:slow' or 'fw:webhooks:due', seconds(at), id)
   end
 end
 
@@ -93,12 +96,22 @@ local function note_attempt(delivery, said)
   redis.call('RPUSH', key('delivery', delivery.id) .. ':attempts', said)
 end
 
--- Whether to disable an endpoint that has just failed once more.
+-- Whether to disable an endpoint that has just failed once more: nothing else for long, and more often than a single
+-- event would.
 local function note_failure(id)
   redis.call('HSETNX', key('endpoint', id), 'failing_since', seconds(NOW))
-  redis.call('HSET', key('endpoint', id), 'last_failure_at', seconds(NOW))
+  redis.call('HSET', key('endpoint', id), 'last_failure_at', seconds(NOW), 'slow', 1)
+  local failures = redis.call('HINCRBY', key('endpoint', id), 'failures', 1)
   local since = tonumber(redis.call('HGET', key('endpoint', id), 'failing_since'))
-  return NOW - since >= DISABLE_AFTER
+  return failures > MOST_ATTEMPTS and NOW - since >= DISABLE_AFTER
+end
+
+local function note_success(id, latency_ms)
+  redis.call('HSET', key('endpoint', id), 'last_success_at', seconds(NOW))
+  redis.call('HDEL', key('endpoint', id), 'failing_since', 'failures', 'not_before', 'slow')
+  if latency_ms > SLOW_MS then
+    redis.call('HSET', key('endpoint', id), 'slow', 1)
+  end
 end
 
 local function forget(endpoint_id, id)

@@ -1,5 +1,5 @@
 -- ARGV: id, nonce, JSON of the attempt, what follows (delivered, gone, retry, or why it ends), seconds until the next
--- attempt, seconds in which the endpoint wants nothing at all.
+-- attempt, seconds in which the endpoint wants nothing at all, milliseconds until it answered.
 -- Returns '' when the delivery is not this claim's any more, else ok, or disabled when the endpoint was disabled by it.
 local id, follows, rest = ARGV[1], ARGV[4], tonumber(ARGV[6])
 local delivery = load('delivery', id)
@@ -16,9 +16,10 @@ end
 local enabled = not redis.call('HGET', key('endpoint', endpoint_id), 'disabled_reason')
 local said = 'ok'
 if follows == 'delivered' then
-  redis.call('HSET', key('endpoint', endpoint_id), 'last_success_at', seconds(NOW))
-  redis.call('HDEL', key('endpoint', endpoint_id), 'failing_since', 'not_before')
+  note_success(endpoint_id, tonumber(ARGV[7]))
   finish(delivery, 'succeeded', follows)
+elseif follows == 'event_expired' then
+  finish(delivery, 'failed', follows)
 else
   local too_long = note_failure(endpoint_id)
   if rest > 0 then

@@ -1,4 +1,4 @@
--- ARGV: how many at most, how many attempts there are, JSON of a lost attempt with NUMBER and AT for its number and time.
+-- ARGV: how many at most, how many attempts there are, JSON of a lost attempt with NUMBER and AT_TIME for its number and time.
 -- Deliveries whose courier is lost wait again, or have failed. The request may have been made: receivers know the id.
 -- Returns how many.
 local lost = redis.call('ZRANGEBYSCORE', 'fw:webhooks:leases', '-inf', seconds(NOW), 'LIMIT', 0, ARGV[1])

@@ -9,7 +9,7 @@ if ARGV[3] == 'disabled' and not endpoint.disabled_reason then
   disable(id, 'requested')
 elseif ARGV[3] == 'enabled' and endpoint.disabled_reason then
   -- It gets all its time again.
-  redis.call('HDEL', key('endpoint', id), 'disabled_reason', 'disabled_at', 'failing_since', 'not_before')
+  redis.call('HDEL', key('endpoint', id), 'disabled_reason', 'disabled_at', 'failing_since', 'failures', 'not_before', 'slow')
 end
 refresh(id)
 return 1
