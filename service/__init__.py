@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
 A module per resource holds a blueprint: uploads, imports, models, datasets, jobs, techniques, health,
-metrics, problems, plans, usage, audit, openapi, index. What they share:
+metrics, problems, plans, usage, audit, webhook_endpoints, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     throttle    requests per second of a project
@@ -42,6 +42,7 @@ from service import (
     throttle,
     uploads,
     usage,
+    webhook_endpoints,
 )
 from service.services import NAME, make_services
 from tasks.settings import Settings
@@ -63,6 +64,7 @@ _BLUEPRINTS = (
     plans.bp,
     techniques.bp,
     usage.bp,
+    webhook_endpoints.bp,
     audit.bp,
 )
 
