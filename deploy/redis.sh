@@ -11,12 +11,14 @@ hash() {
 
 api=$(hash "${REDIS_API_PASSWORD:-}")
 worker=$(hash "${REDIS_WORKER_PASSWORD:-}")
+courier=$(hash "${REDIS_COURIER_PASSWORD:-}")
 admin=$(hash "${REDIS_ADMIN_PASSWORD:-}")
-unset REDIS_API_PASSWORD REDIS_WORKER_PASSWORD REDIS_ADMIN_PASSWORD
+unset REDIS_API_PASSWORD REDIS_WORKER_PASSWORD REDIS_COURIER_PASSWORD REDIS_ADMIN_PASSWORD
 
 users=${TMPDIR:-/tmp}/users.acl
 # An ACL file has no comments.
-sed -e '/^#/d' -e '/^$/d' -e "s/%api%/#$api/" -e "s/%worker%/#$worker/" -e "s/%admin%/#$admin/" \
+sed -e '/^#/d' -e '/^$/d' -e "s/%api%/#$api/" -e "s/%worker%/#$worker/" -e "s/%courier%/#$courier/" \
+    -e "s/%admin%/#$admin/" \
     "$(dirname "$0")/redis.acl" > "$users"
 
 exec redis-server --aclfile "$users" --appendonly yes --appendfsync everysec \

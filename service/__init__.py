@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
 A module per resource holds a blueprint: uploads, imports, models, datasets, jobs, techniques, health,
-metrics, problems, plans, usage, projects, audit, openapi, index. What they share:
+metrics, problems, plans, usage, projects, audit, webhook_endpoints, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     throttle    requests per second of a project
@@ -45,6 +45,7 @@ from service import (
     throttle,
     uploads,
     usage,
+    webhook_endpoints,
 )
 from service.services import NAME, make_services
 from tasks.settings import Settings
@@ -67,6 +68,7 @@ _BLUEPRINTS = (
     techniques.bp,
     usage.bp,
     projects.bp,
+    webhook_endpoints.bp,
     audit.bp,
 )
 

@@ -25,6 +25,7 @@ _LINKS = {
     "datasets": "/v1/datasets",
     "jobs": "/v1/jobs",
     "project": "/v1/project",
+    "webhook_endpoints": "/v1/webhook_endpoints",
     "usage": "/v1/usage",
     "audit": "/v1/audit",
 }

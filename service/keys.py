@@ -9,7 +9,7 @@ What a key may do is told by its scope, each of which includes those before it:
 
     read     look at everything in the project, and download it
     submit   and store models and data sets, submit jobs, cancel, remove
-    admin    and read the audit log
+    admin    and manage webhook endpoints, and read the audit log
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ _HIDDEN = "[hidden]"
 # Of an API key the id may be shown; of a presigned URL and of a URL with credentials, the address.
 _PATTERNS = (
     (re.compile(r"\b(fw_key_[a-z2-7]{26})_[a-z2-7]+"), rf"\1_{_HIDDEN}"),
+    (re.compile(r"\bwhsec_[A-Za-z0-9+/=_-]+"), f"whsec_{_HIDDEN}"),
     (re.compile(r"(\bBearer\s+)(?!fw_key_)[^\s\"']+", re.IGNORECASE), rf"\1{_HIDDEN}"),
     (re.compile(r"(\bX-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+"), rf"\1{_HIDDEN}"),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@\"']*@"), rf"\1{_HIDDEN}@"),

@@ -16,7 +16,7 @@ from service.throttle import Throttle
 from service.version import version
 from tasks.gate import Gate
 from tasks.limits import Pauses, ProjectLimits
-from tasks.outbound import Fetcher, Policy
+from tasks.outbound import Fetcher, Policy, Poster
 from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
@@ -26,6 +26,10 @@ from tasks.storage import Storage
 from tasks.store import JobStore, connect
 from tasks.submission import Submitter
 from tasks.usage import Accounts
+from tasks.webhooks.deliveries import DeliveryStore
+from tasks.webhooks.endpoints import EndpointStore
+from tasks.webhooks.notices import WebhookNotices
+from tasks.webhooks.sender import make_poster
 
 __all__ = ["NAME", "Services", "make_services", "services"]
 
@@ -59,6 +63,10 @@ class Services:
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
+    webhook_endpoints: EndpointStore
+    webhook_deliveries: DeliveryStore
+    webhooks: WebhookNotices
+    poster: Poster
     waiting: threading.BoundedSemaphore
 
 
@@ -93,6 +101,10 @@ def make_services(settings: Settings) -> Services:
             user_agent=f"featherweight/{version()}",
         ),
         imports=ImportSlots(),
+        webhook_endpoints=EndpointStore(client, settings),
+        webhook_deliveries=DeliveryStore(client, settings),
+        webhooks=WebhookNotices(client, settings, queue),
+        poster=make_poster(settings),
         waiting=threading.BoundedSemaphore(MAX_WAITING),
     )
 

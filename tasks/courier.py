@@ -7,7 +7,7 @@ to be ready. What is to be done is in the records; a message only says where to 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -15,15 +15,20 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from tasks.heartbeat import Heartbeat
+from tasks.messages import DELIVER
+from tasks.pulse import Pulse
 from tasks.queue import Queue, make_celery
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import connect
+from tasks.webhooks.courier import Announcer, Deliverer
 
 __all__ = ["HANDLERS", "Handler", "Parts", "app", "make_courier"]
 
 _log = logging.getLogger(__name__)
-_THREADS = 8
+_THREADS = 16
+# That may wait for receivers known to be slow.
+_FOR_SLOW = 8
 
 
 class Parts(NamedTuple):
@@ -39,8 +44,15 @@ class Parts(NamedTuple):
 # due the reaper announces anew.
 Handler = Callable[[str], None]
 
-HANDLERS: Mapping[str, Callable[[Parts], Handler]] = {}
+HANDLERS: Mapping[str, Callable[[Parts], Handler]] = {
+    DELIVER: lambda parts: Deliverer(parts.settings, parts.client, parts.queue, most_slow=_FOR_SLOW),
+}
 """By the task's name."""
+
+CHORES: Sequence[Callable[[Parts], Callable[[], None]]] = (
+    lambda parts: Announcer(parts.settings, parts.client, parts.queue),
+)
+"""Done every second, as the reaper does its own: short, and good to be done by several."""
 
 
 def make_courier(settings: Settings) -> Celery:
@@ -52,6 +64,8 @@ def make_courier(settings: Settings) -> Celery:
     parts = Parts(settings, connect(settings), Storage(settings), Queue(app))
     for name, make in HANDLERS.items():
         _register(app, name, make(parts))
+    app.chores = [make(parts) for make in CHORES]
+    app.steps["worker"].add(Pulse)
     return app
 
 

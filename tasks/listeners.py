@@ -12,6 +12,8 @@ from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
 from tasks.store import JobStore
+from tasks.webhooks.courier import Announcer
+from tasks.webhooks.notices import JobNotices, WebhookNotices
 
 __all__ = ["Attendants", "attendants"]
 
@@ -28,4 +30,8 @@ def attendants(
     settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
 ) -> Attendants:
     """Nothing is connected to yet."""
-    return Attendants(listeners=(), chores=())
+    webhooks = WebhookNotices(client, settings, queue)
+    return Attendants(
+        listeners=(JobNotices(webhooks, settings),),
+        chores=(Announcer(settings, client, queue),),
+    )

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
+
+from featherweight.webhooks import EventType
 
 __all__ = ["EventType", "Notices"]
-
-EventType = Literal[
-    "job.succeeded",
-    "job.failed",
-    "job.cancelled",
-    "job.expired",
-    "batch.completed",
-    "batch.failed",
-    "batch.cancelled",
-    "schedule.regressed",
-    "schedule.run_failed",
-]
 
 
 class Notices(Protocol):

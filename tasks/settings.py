@@ -92,6 +92,19 @@ class Settings(BaseSettings):
     # How long the events of an ended job can still be read.
     event_expiry_s: int = Field(default=7 * 86_400, ge=60)
 
+    # Webhooks: ports of public hosts they are sent to, origins besides (http:// and private ones too), how
+    # many endpoints a project may have, how long a receiver has to answer, the mean waits before each of the
+    # further attempts, how long nothing but failures goes on before an endpoint is disabled, and how long,
+    # and how many for each endpoint, deliveries that have ended are kept.
+    webhook_ports: str = "443"
+    webhook_trusted_origins: str = ""
+    webhook_endpoints: int = Field(default=20, ge=1)
+    webhook_timeout_s: float = Field(default=10, gt=0, le=60)
+    webhook_retry_delays_s: str = "5,30,120,600,1800,3600,7200,14400,21600,36000"
+    webhook_disable_after_s: float = Field(default=5 * 86_400, ge=0)
+    webhook_log_expiry_s: int = Field(default=30 * 86_400, ge=60)
+    webhook_log_max: int = Field(default=10_000, ge=10)
+
     # The worker. `runner_warm` is called once by the fork server, to import what is slow to import
     # (empty: nothing); `runner_target` is what a job calls. Both are "module:function".
     worker_concurrency: int = Field(default=1, ge=1)

@@ -94,6 +94,10 @@ class WebServer:
                 self.close_connection = True
                 return None
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
             def _trickle(self) -> None:
                 """A header that never ends, a byte at a time."""
                 self.close_connection = True

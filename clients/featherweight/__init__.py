@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         InternalError,
         InvalidRequest,
         InvalidSpec,
+        InvalidWebhook,
         JobCancelled,
         JobError,
         JobExpired,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
     from featherweight.resources import Dataset, Health, Import, Model, Project, Technique, Usage
+    from featherweight.signing import verify_webhook
     from featherweight.spec import (
         CompressionSpec,
         ConstantSparsity,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
         Quantize,
     )
     from featherweight.specfile import load_spec
+    from featherweight.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
     __version__: str
 
@@ -104,6 +107,7 @@ __all__ = [
     "InternalError",
     "InvalidRequest",
     "InvalidSpec",
+    "InvalidWebhook",
     "Job",
     "JobCancelled",
     "JobError",
@@ -144,8 +148,12 @@ __all__ = [
     "VerificationFailed",
     "WaitTimeout",
     "WarningEvent",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
     "__version__",
     "load_spec",
+    "verify_webhook",
 ]
 
 _HOMES = {
@@ -164,6 +172,7 @@ _HOMES = {
         "InternalError",
         "InvalidRequest",
         "InvalidSpec",
+        "InvalidWebhook",
         "JobCancelled",
         "JobError",
         "JobExpired",
@@ -200,7 +209,9 @@ _HOMES = {
         "Prune",
         "Quantize",
     ],
+    "signing": ["verify_webhook"],
     "specfile": ["load_spec"],
+    "webhooks": ["WebhookDelivery", "WebhookEndpoint", "WebhookEvent"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -37,7 +37,8 @@ DEFAULT_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 # GET, HEAD and DELETE may be sent twice by definition; a POST only under an Idempotency-Key, or
 # where the caller says that sending it twice does no harm.
-_REPEATABLE_METHODS = frozenset({"GET", "HEAD", "DELETE", "PUT"})
+# A PATCH of this API says what is to be, so once or twice is the same.
+_REPEATABLE_METHODS = frozenset({"GET", "HEAD", "DELETE", "PUT", "PATCH"})
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 # The connection was never made, so nothing was sent: any request may be tried again.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)

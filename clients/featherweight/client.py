@@ -25,6 +25,7 @@ from featherweight._retry import Clock, RetryPolicy
 from featherweight._stored import StoredFiles
 from featherweight._transport import DEFAULT_TIMEOUT, Session, Storage, decode
 from featherweight._uploads import OnProgress, Uploader
+from featherweight._webhook_endpoints import WebhookEndpoints
 from featherweight.errors import ConfigurationError
 from featherweight.handle import JobHandle
 from featherweight.inspection import Inspection
@@ -78,6 +79,7 @@ class Client:
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
         self.plans = Plans(self._session)
         self.imports = Imports(self._session)
+        self.webhook_endpoints = WebhookEndpoints(self._session)
 
     def __repr__(self) -> str:
         return f"<Client {self.base_url}>"

@@ -21,6 +21,7 @@ FeatherweightError
 ├── ChecksumMismatch           the bytes that came are not the bytes that were announced
 ├── VerificationFailed         files are not those their receipt was signed for
 ├── RerunFailed                an evaluation could not be run again: no engine here, or it refused the files
+├── InvalidWebhook             a request is not signed as webhooks are: .reason (is a ValueError)
 ├── JobError                   a job waited for did not succeed: .job .problem
 │   ├── JobFailed
 │   ├── JobCancelled
@@ -52,6 +53,7 @@ __all__ = [
     "InternalError",
     "InvalidRequest",
     "InvalidSpec",
+    "InvalidWebhook",
     "JobCancelled",
     "JobError",
     "JobExpired",
@@ -196,6 +198,17 @@ class VerificationFailed(FeatherweightError):
 
 class RerunFailed(FeatherweightError):
     """An evaluation could not be run again: the engine is not installed here, or it refuses the files."""
+
+
+class InvalidWebhook(FeatherweightError, ValueError):
+    """A request that claims to be a webhook is not to be believed: answer it with 400.
+
+    `reason` is missing_header, bad_timestamp, bad_signature, too_old, too_new or bad_payload.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class JobError(FeatherweightError):

@@ -18,7 +18,7 @@ from deploy.local.processes import HOST, Process, StartError, free_port, wait_un
 
 __all__ = ["USERS", "RedisServer", "find_redis_server", "new_passwords", "users_file"]
 
-USERS = ("api", "worker", "admin")
+USERS = ("api", "worker", "courier", "admin")
 
 _ACL = Path(__file__).parents[1] / "redis.acl"
 

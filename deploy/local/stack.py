@@ -29,7 +29,7 @@ __all__ = ["LocalStack"]
 
 ROOT = Path(__file__).parents[2]
 _PROJECT = "local"
-_COURIER_THREADS = 8
+_COURIER_THREADS = 16
 
 
 class _Identity(BaseModel):
@@ -169,14 +169,20 @@ class LocalStack:
     def start_courier(self) -> None:
         """Start the one that delivers webhooks and fires schedules."""
         self.courier = self._celery(
-            "courier", app="tasks.courier", queues=[WEBHOOKS, SCHEDULES], concurrency=_COURIER_THREADS
+            "courier",
+            app="tasks.courier",
+            queues=[WEBHOOKS, SCHEDULES],
+            concurrency=_COURIER_THREADS,
+            redis_user="courier",
         )
 
-    def _celery(self, name: str, *, app: str, queues: list[str], concurrency: int) -> Process:
+    def _celery(
+        self, name: str, *, app: str, queues: list[str], concurrency: int, redis_user: str = "worker"
+    ) -> Process:
         arguments = ["--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
         arguments += [f"--hostname={name}@{HOST}", f"--loglevel={self.settings.log_level}"]
         arguments += ["--without-gossip", "--without-mingle"]
-        return self._process(name, ["celery", f"--app={app}", "worker", *arguments], redis_user="worker")
+        return self._process(name, ["celery", f"--app={app}", "worker", *arguments], redis_user=redis_user)
 
     def kill_worker(self) -> None:
         """``kill -9`` of the newest worker's process alone: what hangs on it must notice by itself."""
@@ -308,6 +314,7 @@ class LocalStack:
         path = self.directory / "identity.json"
         if path.exists():
             self._identity = _Identity.model_validate_json(path.read_bytes())
+            self._identity.redis_passwords = {**new_passwords(), **self._identity.redis_passwords}
             # What an earlier version did not have is made now and kept.
             self._save_identity()
             return self._identity

@@ -2,12 +2,26 @@
 
 urls        what may be asked for at all: scheme, host, port, and how they are spelt
 addresses   which IP addresses are the public internet
-fetch       one GET: resolved once, connected to the very address that was looked at, no redirects
+pinned      resolved once, connected to the very address that was looked at
+fetch       one GET of a whole file
+post        one POST, for its status
 """
 
 from __future__ import annotations
 
-from tasks.outbound.fetch import Answer, Fetcher, FetchFailed
+from tasks.outbound.fetch import Answer, Fetcher
+from tasks.outbound.pinned import FetchFailed
+from tasks.outbound.post import Poster, Reply
 from tasks.outbound.urls import Origin, Policy, Target, UrlNotAllowed
 
-__all__ = ["Answer", "FetchFailed", "Fetcher", "Origin", "Policy", "Target", "UrlNotAllowed"]
+__all__ = [
+    "Answer",
+    "FetchFailed",
+    "Fetcher",
+    "Origin",
+    "Policy",
+    "Poster",
+    "Reply",
+    "Target",
+    "UrlNotAllowed",
+]

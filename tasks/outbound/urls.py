@@ -75,9 +75,9 @@ class Policy:
         if origin in self.trusted:
             return Target(origin, path, trusted=True)
         if origin.scheme != "https":
-            raise UrlNotAllowed("only https:// is fetched")
+            raise UrlNotAllowed("only https:// is allowed")
         if origin.port not in self.ports:
-            raise UrlNotAllowed(f"port {origin.port} is not fetched from")
+            raise UrlNotAllowed(f"port {origin.port} is not allowed")
         return Target(origin, path, trusted=False)
 
 
@@ -89,7 +89,7 @@ def _split(url: str) -> tuple[Origin, str]:
         raise UrlNotAllowed("this is no absolute URL")
     scheme = match["scheme"].lower()
     if scheme not in _DEFAULT_PORTS:
-        raise UrlNotAllowed("only https:// is fetched")
+        raise UrlNotAllowed("only https:// is allowed")
     if "@" in match["authority"]:
         raise UrlNotAllowed("a user name or password in a URL is not sent")
     if match["fragment"]:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 DENIED = redis.exceptions.NoPermissionError
 
 
-@pytest.fixture(params=["api", "worker"])
+@pytest.fixture(params=["api", "worker", "courier"])
 def member(
     request: pytest.FixtureRequest, redis_server: RedisServer, redis_admin: redis.Redis
 ) -> Iterator[redis.Redis]:
@@ -60,9 +60,22 @@ def test_workers_come_near_no_keys_of_callers(worker: redis.Redis, redis_admin: 
         ("SET", "fw:key:registry:key_b", "forged"),
         ("ZADD", "fw:keys:registry", 1, "key_b"),
         ("GET", "fw:idempotency:acme:x"),
+        ("GET", "fw:kwh:whe_a"),
+        ("SET", "fw:kwh:whe_a", "forged"),
     ):
         with pytest.raises(DENIED):
             worker.execute_command(*command)
+
+
+def test_the_courier_has_the_secrets_of_webhooks_and_no_other(
+    redis_server: RedisServer, redis_admin: redis.Redis
+) -> None:
+    redis_admin.set("fw:kwh:whe_a", "[]")
+    with redis.Redis.from_url(redis_server.url("courier")) as courier:
+        assert courier.get("fw:kwh:whe_a") == b"[]"
+        for name in ("fw:key:registry:key_a", "fw:keys:registry", "fw:idempotency:acme:x"):
+            with pytest.raises(DENIED):
+                courier.get(name)
 
 
 def test_nobody_comes_in_without_a_name_and_health_only_pings(redis_server: RedisServer) -> None:

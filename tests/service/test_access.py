@@ -10,9 +10,11 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from featherweight.resources import UploadRequest
+from featherweight.webhooks import WebhookEndpointRequest
 from service.keys import SCOPES
 from service.multipart import begin
 from service.services import Services
+from tasks.identifiers import new_id
 from tests.service.helpers import KERAS, PROJECT, Caller, assert_problem, sha256
 
 PUBLIC = {
@@ -30,6 +32,17 @@ OTHER_SCOPES = {
     ("GET", "/v1/audit"): "admin",
     ("POST", "/v1/project/pause"): "admin",
     ("POST", "/v1/project/resume"): "admin",
+    ("POST", "/v1/webhook_endpoints"): "admin",
+    ("GET", "/v1/webhook_endpoints"): "admin",
+    ("GET", "/v1/webhook_endpoints/<endpoint_id>"): "admin",
+    ("PATCH", "/v1/webhook_endpoints/<endpoint_id>"): "admin",
+    ("DELETE", "/v1/webhook_endpoints/<endpoint_id>"): "admin",
+    ("POST", "/v1/webhook_endpoints/<endpoint_id>/rotate_secret"): "admin",
+    ("POST", "/v1/webhook_endpoints/<endpoint_id>/test"): "admin",
+    ("POST", "/v1/webhook_endpoints/<endpoint_id>/replay"): "admin",
+    ("GET", "/v1/webhook_endpoints/<endpoint_id>/deliveries"): "admin",
+    ("GET", "/v1/webhook_endpoints/<endpoint_id>/deliveries/<delivery_id>"): "admin",
+    ("POST", "/v1/webhook_endpoints/<endpoint_id>/deliveries/<delivery_id>/replay"): "admin",
 }
 
 
@@ -107,9 +120,14 @@ def test_the_public_routes_need_none(app: Flask) -> None:
 
 
 def test_another_projects_ids_answer_exactly_like_unknown_ones(
-    app: Flask, parts: Services, caller: Caller, stranger: Caller
+    app: Flask, parts: Services, caller: Caller
 ) -> None:
+    stranger = Caller(app, parts.keys.create("other", scope="admin"))
     job_id = caller.job()
+    hook = WebhookEndpointRequest(url="https://hooks.example/acme", events=["*"])
+    endpoint, _ = parts.webhook_endpoints.create(PROJECT, hook, id=new_id("endpoint"))
+    delivery_id = new_id("delivery")
+    parts.webhooks.test(endpoint, delivery_id=delivery_id)
     record = parts.jobs.get(PROJECT, job_id)
     wanted = UploadRequest(kind="model", filename="m.keras", size=len(KERAS), sha256=sha256(KERAS))
     upload = begin(parts, PROJECT, "upl_" + "a" * 26, wanted)
@@ -118,6 +136,8 @@ def test_another_projects_ids_answer_exactly_like_unknown_ones(
         "model_id": record.model_id,
         "dataset_id": record.dataset_id or "",
         "upload_id": upload.id,
+        "endpoint_id": endpoint.id,
+        "delivery_id": delivery_id,
     }
     tried = 0
     for method, rule in routes(app):
@@ -141,6 +161,7 @@ def test_another_projects_ids_answer_exactly_like_unknown_ones(
     assert caller.get(f"/v1/models/{record.model_id}").status_code == 200
     assert caller.get(f"/v1/datasets/{record.dataset_id}").status_code == 200
     assert caller.get(f"/v1/uploads/{upload.id}").json["state"] == "open"
+    assert parts.webhook_endpoints.get(PROJECT, endpoint.id) == endpoint.model_copy(update={"pending": 1})
 
 
 def test_lists_hold_nothing_of_another_project(caller: Caller, stranger: Caller) -> None:

@@ -6,7 +6,10 @@ import argparse
 from typing import Any
 
 from featherweight._version import version
-from featherweight.cli import commands, exit_codes, inspections, repeats, reports
+from featherweight.cli import commands, exit_codes, inspections, repeats, reports, webhook_arguments
+from featherweight.cli.argument_types import count as _count
+from featherweight.cli.argument_types import pair as _pair
+from featherweight.cli.argument_types import seconds as _seconds
 
 __all__ = ["parser"]
 
@@ -37,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(subparsers)
     for kind in ("models", "datasets"):
         _add_files(subparsers, kind)
+    webhook_arguments.add(_group(subparsers, "webhook", "send the project's events to a URL"), _command)
     _command(subparsers, "techniques", commands.techniques, "what the service can do")
     check = _command(subparsers, "check", commands.check, "check a spec without sending it")
     check.add_argument("spec", help="YAML or JSON file, inline JSON, or - for standard input")
@@ -260,26 +264,3 @@ def _add_limit(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--limit", type=_count, default=20, metavar="N", help="at most so many (default: 20)"
     )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    return key, value
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
