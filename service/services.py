@@ -12,6 +12,7 @@ from service.auditlog import AuditLog
 from service.idempotency import Ledger
 from service.importslots import ImportSlots
 from service.keys import KeyRing
+from service.places import Places
 from service.throttle import Throttle
 from service.version import version
 from tasks.gate import Gate
@@ -21,22 +22,21 @@ from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
 from tasks.recordstore import RecordStore
+from tasks.redis_clients import for_requests, for_waiting, redis_breaker
 from tasks.settings import Settings
-from tasks.storage import Storage
-from tasks.store import JobStore, connect
+from tasks.storage import IMPATIENT, Storage
+from tasks.store import BLOCK_S, JobStore
 from tasks.usage import Accounts
 
 __all__ = ["NAME", "Services", "make_services", "services"]
-
-# Of gunicorn's 64 threads a process: the others stay free for short requests and health checks.
-MAX_WAITING = 48
 
 NAME = "featherweight"
 
 
 @dataclass(frozen=True)
 class Services:
-    """`waiting` counts the requests that hold their thread to wait for something to happen."""
+    """`working` are the places of requests that are being answered, `waiting` those of requests that hold
+    their thread until something happens. `closing` is set when the process is about to end."""
 
     settings: Settings
     redis: redis.Redis
@@ -56,20 +56,24 @@ class Services:
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
+    working: Places
     waiting: threading.BoundedSemaphore
+    closing: threading.Event
 
 
 def make_services(settings: Settings) -> Services:
     """Nothing is connected to yet."""
-    client = connect(settings)
-    storage = Storage(settings)
+    breaker, closing = redis_breaker(), threading.Event()
+    client = for_requests(settings, breaker)
+    waits = for_waiting(settings, breaker, longest_s=BLOCK_S)
+    storage = Storage(settings, IMPATIENT)
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
     return Services(
         settings=settings,
         redis=client,
         storage=storage,
         queue=Queue(make_celery(settings)),
-        jobs=JobStore(client, settings),
+        jobs=JobStore(client, settings, waits=waits, hurried=closing.is_set),
         models=RecordStore(client, "model", ModelRecord),
         datasets=RecordStore(client, "dataset", DatasetRecord),
         uploads=RecordStore(client, "upload", UploadRecord),
@@ -86,7 +90,9 @@ def make_services(settings: Settings) -> Services:
             user_agent=f"featherweight/{version()}",
         ),
         imports=ImportSlots(),
-        waiting=threading.BoundedSemaphore(MAX_WAITING),
+        working=Places(settings.working_requests),
+        waiting=threading.BoundedSemaphore(settings.waiting_requests),
+        closing=closing,
     )
 
 
