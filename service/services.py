@@ -26,6 +26,7 @@ from tasks.redis_clients import for_requests, for_waiting, redis_breaker
 from tasks.settings import Settings
 from tasks.storage import IMPATIENT, Storage
 from tasks.store import BLOCK_S, JobStore
+from tasks.submission import Submitter
 from tasks.usage import Accounts
 
 __all__ = ["NAME", "Services", "make_services", "services"]
@@ -46,6 +47,7 @@ class Services:
     models: RecordStore[ModelRecord]
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
+    submitter: Submitter
     keys: KeyRing
     limits: ProjectLimits
     accounts: Accounts
@@ -68,15 +70,18 @@ def make_services(settings: Settings) -> Services:
     waits = for_waiting(settings, breaker, longest_s=BLOCK_S)
     storage = Storage(settings, IMPATIENT)
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
+    queue = Queue(make_celery(settings))
+    submitter = Submitter.of(settings, client, storage, queue)
     return Services(
         settings=settings,
         redis=client,
         storage=storage,
-        queue=Queue(make_celery(settings)),
+        queue=queue,
         jobs=JobStore(client, settings, waits=waits, hurried=closing.is_set),
-        models=RecordStore(client, "model", ModelRecord),
-        datasets=RecordStore(client, "dataset", DatasetRecord),
+        models=submitter.models,
+        datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
+        submitter=submitter,
         keys=KeyRing(client),
         limits=limits,
         accounts=accounts,

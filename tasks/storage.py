@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -146,7 +145,7 @@ class Storage:
         with self._asking(key):
             client = self._client if len(data) <= _SMALL else self._file_client
             client.put_object(
-                Bucket=self._bucket, Key=key, Body=BytesIO(data), ContentType=media_type, **condition
+                Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, **condition
             )
 
     def get_json(self, key: str) -> Any:
@@ -240,7 +239,7 @@ class Storage:
     def _put_part(self, key: str, upload_id: str, number: int, data: bytes) -> ReceivedPart:
         with self._asking(key):
             answer = self._file_client.upload_part(
-                Bucket=self._bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=BytesIO(data)
+                Bucket=self._bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data
             )
         return ReceivedPart(number=number, size=len(data), etag=answer["ETag"])
 
