@@ -1,4 +1,4 @@
-"""How many requests are worked on at once: those beyond that are told so at once, and come back later.
+"""How many requests are worked on at once: those beyond that are told so in a moment, and come back later.
 
     begun ──> working ──> waiting ──> working ──> over
       │         (a long poll, an event stream: `service.waiting`)

@@ -8,24 +8,18 @@ __all__ = ["Places", "Seat"]
 
 
 class Places:
-    """So many at once. Safe to use from many threads."""
+    """So many at once; whoever comes then waits a moment for one. Safe to use from many threads."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = 0
-        self._lock = threading.Lock()
+    def __init__(self, most: int, *, moment_s: float = 2.0) -> None:
+        self._free = threading.Semaphore(most)
+        self._moment_s = moment_s
 
-    def take(self, *, whatever: bool = False) -> bool:
-        """Whether there was one. With `whatever` one is made."""
-        with self._lock:
-            if self._taken >= self._most and not whatever:
-                return False
-            self._taken += 1
-            return True
+    def take(self, *, at_once: bool = False) -> bool:
+        """Whether there was one."""
+        return self._free.acquire(timeout=0 if at_once else self._moment_s)
 
     def give_back(self) -> None:
-        with self._lock:
-            self._taken -= 1
+        self._free.release()
 
 
 class Seat:
@@ -45,5 +39,5 @@ class Seat:
             self._places.give_back()
 
     def come_back(self) -> None:
-        """After waiting: whoever was let in once is not turned away."""
-        self._taken = self._places.take(whatever=True)
+        """After waiting: whoever was let in once is not turned away, place or no place."""
+        self._taken = self._places.take(at_once=True)

@@ -70,7 +70,7 @@ def make_services(settings: Settings) -> Services:
     waits = for_waiting(settings, breaker, longest_s=BLOCK_S)
     storage = Storage(settings, IMPATIENT)
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
-    queue = Queue(make_celery(settings))
+    queue = Queue(make_celery(settings, patient=False))
     submitter = Submitter.of(settings, client, storage, queue)
     return Services(
         settings=settings,

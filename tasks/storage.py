@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -105,6 +106,7 @@ class Storage:
         self._bucket = settings.s3_bucket
         self._patience = patience
         self._breaker = Breaker(_is_silence) if patience.breaks else None
+        self._connecting = threading.Lock()
 
     def ready(self) -> None:
         """Put a sentinel and read it back; StorageUnavailable."""
@@ -377,6 +379,11 @@ class Storage:
             raise StorageUnavailable(f"the object storage is silent: {error}") from None
 
     @cached_property
+    def _session(self) -> boto3.session.Session:
+        # One: what it reads about S3 is megabytes. It makes one client at a time.
+        return boto3.session.Session()
+
+    @cached_property
     def _client(self) -> S3Client:
         return self._connect(self._settings.s3_endpoint_url, self._patience.answer_s)
 
@@ -408,14 +415,15 @@ class Storage:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint_url,
-            region_name=self._settings.s3_region,
-            aws_access_key_id=key_id.get_secret_value() if key_id else None,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            config=config,
-        )
+        with self._connecting:
+            return self._session.client(
+                "s3",
+                endpoint_url=endpoint_url,
+                region_name=self._settings.s3_region,
+                aws_access_key_id=key_id.get_secret_value() if key_id else None,
+                aws_secret_access_key=secret.get_secret_value() if secret else None,
+                config=config,
+            )
 
 
 class _Counted:
