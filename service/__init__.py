@@ -4,6 +4,7 @@ A module per resource holds a blueprint: uploads, imports, models, datasets, job
 metrics, problems, plans, usage, projects, audit, webhook_endpoints, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
+    admission   requests at once                       (places, waiting)
     throttle    requests per second of a project
     quotas      what else a project may use                (usage, limit_commands)
     audit       who did what                               (auditlog)
@@ -20,6 +21,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service import (
+    admission,
     audit,
     auth,
     bodies,
@@ -86,6 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     metrics.init_app(app)
     audit.init_app(app)
     errors.init_app(app)
+    admission.init_app(app)
     throttle.init_app(app)
     auth.init_app(app)
     bodies.init_app(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
@@ -25,14 +25,17 @@ _FINAL = {state.value for state in JobState if state.done}
 Batch = list[tuple[str, dict[str, Any]]]
 
 
-def event_stream(jobs: JobStore, project: str, job_id: str, after: str) -> Iterator[bytes]:
+def event_stream(
+    jobs: JobStore, project: str, job_id: str, after: str, *, ending: Callable[[], bool] = lambda: False
+) -> Iterator[bytes]:
     """What happened after event `after`, then what happens; ends after the event of a final state.
 
-    Redis going away ends the stream early: clients come back with the id they saw last.
+    Redis going away, and the end of this process (`ending`), end the stream early: clients come back with
+    the id they saw last.
     """
     yield b"retry: %d\n\n" % _RECONNECT_MS
     try:
-        while True:
+        while not ending():
             # Asked first: a job that was done before its events were read says nothing more.
             done = jobs.get(project, job_id).done
             batch = jobs.events(project, job_id, after=after, block_s=0 if done else KEEP_ALIVE_S)

@@ -39,6 +39,8 @@ __all__ = [
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 _PREFER_WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*", re.IGNORECASE)
+# Of a long poll that could not be held.
+_REST_S = 5
 _REPORT = "report.json"
 _PAGE = "report.html"
 _HTML = "text/html"
@@ -143,8 +145,16 @@ def _preferred_wait() -> float:
 def _wait_until_done(record: JobRecord, seconds: float) -> JobRecord:
     deadline = time.monotonic() + seconds
     with patiently() as may_wait:
-        while may_wait and not record.done and (left := deadline - time.monotonic()) > 0:
+        while not record.done and (left := deadline - time.monotonic()) > 0:
+            if not may_wait():
+                return _told_to_rest(record)
             record = services().jobs.wait_change(project(), record.id, record.version, left)
+    return record
+
+
+def _told_to_rest(record: JobRecord) -> JobRecord:
+    """Who is answered before the time shall not ask again at once."""
+    g.rest_s = _REST_S
     return record
 
 
@@ -176,7 +186,14 @@ def index() -> Response:
 @operation(
     summary="A job",
     answers={
-        200: Shape(Job, "The job.", _ETAG),
+        200: Shape(
+            Job,
+            "The job.",
+            {
+                **_ETAG,
+                "Retry-After": "Seconds; where the answer could not be held.",
+            },
+        ),
         304: Empty("It is still as the ETag in If-None-Match says."),
     },
     parameters=[
@@ -204,8 +221,8 @@ def _waited(record: JobRecord, seconds: float) -> JobRecord:
     if not request.if_none_match.contains(record.version):
         return record
     with patiently() as may_wait:
-        if not may_wait:
-            return record
+        if not may_wait():
+            return _told_to_rest(record)
         return services().jobs.wait_change(project(), record.id, record.version, seconds)
 
 
@@ -246,7 +263,8 @@ def events(job_id: str) -> Response:
     if done and not waiting:
         return Response(status=204)  # tells browsers not to come back
     release = hold()
-    response = Response(event_stream(jobs, project(), job_id, after), content_type="text/event-stream")
+    stream = event_stream(jobs, project(), job_id, after, ending=services().closing.is_set)
+    response = Response(stream, content_type="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(release)
     return response
@@ -371,6 +389,8 @@ def _streamed(chunks: Iterator[bytes], artifact: Artifact) -> Response:
 def _job_answer(record: JobRecord, status: int, **headers: str) -> Response:
     response = json_answer(record.public(), status, **headers)
     response.set_etag(record.version)
+    if "rest_s" in g:
+        response.headers.setdefault("Retry-After", str(g.rest_s))
     return response
 
 

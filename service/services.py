@@ -12,6 +12,7 @@ from service.auditlog import AuditLog
 from service.idempotency import Ledger
 from service.importslots import ImportSlots
 from service.keys import KeyRing
+from service.places import Places
 from service.throttle import Throttle
 from service.version import version
 from tasks.gate import Gate
@@ -21,9 +22,10 @@ from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
 from tasks.recordstore import RecordStore
+from tasks.redis_clients import for_requests, for_waiting, redis_breaker
 from tasks.settings import Settings
-from tasks.storage import Storage
-from tasks.store import JobStore, connect
+from tasks.storage import IMPATIENT, Storage
+from tasks.store import BLOCK_S, JobStore
 from tasks.submission import Submitter
 from tasks.usage import Accounts
 from tasks.webhooks.deliveries import DeliveryStore
@@ -33,15 +35,13 @@ from tasks.webhooks.sender import make_poster
 
 __all__ = ["NAME", "Services", "make_services", "services"]
 
-# Of gunicorn's 64 threads a process: the others stay free for short requests and health checks.
-MAX_WAITING = 48
-
 NAME = "featherweight"
 
 
 @dataclass(frozen=True)
 class Services:
-    """`waiting` counts the requests that hold their thread to wait for something to happen."""
+    """`working` are the places of requests that are being answered, `waiting` those of requests that hold
+    their thread until something happens. `closing` is set when the process is about to end."""
 
     settings: Settings
     redis: redis.Redis
@@ -67,22 +67,26 @@ class Services:
     webhook_deliveries: DeliveryStore
     webhooks: WebhookNotices
     poster: Poster
+    working: Places
     waiting: threading.BoundedSemaphore
+    closing: threading.Event
 
 
 def make_services(settings: Settings) -> Services:
     """Nothing is connected to yet."""
-    client = connect(settings)
-    storage = Storage(settings)
+    breaker, closing = redis_breaker(), threading.Event()
+    client = for_requests(settings, breaker)
+    waits = for_waiting(settings, breaker, longest_s=BLOCK_S)
+    storage = Storage(settings, IMPATIENT)
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
-    queue = Queue(make_celery(settings))
+    queue = Queue(make_celery(settings, patient=False))
     submitter = Submitter.of(settings, client, storage, queue)
     return Services(
         settings=settings,
         redis=client,
         storage=storage,
         queue=queue,
-        jobs=submitter.jobs,
+        jobs=JobStore(client, settings, waits=waits, hurried=closing.is_set),
         models=submitter.models,
         datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
@@ -105,7 +109,9 @@ def make_services(settings: Settings) -> Services:
         webhook_deliveries=DeliveryStore(client, settings),
         webhooks=WebhookNotices(client, settings, queue),
         poster=make_poster(settings),
-        waiting=threading.BoundedSemaphore(MAX_WAITING),
+        working=Places(settings.working_requests),
+        waiting=threading.BoundedSemaphore(settings.waiting_requests),
+        closing=closing,
     )
 
 

@@ -28,14 +28,15 @@ _CHUNK = 500
 _PRIORITY_SEPARATOR = ":"
 
 
-def make_celery(settings: Settings) -> Celery:
-    """A Celery application for sending; the worker adds its tasks and steps (``tasks.celery``)."""
+def make_celery(settings: Settings, *, patient: bool = True) -> Celery:
+    """A Celery application for sending; the worker adds its tasks and steps (``tasks.celery``). Where a
+    caller waits for it, it is not to be `patient`: what is not announced the reaper announces."""
     app = Celery("tasks", set_as_current=False, amqp=SealedAmqp)
     app.seal = Seal.of(settings)
     app.conf.update(
         broker_url=settings.redis_url,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=_transport_options(settings),
+        broker_transport_options=_transport_options(settings, patient=patient),
         # With the threads pool a Redis result backend lost acknowledgements when Redis restarted.
         result_backend=None,
         task_ignore_result=True,
@@ -53,13 +54,17 @@ def make_celery(settings: Settings) -> Celery:
         worker_send_task_events=False,
         worker_hijack_root_logger=True,
         worker_redirect_stdouts=False,
-        # A caller waits for an answer while we try to send.
-        task_publish_retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},
+        # A connection that was kept may be one to a Redis that has been restarted since.
+        task_publish_retry_policy={
+            "max_retries": 3 if patient else 1,
+            "interval_start": 0,
+            "interval_step": 0.2,
+        },
     )
     return app
 
 
-def _transport_options(settings: Settings) -> dict[str, Any]:
+def _transport_options(settings: Settings, *, patient: bool) -> dict[str, Any]:
     return {
         # Short, and kept alive by tasks.heartbeat while a job runs.
         "visibility_timeout": settings.visibility_timeout_s,
@@ -68,8 +73,8 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_mutex_expire": 30,
         "queue_order_strategy": "round_robin",
         "sep": _PRIORITY_SEPARATOR,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
+        "socket_timeout": 10 if patient else 2,
+        "socket_connect_timeout": 5 if patient else 1,
         "socket_keepalive": True,
         "health_check_interval": 10,
     }

@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     import_timeout_s: float = Field(default=300, gt=0)
     long_poll_max_s: float = Field(default=60, ge=0)
     trusted_proxy_hops: int = Field(default=0, ge=0)
+    # Requests that one process of the service answers at once, and those that it holds besides: long polls
+    # and event streams. Each has a thread.
+    working_requests: int = Field(default=128, ge=1)
+    waiting_requests: int = Field(default=1000, ge=0)
 
     # What a project may use unless limits of its own are set; 0 is no limit.
     project_stored_bytes: int = Field(default=0, ge=0)

@@ -10,9 +10,11 @@ import base64
 import hashlib
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,16 +23,26 @@ from urllib.parse import quote
 import boto3
 import urllib3.exceptions
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
 from featherweight.resources import ReceivedPart
+from tasks.breaker import Breaker, Open
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["OCTETS", "Storage", "StorageUnavailable", "TooLarge", "part_headers"]
+__all__ = [
+    "IMPATIENT",
+    "OCTETS",
+    "PATIENT",
+    "Patience",
+    "Storage",
+    "StorageUnavailable",
+    "TooLarge",
+    "part_headers",
+]
 
 OCTETS = "application/octet-stream"
 
@@ -64,17 +76,42 @@ def _nothing() -> None:
     """Nobody minds."""
 
 
+@dataclass(frozen=True)
+class Patience:
+    """Seconds to wait for a connection, for the answer to a question and for the next bytes of a file, and
+    how often to try. With `breaks` one call that waited in vain spares others the wait."""
+
+    connect_s: float
+    answer_s: float
+    bytes_s: float
+    attempts: int
+    breaks: bool = False
+
+
+# For workers, who have all day and only must not miss that their job was cancelled.
+PATIENT = Patience(connect_s=3, answer_s=20, bytes_s=20, attempts=3)
+# For those who answer callers.
+IMPATIENT = Patience(connect_s=2, answer_s=4, bytes_s=10, attempts=2, breaks=True)
+# Putting the parts of a large file together takes some servers long.
+_COMPLETE_S = 120.0
+# What is larger counts as the bytes of a file.
+_SMALL = 256 * 1024
+
+
 class Storage:
     """One bucket. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, patience: Patience = PATIENT) -> None:
         self._settings = settings
         self._bucket = settings.s3_bucket
+        self._patience = patience
+        self._breaker = Breaker(_is_silence) if patience.breaks else None
+        self._connecting = threading.Lock()
 
     def ready(self) -> None:
         """Put a sentinel and read it back; StorageUnavailable."""
         key, value = "ready/sentinel", secrets.token_bytes(16)
-        with _translated(key):
+        with self._asking(key):
             self._client.put_object(Bucket=self._bucket, Key=key, Body=value)
             found = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         # Another process may have put its own in between; what matters is that something came back.
@@ -107,10 +144,9 @@ class Storage:
         self, key: str, data: bytes, *, media_type: str = OCTETS, if_none_match: bool = False
     ) -> None:
         condition: Any = {"IfNoneMatch": "*"} if if_none_match else {}
-        with _translated(key):
-            self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, **condition
-            )
+        with self._asking(key):
+            client = self._client if len(data) <= _SMALL else self._file_client
+            client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, **condition)
 
     def get_json(self, key: str) -> Any:
         return json.loads(self.read(key))
@@ -120,7 +156,7 @@ class Storage:
         if length == 0:
             return b""
         end = "" if length is None else start + length - 1
-        with _translated(key):
+        with self._asking(key):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end}")
                 return answer["Body"].read()
@@ -132,10 +168,10 @@ class Storage:
 
     def stream(self, key: str) -> Iterator[bytes]:
         """The object in chunks of 1 MiB. Errors may also come while iterating."""
-        with _translated(key):
-            body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
-            with body:
-                yield from body.iter_chunks(_CHUNK)
+        with self._asking(key):
+            body = self._file_client.get_object(Bucket=self._bucket, Key=key)["Body"]
+        with _translated(key), body:
+            yield from body.iter_chunks(_CHUNK)
 
     def digest(self, key: str) -> tuple[int, str]:
         """Size and sha256 of the stored bytes, read once."""
@@ -203,8 +239,8 @@ class Storage:
             raise
 
     def _put_part(self, key: str, upload_id: str, number: int, data: bytes) -> ReceivedPart:
-        with _translated(key):
-            answer = self._client.upload_part(
+        with self._asking(key):
+            answer = self._file_client.upload_part(
                 Bucket=self._bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data
             )
         return ReceivedPart(number=number, size=len(data), etag=answer["ETag"])
@@ -215,7 +251,7 @@ class Storage:
         """Begin an upload in parts; its id. With `checksums` every part comes with its sha256, and so must
         the completion."""
         algorithm: Any = {"ChecksumAlgorithm": "SHA256"} if checksums else {}
-        with _translated(key):
+        with self._asking(key):
             answer = self._client.create_multipart_upload(
                 Bucket=self._bucket, Key=key, ContentType=media_type, **algorithm
             )
@@ -252,7 +288,7 @@ class Storage:
 
     def list_parts(self, key: str, upload_id: str) -> list[ReceivedPart]:
         """The parts that arrived, by number; FileNotFoundError for an upload that ended."""
-        with _translated(key):
+        with self._asking(key):
             pages = self._client.get_paginator("list_parts").paginate(
                 Bucket=self._bucket, Key=key, UploadId=upload_id
             )
@@ -278,14 +314,14 @@ class Storage:
         if sha256:
             for part in received:
                 part["ChecksumSHA256"] = _base64(sha256[part["PartNumber"]])
-        with _translated(key):
-            self._client.complete_multipart_upload(
+        with self._asking(key):
+            self._completing_client.complete_multipart_upload(
                 Bucket=self._bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": received}
             )
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Forget the parts; nothing happens when the upload has ended."""
-        with suppress(FileNotFoundError), _translated(key):
+        with suppress(FileNotFoundError), self._asking(key):
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
 
     # About objects
@@ -311,7 +347,7 @@ class Storage:
         return True
 
     def size(self, key: str) -> int:
-        with _translated(key):
+        with self._asking(key):
             return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
 
     def iter_keys(self, prefix: str) -> Iterator[str]:
@@ -323,13 +359,13 @@ class Storage:
                 yield from (item["Key"] for item in page.get("Contents", []))
 
     def list_keys(self, prefix: str) -> list[str]:
-        with _translated(prefix):
+        with self._asking(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens when there is none."""
-        with _translated(key):
+        with self._asking(key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def delete_prefix(self, prefix: str) -> None:
@@ -341,22 +377,45 @@ class Storage:
 
     # Inside
 
+    @contextmanager
+    def _asking(self, key: str) -> Iterator[None]:
+        """Turn the vendor's errors into ours; StorageUnavailable too when asking is of no use now."""
+        try:
+            with _translated(key), self._breaker.call() if self._breaker else nullcontext():
+                yield
+        except Open as error:
+            raise StorageUnavailable(f"the object storage is silent: {error}") from None
+
+    @cached_property
+    def _session(self) -> boto3.session.Session:
+        # One: what it reads about S3 is megabytes. It makes one client at a time.
+        return boto3.session.Session()
+
     @cached_property
     def _client(self) -> S3Client:
-        return self._connect(self._settings.s3_endpoint_url)
+        return self._connect(self._settings.s3_endpoint_url, self._patience.answer_s)
+
+    @cached_property
+    def _file_client(self) -> S3Client:
+        return self._connect(self._settings.s3_endpoint_url, self._patience.bytes_s)
+
+    @cached_property
+    def _completing_client(self) -> S3Client:
+        return self._connect(self._settings.s3_endpoint_url, _COMPLETE_S)
 
     @cached_property
     def _public_client(self) -> S3Client:
-        return self._connect(self._settings.s3_public_endpoint_url or self._settings.s3_endpoint_url)
+        # It signs, and sends nothing.
+        return self._connect(self._settings.s3_public_endpoint_url or self._settings.s3_endpoint_url, 1)
 
-    def _connect(self, endpoint_url: str | None) -> S3Client:
+    def _connect(self, endpoint_url: str | None, read_timeout_s: float) -> S3Client:
         key_id, secret = self._settings.s3_access_key_id, self._settings.s3_secret_access_key
         style: Literal["path", "auto"] = "path" if endpoint_url else "auto"
         config = Config(
             signature_version="s3v4",
-            retries={"mode": "standard", "max_attempts": 5},
-            connect_timeout=5,
-            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": self._patience.attempts},
+            connect_timeout=self._patience.connect_s,
+            read_timeout=read_timeout_s,
             max_pool_connections=64,
             # Hashing every body for its signature costs two thirds of the time over plain http; what
             # we store is checked by its sha256 anyway.
@@ -364,14 +423,15 @@ class Storage:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint_url,
-            region_name=self._settings.s3_region,
-            aws_access_key_id=key_id.get_secret_value() if key_id else None,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            config=config,
-        )
+        with self._connecting:
+            return self._session.client(
+                "s3",
+                endpoint_url=endpoint_url,
+                region_name=self._settings.s3_region,
+                aws_access_key_id=key_id.get_secret_value() if key_id else None,
+                aws_secret_access_key=secret.get_secret_value() if secret else None,
+                config=config,
+            )
 
 
 class _Counted:
@@ -426,6 +486,10 @@ def _translated(key: str) -> Iterator[None]:
         raise StorageUnavailable(f"the object storage answered {code}") from error
     except (BotoCoreError, urllib3.exceptions.HTTPError, ConnectionError) as error:
         raise StorageUnavailable(f"the object storage is unreachable: {type(error).__name__}") from error
+
+
+def _is_silence(error: BaseException) -> bool:
+    return isinstance(error, ReadTimeoutError | ConnectTimeoutError | urllib3.exceptions.TimeoutError)
 
 
 def _code(error: ClientError) -> str:

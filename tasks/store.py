@@ -50,11 +50,14 @@ from tasks.restoring import stored_fields
 from tasks.scripts import load_scripts
 from tasks.settings import Settings
 
-__all__ = ["Conflict", "JobStore", "NotFound", "QueueFull", "connect"]
+__all__ = ["BLOCK_S", "Conflict", "JobStore", "NotFound", "QueueFull", "connect"]
 
 # Named here because inside the classes `list` is a method.
 _Ids = list[str]
 _Events = list[tuple[str, dict[str, Any]]]
+
+# How long one command may block; well under the timeouts of clients.
+BLOCK_S = 5.0
 
 _BATCH = 100
 _EVENTS_AT_ONCE = 1000
@@ -92,10 +95,20 @@ class JobStore:
     """Job records. Any method may raise redis.RedisError when Redis cannot be reached."""
 
     def __init__(
-        self, redis: redis.Redis, settings: Settings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        redis: redis.Redis,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        waits: redis.Redis | None = None,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`clock` says in seconds how long a caller has waited; all other times are Redis'."""
+        """`clock` says in seconds how long a caller has waited; all other times are Redis'. `waits` is the
+        client whose commands may block for BLOCK_S. Once it is `hurried`, what waits comes back within
+        that time."""
         self._redis = redis
+        self._waits = waits or redis
+        self._hurried = hurried
         self._settings = settings
         self._clock = clock
 
@@ -203,9 +216,9 @@ class JobStore:
             last = self._last_event(job_id) if is_id(job_id) else "0-0"
             record = self.get(project, job_id)
             left = deadline - self._clock()
-            if record.version != version or record.done or left <= 0:
+            if record.version != version or record.done or left <= 0 or self._hurried():
                 return record
-            self._read_events(job_id, last, left)
+            self._await_events(job_id, last, deadline)
 
     def events(self, project: str, job_id: str, *, after: str = "0-0", block_s: float = 0) -> _Events:
         """At most 1000 events after stream id `after`, waiting up to `block_s` for the first.
@@ -215,11 +228,7 @@ class JobStore:
         if not _STREAM_ID.fullmatch(after):
             raise ValueError(f"{after!r} is not an event id")
         self.version(project, job_id)
-        deadline = self._clock() + block_s
-        while True:
-            found = self._read_events(job_id, after, deadline - self._clock())
-            if found or self._clock() >= deadline:
-                return found
+        return self._await_events(job_id, after, self._clock() + block_s)
 
     # For the worker
 
@@ -350,11 +359,18 @@ class JobStore:
         newest = cast("list[Any]", self._redis.xrevrange(f"{_key(job_id)}:events", count=1))
         return text(newest[0][0]) if newest else "0-0"
 
+    def _await_events(self, job_id: str, after: str, deadline: float) -> _Events:
+        """Those after `after` as soon as there are any, or none at the deadline or in a hurry."""
+        while True:
+            found = self._read_events(job_id, after, deadline - self._clock())
+            if found or self._clock() >= deadline or self._hurried():
+                return found
+
     def _read_events(self, job_id: str, after: str, block_s: float) -> _Events:
-        # Well under the socket's timeout; the callers ask again.
-        block_ms = int(1000 * min(block_s, 5)) or None if block_s > 0 else None
+        block_ms = int(1000 * min(block_s, BLOCK_S)) or None if block_s > 0 else None
         stream = f"{_key(job_id)}:events"
-        answer = cast("list[Any]", self._redis.xread({stream: after}, count=_EVENTS_AT_ONCE, block=block_ms))
+        client = self._redis if block_ms is None else self._waits
+        answer = cast("list[Any]", client.xread({stream: after}, count=_EVENTS_AT_ONCE, block=block_ms))
         return [
             (text(event_id), json.loads(_get(fields, "e")))
             for _, entries in answer

@@ -124,7 +124,7 @@ class RedisServer:
             self.directory / "redis.conf",
             f'bind {HOST}\nport {self.port}\naclfile "{users}"\n'
             "appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\n"
-            'save ""\ndaemonize no\nmaxclients 2000\n',
+            'save ""\ndaemonize no\nmaxclients 10000\n',
         )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from deploy.local import digits
 from deploy.local.stack import LocalStack
-from tests.benchmarks import confinement, document, full_mnist, gating, reads, tutorial_job, uploads
+from tests.benchmarks import confinement, document, full_mnist, gating, load, reads, tutorial_job, uploads
 from tests.benchmarks.machine import machine
 from tests.benchmarks.table import Row, markdown
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--data", type=Path, help="folder with the full MNIST")
-    parser.add_argument("--only", choices=["job", "sandbox", "gate", "uploads", "reads"])
+    parser.add_argument("--only", choices=["job", "sandbox", "gate", "uploads", "reads", "load"])
     parser.add_argument("--write", action="store_true", help="replace the tables in docs/benchmarks.md")
     options = parser.parse_args()
     text = measure(options)
@@ -60,6 +60,10 @@ def measure(options: argparse.Namespace) -> str:
             with LocalStack(directory / "reads", workers=0) as stack:
                 rows = reads.run(stack, requests=options.requests)
             sections.append("### Reads\n\n" + markdown(rows))
+        if options.only in (None, "load"):
+            with LocalStack(directory / "load", workers=0) as stack:
+                rows = load.run(stack, requests=options.requests)
+            sections.append("### Many who wait\n\n" + markdown(rows))
     return "\n".join(sections)
 
 

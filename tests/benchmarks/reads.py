@@ -24,8 +24,7 @@ PROJECT = "local"  # the one the stack has a key for
 
 
 def run(stack: LocalStack, *, requests: int) -> list[Row]:
-    with stack.redis as redis:
-        ids = _store_jobs(JobStore(redis, stack.settings))
+    ids = store_jobs(stack)
     draw = random.Random(0)
     with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {stack.api_key}"}) as http:
         cursor = http.get("/v1/jobs", params={"limit": 100}).json()["next_cursor"]
@@ -58,9 +57,12 @@ def run(stack: LocalStack, *, requests: int) -> list[Row]:
     ]
 
 
-def _store_jobs(store: JobStore) -> list[str]:
+def store_jobs(stack: LocalStack) -> list[str]:
+    """STORED queued jobs of the stack's project; their ids."""
     request = JobRequest.model_validate({"model_id": new_id("model"), "spec": SPEC})
     ids = [new_id("job") for _ in range(STORED)]
-    for job_id in ids:
-        store.create(PROJECT, request, job_id=job_id)
+    with stack.redis as redis:
+        store = JobStore(redis, stack.settings)
+        for job_id in ids:
+            store.create(PROJECT, request, job_id=job_id)
     return ids
