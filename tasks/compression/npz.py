@@ -108,7 +108,7 @@ def _rooms(headers: Mapping[str, _Header]) -> dict[str, npt.NDArray[Any]]:
     kinds: dict[Any, list[str]] = {}
     for name, header in headers.items():
         kinds.setdefault((header.dtype.str, header.shape[1:]), []).append(name)
-    rooms = {}
+    rooms: dict[str, npt.NDArray[Any]] = {}
     for names in kinds.values():
         sizes = [math.prod(headers[name].shape) for name in names]
         block = np.empty(sum(sizes), headers[names[0]].dtype)
