@@ -20,13 +20,14 @@ from featherweight.problem import FieldError
 from featherweight.resources import ReceivedPart, Upload, UploadPart, UploadRequest
 from service import part_digests
 from service.errors import ProblemError
-from service.filekinds import KINDS
-from service.locks import Busy, KeepAlive, held
+from service.filekinds import adopt
 from service.quotas import keep
 from service.services import Services
-from service.sniffing import HEAD_BYTES
+from tasks.filekinds import KINDS
 from tasks.identifiers import is_id, new_id
+from tasks.locks import Busy, KeepAlive, held
 from tasks.records import UploadRecord
+from tasks.sniffing import HEAD_BYTES
 from tasks.storage import Storage, StorageUnavailable, part_headers
 from tasks.store import NotFound
 
@@ -51,7 +52,7 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
     part_digests.check(wanted)
     _sweep(app)
     kind = KINDS[wanted.kind]
-    limit = kind.max_bytes(app)
+    limit = kind.max_bytes(app.settings)
     if wanted.size > limit:
         error = FieldError(
             pointer="/size", code="less_than_equal", detail=f"a {kind.name} may have at most {limit} bytes"
@@ -158,8 +159,9 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
     try:
         sha256 = _verified(app, record, keep_alive)
         resource_id = PurePosixPath(record.key).stem
-        KINDS[record.kind].adopt(
+        adopt(
             app,
+            KINDS[record.kind],
             record.project,
             resource_id,
             filename=record.filename,

@@ -15,6 +15,7 @@ from service.keys import KeyRing
 from service.throttle import Throttle
 from service.version import version
 from tasks.gate import Gate
+from tasks.intake import Intake
 from tasks.limits import ProjectLimits
 from tasks.outbound import Fetcher, Policy
 from tasks.plans import Planner
@@ -53,6 +54,7 @@ class Services:
     audit: AuditLog
     ledger: Ledger
     gate: Gate
+    intake: Intake
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
@@ -64,6 +66,7 @@ def make_services(settings: Settings) -> Services:
     client = connect(settings)
     storage = Storage(settings)
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
+    gate = Gate(settings, storage)
     return Services(
         settings=settings,
         redis=client,
@@ -79,7 +82,8 @@ def make_services(settings: Settings) -> Services:
         throttle=Throttle(accounts, limits),
         audit=AuditLog(client, settings),
         ledger=Ledger(client, settings.idempotency_expiry_s),
-        gate=Gate(settings, storage),
+        gate=gate,
+        intake=Intake(settings, client, storage, gate=gate, accounts=accounts),
         planner=Planner(settings, client, storage),
         fetcher=Fetcher(
             Policy.of(settings.import_ports, settings.import_trusted_origins),

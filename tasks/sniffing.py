@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 from featherweight.resources import Kind
-from service.errors import ProblemError
 from tasks.compression.datasets import magic
 
-__all__ = ["HEAD_BYTES", "framework_of", "sniff"]
+__all__ = ["HEAD_BYTES", "UnknownFileType", "framework_of", "sniff"]
 
 # Enough for a zip archive's first local header with a name of ordinary length, and for a tar's.
 HEAD_BYTES = magic.HEAD_BYTES
@@ -36,17 +35,21 @@ _HINTS: dict[Kind, str] = {
 }
 
 
+class UnknownFileType(Exception):
+    """The first bytes are of no format that files of this kind have; `hint` says which ones do."""
+
+    def __init__(self, detail: str, hint: str) -> None:
+        super().__init__(detail)
+        self.hint = hint
+
+
 def sniff(kind: Kind, head: bytes) -> str:
-    """The format of the file that begins with `head`; unknown_file_type when no `kind` has it."""
+    """The format of the file that begins with `head`; UnknownFileType when no `kind` has it."""
     found = _format(head)
     if found is None:
-        raise ProblemError(
-            "unknown_file_type", f"the first bytes are of no known {_noun(kind)} format", hint=_HINTS[kind]
-        )
+        raise UnknownFileType(f"the first bytes are of no known {_noun(kind)} format", _HINTS[kind])
     if found not in _ACCEPTED[kind]:
-        raise ProblemError(
-            "unknown_file_type", f"this is {_described(found)}, and no {_noun(kind)}", hint=_HINTS[kind]
-        )
+        raise UnknownFileType(f"this is {_described(found)}, and no {_noun(kind)}", _HINTS[kind])
     # A zip whose first member has a strange name may still be an npz; the worker opens it and sees.
     return found
 

@@ -1,0 +1,50 @@
+"""The two kinds of files we keep, models and data sets: where they go and how large they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from featherweight.resources import Kind
+from tasks import keys
+from tasks.records import DatasetRecord, ModelRecord
+from tasks.settings import Settings
+from tasks.sniffing import framework_of
+
+__all__ = ["DATASET", "KINDS", "MODEL", "FileKind", "R"]
+
+R = TypeVar("R", ModelRecord, DatasetRecord)
+
+
+@dataclass(frozen=True)
+class FileKind(Generic[R]):
+    """`key` and `record_key` make storage keys from project and id, `of_format` the fields that only
+    this kind's record has, from the format."""
+
+    name: Kind
+    record: type[R]
+    key: Callable[[str, str], str]
+    record_key: Callable[[str, str], str]
+    of_format: Callable[[str], dict[str, Any]]
+
+    def max_bytes(self, settings: Settings) -> int:
+        limit: int = getattr(settings, f"max_{self.name}_bytes")
+        return limit
+
+
+MODEL = FileKind(
+    name="model",
+    record=ModelRecord,
+    key=keys.model_key,
+    record_key=keys.model_record_key,
+    of_format=lambda format_: {"framework": framework_of(format_)},
+)
+DATASET = FileKind(
+    name="dataset",
+    record=DatasetRecord,
+    key=keys.dataset_key,
+    record_key=keys.dataset_record_key,
+    of_format=lambda _: {},
+)
+KINDS: dict[Kind, FileKind[Any]] = {"model": MODEL, "dataset": DATASET}
