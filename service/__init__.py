@@ -7,7 +7,7 @@ metrics, problems, plans, usage, audit, openapi, index. What they share:
     throttle    requests per second of a project
     quotas      what else a project may use                (usage, limit_commands)
     audit       who did what                               (auditlog)
-    bodies      strict JSON and streamed files             (strict_json, receiving, multipart, filekinds)
+    bodies      strict JSON and streamed files             (receiving, multipart, filekinds)
     errors      exceptions to RFC 9457 problems
     idempotency Idempotency-Key
     requestlog  request ids, log lines, headers            (redaction)
