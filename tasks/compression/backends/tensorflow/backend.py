@@ -14,6 +14,7 @@ from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
+from tasks.compression.backends.tensorflow.distributions import DISTRIBUTIONS
 from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
 from tasks.compression.backends.tensorflow.onnx import write_onnx
@@ -60,19 +61,6 @@ _TENSORBOARD = "tensorboard.tar.gz"
 _SIMULATED = "simulated.npz"
 _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
-_DISTRIBUTIONS = (
-    "ai-edge-litert",
-    "keras",
-    "litert-quantizer",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "tensorflow",
-    "tensorflow-model-optimization",
-    "tf-keras",
-    "tf2onnx",
-)
-
 
 def start(threads: int, seed: int) -> None:
     configure_threads(threads)
@@ -80,7 +68,7 @@ def start(threads: int, seed: int) -> None:
 
 
 def versions() -> dict[str, str]:
-    return library_versions(*_DISTRIBUTIONS)
+    return library_versions(*DISTRIBUTIONS)
 
 
 def predict(network: Network, x: Tensors) -> Tensors:
