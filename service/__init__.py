@@ -1,6 +1,6 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
-A module per resource holds a blueprint: uploads, imports, models, datasets, jobs, techniques, health,
+A module per resource holds a blueprint: uploads, imports, inbox, models, datasets, jobs, techniques, health,
 metrics, problems, plans, usage, audit, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
@@ -27,6 +27,7 @@ from service import (
     errors,
     health,
     imports,
+    inbox,
     index,
     jobs,
     key_commands,
@@ -57,6 +58,7 @@ _BLUEPRINTS = (
     receipts.bp,
     uploads.bp,
     imports.bp,
+    inbox.bp,
     models.bp,
     datasets.bp,
     jobs.bp,

@@ -23,6 +23,7 @@ _LINKS = {
     "uploads": "/v1/uploads",
     "models": "/v1/models",
     "datasets": "/v1/datasets",
+    "inbox": "/v1/inbox",
     "jobs": "/v1/jobs",
     "usage": "/v1/usage",
     "audit": "/v1/audit",

@@ -15,6 +15,7 @@ from service.keys import KeyRing
 from service.throttle import Throttle
 from service.version import version
 from tasks.gate import Gate
+from tasks.inbox import Inbox
 from tasks.intake import Intake
 from tasks.limits import ProjectLimits
 from tasks.outbound import Fetcher, Policy
@@ -57,6 +58,7 @@ class Services:
     ledger: Ledger
     gate: Gate
     intake: Intake
+    inbox: Inbox
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
@@ -71,6 +73,7 @@ def make_services(settings: Settings) -> Services:
     gate = Gate(settings, storage)
     queue = Queue(make_celery(settings))
     submitter = Submitter.of(settings, client, storage, queue)
+    intake = Intake(settings, client, storage, gate=gate, accounts=accounts)
     return Services(
         settings=settings,
         redis=client,
@@ -88,7 +91,8 @@ def make_services(settings: Settings) -> Services:
         audit=AuditLog(client, settings),
         ledger=Ledger(client, settings.idempotency_expiry_s),
         gate=gate,
-        intake=Intake(settings, client, storage, gate=gate, accounts=accounts),
+        intake=intake,
+        inbox=Inbox(settings, client, storage, intake=intake, accounts=accounts),
         planner=Planner(settings, client, storage),
         fetcher=Fetcher(
             Policy.of(settings.import_ports, settings.import_trusted_origins),

@@ -1,6 +1,7 @@
 """Keys in object storage, all of them made here.
 
 receipt-keys/<key id>.json    a public key that receipts are checked with
+inbox/<project>/...           what other systems put there: theirs, and only read here
 projects/<project>/
 ├── models/<id>/<id>.bin      the bytes, as they were uploaded
 │              model.json     the record beside it
@@ -34,6 +35,7 @@ __all__ = [
     "batch_prefix",
     "dataset_key",
     "dataset_record_key",
+    "inbox_prefix",
     "job_key",
     "job_prefix",
     "log_key",
@@ -50,6 +52,10 @@ RECEIPT_KEYS = "receipt-keys/"
 
 def receipt_key_key(key_id: str) -> str:
     return f"{RECEIPT_KEYS}{check_name(key_id)}.json"
+
+
+def inbox_prefix(project: str) -> str:
+    return f"inbox/{check_name(project)}/"
 
 
 def model_key(project: str, model_id: str) -> str:

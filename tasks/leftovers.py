@@ -20,6 +20,8 @@ __all__ = ["Leftovers"]
 _NOTED = "fw:leftovers"
 # Who tries again with the same Idempotency-Key stores under the same key: that comes sooner, and reclaims it.
 _REST_S = 600.0
+# Longer than anybody takes to store a file.
+_COPY_S = 6 * 3600.0
 _AT_ONCE = 5
 
 _log = logging.getLogger(__name__)
@@ -41,6 +43,11 @@ class Leftovers:
             _log.warning("storage is away; %s is removed later", key)
             with suppress(redis.RedisError):
                 self._redis.zadd(_NOTED, {key: time.time() + _REST_S})
+
+    def expect(self, key: str) -> None:
+        """Something is going to be stored under the key that goes again unless it is reclaimed, be this
+        process lost or not. redis.RedisError."""
+        self._redis.zadd(_NOTED, {key: time.time() + _COPY_S})
 
     def reclaim(self, key: str) -> None:
         """Something is stored under the key now that shall stay. redis.RedisError."""

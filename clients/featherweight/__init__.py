@@ -100,6 +100,7 @@ __all__ = [
     "Gone",
     "Health",
     "Import",
+    "InboxObject",
     "Inspection",
     "InternalError",
     "InvalidRequest",
@@ -188,7 +189,7 @@ _HOMES = {
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
-    "resources": ["Dataset", "Health", "Import", "Model", "Technique", "Usage"],
+    "resources": ["Dataset", "Health", "Import", "InboxObject", "Model", "Technique", "Usage"],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

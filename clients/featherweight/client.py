@@ -18,6 +18,7 @@ import httpx
 
 from featherweight._downloads import Downloader
 from featherweight._imports import Imports
+from featherweight._inbox import Inbox
 from featherweight._jobs import Jobs
 from featherweight._models import Models
 from featherweight._plans import Plans
@@ -78,6 +79,7 @@ class Client:
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
         self.plans = Plans(self._session)
         self.imports = Imports(self._session)
+        self.inbox = Inbox(self._session)
 
     def __repr__(self) -> str:
         return f"<Client {self.base_url}>"

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
+    "AdoptRequest",
     "AuditEntry",
     "Dataset",
     "Health",
     "Import",
     "ImportRequest",
+    "InboxObject",
     "Limits",
     "Model",
     "Page",
@@ -106,6 +108,26 @@ class Import(_Answer):
     bytes: int
     sha256: str
     created_at: datetime
+
+
+class InboxObject(_Answer):
+    """An object that somebody put under the project's prefix of the bucket. `name` is its key without that
+    prefix; `etag` changes with its bytes."""
+
+    object: Literal["inbox_object"] = "inbox_object"
+    name: str
+    bytes: int
+    etag: str
+    modified: datetime
+
+
+class AdoptRequest(BaseModel):
+    """The body of ``POST /v1/inbox/adopt``: an object of the inbox that is to become a model or data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=1024)]
+    kind: Kind
 
 
 class UploadPart(_Answer):

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from featherweight._version import version
-from featherweight.cli import commands, exit_codes, inspections, reports
+from featherweight.cli import commands, exit_codes, inbox, inspections, reports
 
 __all__ = ["parser"]
 
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(subparsers)
     for kind in ("models", "datasets"):
         _add_files(subparsers, kind)
+    _add_inbox(subparsers)
     _command(subparsers, "techniques", commands.techniques, "what the service can do")
     check = _command(subparsers, "check", commands.check, "check a spec without sending it")
     check.add_argument("spec", help="YAML or JSON file, inline JSON, or - for standard input")
@@ -219,6 +220,16 @@ def _add_files(subparsers: Any, kind: str) -> None:
     remove.add_argument("id")
     for command in (listing, upload, fetch, show, remove):
         command.set_defaults(kind=kind)
+
+
+def _add_inbox(subparsers: Any) -> None:
+    group = _group(subparsers, "inbox", "what other systems put into the project's part of the bucket")
+    listing = _command(group, "ls", inbox.list_objects, "list objects by name")
+    listing.add_argument("prefix", nargs="?", default="", help="only those whose name begins with it")
+    _add_limit(listing)
+    adopt = _command(group, "adopt", inbox.adopt, "make a model or data set of an object")
+    adopt.add_argument("name", help="the object's name, as ls shows it")
+    adopt.add_argument("--kind", choices=("model", "dataset"), default="model", help="default: model")
 
 
 def _group(subparsers: Any, name: str, summary: str) -> Any:
