@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
-A module per resource holds a blueprint: uploads, imports, inbox, models, datasets, jobs, techniques, health,
-metrics, problems, plans, usage, audit, openapi, index. What they share:
+A module per resource holds a blueprint: uploads, imports, inbox, models, datasets, jobs, batches,
+batch_files, techniques, health, metrics, problems, plans, usage, audit, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     throttle    requests per second of a project
@@ -22,6 +22,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from service import (
     audit,
     auth,
+    batch_files,
+    batches,
     bodies,
     datasets,
     errors,
@@ -62,6 +64,8 @@ _BLUEPRINTS = (
     models.bp,
     datasets.bp,
     jobs.bp,
+    batches.bp,
+    batch_files.bp,
     plans.bp,
     techniques.bp,
     usage.bp,

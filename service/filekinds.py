@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from featherweight.resources import Kind
 from service.errors import ProblemError
 from service.services import Services
 from tasks.filekinds import FileKind, R
 from tasks.intake import FileRefused, sniffed
+from tasks.sniffing import StoredKind
 
 __all__ = ["GATE_PROBLEMS", "adopt", "refused", "sniff"]
 
@@ -24,7 +24,7 @@ def adopt(app: Services, kind: FileKind[R], project: str, resource_id: str, **fi
         raise refused(error) from None
 
 
-def sniff(kind: Kind, head: bytes) -> str:
+def sniff(kind: StoredKind, head: bytes) -> str:
     """The format of the file that begins with `head`; unknown_file_type when no `kind` has it."""
     try:
         return sniffed(kind, head)

@@ -25,6 +25,8 @@ _LINKS = {
     "datasets": "/v1/datasets",
     "inbox": "/v1/inbox",
     "jobs": "/v1/jobs",
+    "batches": "/v1/batches",
+    "batch_files": "/v1/batch_files",
     "usage": "/v1/usage",
     "audit": "/v1/audit",
 }

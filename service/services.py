@@ -14,6 +14,7 @@ from service.importslots import ImportSlots
 from service.keys import KeyRing
 from service.throttle import Throttle
 from service.version import version
+from tasks.batches.engine import Batches
 from tasks.gate import Gate
 from tasks.inbox import Inbox
 from tasks.intake import Intake
@@ -49,6 +50,7 @@ class Services:
     models: RecordStore[ModelRecord]
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
+    batches: Batches
     submitter: Submitter
     keys: KeyRing
     limits: ProjectLimits
@@ -83,6 +85,7 @@ def make_services(settings: Settings) -> Services:
         models=submitter.models,
         datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
+        batches=Batches(settings, client, storage, submitter),
         submitter=submitter,
         keys=KeyRing(client),
         limits=limits,

@@ -267,7 +267,7 @@ def _changed(name: str) -> FileRefused:
     return _refused("object_changed", f"the object {name!r} is another than the one that was asked for")
 
 
-def _too_large(kind: Kind, limit: int) -> FileRefused:
+def _too_large(kind: str, limit: int) -> FileRefused:
     return _refused(
         "object_too_large", f"a {'data set' if kind == 'dataset' else kind} may have {limit} bytes"
     )

@@ -11,13 +11,12 @@ from typing import Any
 import redis
 
 from featherweight.problem import Problem, problem
-from featherweight.resources import Kind
 from tasks.filekinds import FileKind, R
 from tasks.gate import Gate, GateBusy, GateFailed, GateRefused
 from tasks.leftovers import Leftovers
 from tasks.recordstore import RecordStore
 from tasks.settings import Settings
-from tasks.sniffing import UnknownFileType, sniff
+from tasks.sniffing import StoredKind, UnknownFileType, sniff
 from tasks.storage import Storage
 from tasks.usage import Accounts, StorageFull
 
@@ -49,7 +48,7 @@ def no_room(error: StorageFull) -> FileRefused:
     )
 
 
-def sniffed(kind: Kind, head: bytes) -> str:
+def sniffed(kind: StoredKind, head: bytes) -> str:
     """The format of a file that begins with `head`; FileRefused with unknown_file_type."""
     try:
         return sniff(kind, head)
@@ -144,7 +143,9 @@ class Intake:
                 self._accounts.forget(project, resource_id)
             raise
 
-    def _admitted(self, key: str, kind: Kind, size: int) -> int | None:
+    def _admitted(self, key: str, kind: StoredKind, size: int) -> int | None:
+        if kind == "batch_file":
+            return None  # no loader ever sees it
         try:
             return self._gate.admit(key, kind, size)
         except GateRefused as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import redis
 
+from tasks.batches.engine import Batches
 from tasks.queue import Queue
 from tasks.settings import Settings
 from tasks.settle import Listener
@@ -28,4 +29,5 @@ def attendants(
     settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
 ) -> Attendants:
     """Nothing is connected to yet."""
-    return Attendants(listeners=(), chores=())
+    batches = Batches.of(settings, client, storage, queue)
+    return Attendants(listeners=(batches,), chores=(batches.chore,))

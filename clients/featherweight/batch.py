@@ -161,11 +161,12 @@ class BatchRequest(_Part):
     - `items`: they themselves,
     - `input_file_id`: an uploaded JSONL file with one of them on each line,
     - `prefix`: each object of the project's inbox whose name begins so is a model, times `specs` if given,
-    - `models`: each of these, times `specs` if given; ``custom_id`` is then ``<model id>/<name of the spec>``.
+    - `models`: each of these, times `specs` if given; ``custom_id`` is then ``<model id>/<name of spec>``.
 
-    `max_concurrent` bounds how many of the batch's jobs wait in the queue or run at any time. With `on_failure`
-    stop the first failure ends the batch: nothing else is begun, what runs may end. With `reuse` an item that
-    an earlier job of the project has computed already (same model, data, spec and toolchain) gets its result.
+    `max_concurrent` bounds how many of the batch's jobs wait in the queue or run at any time. With
+    `on_failure` stop the first failure ends the batch: nothing else is begun, what runs may end. With `reuse`
+    an item that an earlier job of the project has computed already (same model, data, spec and toolchain)
+    gets its result.
     """
 
     name: Name | None = None
@@ -221,8 +222,8 @@ class BatchSource(_Answer):
 
 
 class BatchCounts(_Answer):
-    """Items by state. `total` grows while the batch is validated. `reused` are those, among the ones that have
-    ended, that took the result of another job and had none of their own."""
+    """Items by state. `total` grows while the batch is validated. `reused` are those, among the ones that
+    have ended, that took the result of another job and had none of their own."""
 
     total: int = 0
     queued: int = 0
@@ -273,7 +274,7 @@ class Batch(_Answer):
 
 
 class FileSummary(_Answer):
-    """A model file in numbers, as its job's report has them. `accuracy` is the value of the report's `metric`."""
+    """A model file in numbers, as its job's report has them. `accuracy` is of the summary's `metric`."""
 
     name: str
     format: str
@@ -291,9 +292,9 @@ class ItemSummary(_Answer):
 
 
 class BatchItem(_Answer):
-    """One item, and a line of the result files. `index` counts from 0 in the order of the input, `line` from 1
-    in the input file. `reused_from` is the job whose result the item has: one of the same batch that did the
-    same, or an earlier one; `job_id` is then null."""
+    """One item, and a line of the result files. `index` counts from 0 in the order of the input, `line` from
+    1 in the input file. `reused_from` is the job whose result the item has: one of the same batch that did
+    the same, or an earlier one; `job_id` is then null."""
 
     object: Literal["batch_item"] = "batch_item"
     index: int
@@ -328,4 +329,3 @@ class BatchFile(_Answer):
     bytes: int
     sha256: str
     created_at: datetime
-

@@ -39,6 +39,7 @@ CODES: dict[str, Code] = {
     "not_acceptable": Code(406, "None of the accepted media types can be served"),
     "job_not_done": Code(409, "The job has not ended yet"),
     "job_done": Code(409, "The job has already ended"),
+    "batch_not_done": Code(409, "The batch has not ended yet"),
     "upload_completed": Code(409, "The upload is already complete"),
     "upload_incomplete": Code(409, "Parts of the upload are missing"),
     "object_changed": Code(409, "The object changed while it was copied", True),
@@ -68,6 +69,13 @@ CODES: dict[str, Code] = {
     "storage_unavailable": Code(503, "The object storage cannot be reached", True),
     "queue_unavailable": Code(503, "The job queue cannot be reached", True),
     "overloaded": Code(503, "The service is at its limit", True),
+    # batches and their items
+    "bad_batch_input": Code(422, "The input of the batch cannot be read"),
+    "duplicate_custom_id": Code(422, "Another item of the batch has the same custom_id"),
+    "all_items_failed": Code(422, "No item of the batch succeeded"),
+    "batch_stopped": Code(409, "The batch was stopped by the first failure"),
+    "batch_cancelled": Code(409, "The batch was cancelled"),
+    "batch_expired": Code(422, "The batch ran longer than it may"),
     # the model
     "bad_model": Code(422, "The model file is damaged or incomplete"),
     "bad_config": Code(422, "The configuration in the model file cannot be used"),

@@ -32,9 +32,7 @@ def checked_item(index: int, entry: Entry, defaults: BatchDefaults) -> StoredIte
         return _invalid(index, entry, faulty(field_errors(error, value)))
     except _NoSpec:
         detail = "the item has no spec, and the batch's defaults have none"
-        return _invalid(
-            index, entry, faulty([FieldError(pointer="/spec", code="missing", detail=detail)])
-        )
+        return _invalid(index, entry, faulty([FieldError(pointer="/spec", code="missing", detail=detail)]))
     item = BatchItem(
         index=index,
         line=entry.line,

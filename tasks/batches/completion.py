@@ -1,4 +1,4 @@
-"""The end of a batch: every item has ended, the result files are written, and whoever wants to know is told."""
+"""The end of a batch: every item has ended, the result files are written, whoever wants to know is told."""
 
 from __future__ import annotations
 

@@ -11,17 +11,19 @@ from importlib.metadata import PackageNotFoundError
 
 import redis
 
-from featherweight.batch import BatchItemState, BatchItem, BatchRequest, BatchState
+from featherweight.batch import BatchItem, BatchItemState, BatchRequest, BatchState
 from tasks import keys
 from tasks.batches.completion import Completion
 from tasks.batches.files import BatchFiles
 from tasks.batches.identity import Earlier, installed_toolchain
-from tasks.batches.records import BatchFileRecord, BatchRecord, job_id_of
-from tasks.batches.sources import Source, source_of
+from tasks.batches.inboxed import Inboxed
+from tasks.batches.records import BatchRecord, job_id_of
+from tasks.batches.sources import Source, SourceBusy, source_of
 from tasks.batches.stopping import Stopping
 from tasks.batches.store import BatchStore
 from tasks.batches.submission import Submission
 from tasks.batches.validation import Validation
+from tasks.inbox import Inbox
 from tasks.locks import Busy, held
 from tasks.notices import Notices
 from tasks.queue import Queue
@@ -34,11 +36,15 @@ from tasks.submission import Submitter
 __all__ = ["Batches"]
 
 _log = logging.getLogger(__name__)
-_AWAY = (redis.RedisError, StorageUnavailable, OSError)
+_AWAY = (redis.RedisError, StorageUnavailable, SourceBusy, OSError)
 _BATCHES_AT_ONCE = 20
 # How long one batch is worked on before the next has its turn.
 _TURN_S = 5.0
 _SUBMIT_AT_ONCE = 25
+# One has ended, so that one may begin; a second makes good for one that was refused.
+_SUBMIT_AT_END = 2
+# Batches of so many items need not wait for the reaper to be ended.
+_SMALL = 500
 # A batch whose jobs all run is looked at again after this time, should nobody have told of their end.
 _LOOK_AGAIN_S = 15.0
 
@@ -54,7 +60,7 @@ class Batches:
         submitter: Submitter,
         notices: Notices | None = None,
     ) -> None:
-        """Nothing is connected to yet. Without `notices` nobody is told of ends, which is left to others then."""
+        """Nothing is connected to yet. Without `notices` nobody is told of ends."""
         self._settings = settings
         self._redis = client
         self._storage = storage
@@ -65,6 +71,7 @@ class Batches:
         self._validation = Validation(self.store, submitter, self.files, self._source)
         self._stopping = Stopping(self.store, submitter.jobs, self.submission)
         self._completion = Completion(self.store, self.files, notices)
+        self._inbox = Inbox(settings, client, storage)
         self._worker: threading.Thread | None = None
         self._announced = False
 
@@ -94,10 +101,19 @@ class Batches:
         batch = self.store.find(origin.id)
         if batch is None or batch.done or batch.project != record.project:
             return
-        for item in self.store.items(batch.id, self.store.active(batch.id)):
-            if item.custom_id == origin.item and job_id_of(batch.id, item.custom_id or "") == record.id:
+        for item in self.store.items_called(batch.id, origin.item or ""):
+            # Jobs cannot claim to be of a batch, but their repetitions may say so.
+            if job_id_of(batch.id, item.custom_id or "") == record.id:
                 self.submission.end_by_job(batch, item, record)
-        self.submission.submit(batch, 2)
+        self.submission.submit(batch, _SUBMIT_AT_END)
+        if batch.counts.total <= _SMALL:
+            self.finish_if_over(batch.id)
+
+    def finish_if_over(self, batch_id: str) -> None:
+        """Bring a small batch to its end at once, when all of its items have ended."""
+        batch = self.store.find(batch_id)
+        if batch is not None and batch.state == BatchState.FINALIZING:
+            self.advance(batch_id)
 
     def chore(self) -> None:
         """Have what is due done by a thread of its own: reading an input or a prefix takes longer than the
@@ -111,7 +127,7 @@ class Batches:
             self.work()
         except _AWAY as error:
             _log.warning("batches wait: %s", error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a thread that dies would say so to nobody
             _log.exception("batches wait")
 
     def work(self) -> None:
@@ -120,7 +136,7 @@ class Batches:
         for batch_id in self.store.due(_BATCHES_AT_ONCE, _LOOK_AGAIN_S):
             try:
                 self.advance(batch_id)
-            except (StorageUnavailable, NotFound) as error:
+            except (StorageUnavailable, SourceBusy, NotFound) as error:
                 _log.warning("batch %s waits: %s", batch_id, error)
 
     def _announce_toolchain(self) -> None:
@@ -185,11 +201,16 @@ class Batches:
     def create(
         self, project: str, batch_id: str, request: BatchRequest, *, request_id: str | None
     ) -> BatchRecord:
-        """Keep the request in storage, then make the record; may be repeated with the same id. RedisError,
-        StorageUnavailable."""
-        files = BatchFiles(self._storage, project, batch_id)
-        files.put_request(request, self.store.now())
-        return self.store.create(project, batch_id, request, request_id=request_id)
+        """Make the record, then keep the request in storage; may be repeated with the same id. RedisError,
+        and StorageUnavailable, after which no batch is left."""
+        record = self.store.create(project, batch_id, request, request_id=request_id)
+        try:
+            self.files(record).put_request(request, record.created_at.timestamp())
+        except StorageUnavailable:
+            self.store.discard(project, batch_id)
+            raise
+        self.store.due_at(batch_id, 0)
+        return record
 
     def hasten(self, batch_id: str, turn_s: float) -> None:
         """Do now what the reaper would do soon. What is away is left to the reaper."""
@@ -242,6 +263,6 @@ class Batches:
         return source_of(
             request,
             lambda start, length: self._storage.read(key, start=start, length=length),
-            Inboxed(self._settings, self._redis, self._storage, batch.project),
+            Inboxed(self._inbox, batch.project, request.prefix or ""),
             max_line_bytes=self._settings.max_json_bytes,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -45,10 +46,8 @@ class BatchFiles:
     def put_request(self, request: BatchRequest, created_at: float) -> None:
         """Written once: a second time nothing changes."""
         value = {"id": self._batch_id, "created_at": created_at, "request": request.model_dump(mode="json")}
-        try:
+        with suppress(FileExistsError):
             self._storage.put_json(self._key("batch.json"), value, if_none_match=True)
-        except FileExistsError:
-            pass
 
     def request(self) -> BatchRequest:
         return BatchRequest.model_validate(self._storage.get_json(self._key("batch.json"))["request"])
@@ -142,4 +141,3 @@ def read_range(
         found += [item for item in page if item.index in wanted]
         number += 1
     return found
-

@@ -19,8 +19,8 @@ from featherweight._version import version
 from featherweight.job import JobRequest, JobState
 from featherweight.report import FileDigest
 from tasks import keys
-from tasks.compression.backends.tensorflow.distributions import DISTRIBUTIONS
 from tasks.compression.host import library_versions
+from tasks.compression.toolchain import DISTRIBUTIONS
 from tasks.identifiers import check_name
 from tasks.records import JobRecord
 from tasks.recordstore import text

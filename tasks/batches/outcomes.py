@@ -75,9 +75,7 @@ def _summary(storage: Storage, job: JobRecord) -> ItemSummary | None:
     if job.state != JobState.SUCCEEDED:
         return None
     try:
-        report = Report.model_validate_json(
-            storage.read(keys.report_key(job.project, job.id, job.attempt))
-        )
+        report = Report.model_validate_json(storage.read(keys.report_key(job.project, job.id, job.attempt)))
     except (FileNotFoundError, ValidationError):
         return None  # A report that cannot be read is said by whoever asks for it.
     accuracy = report.original.accuracy

@@ -21,10 +21,10 @@ Stopping = Literal["cancelled", "expired", "stopped"]
 class BatchRecord(Batch):
     """A batch as stored. `version` changes with every change a caller can see.
 
-    `cursor` says how far the source has been read, `read` in how many pages, `next` is the index of the first item that was never
-    begun, `swept` of the first that stopping has not looked at. `stopping` says why items are being ended
-    early, `stopped_by` which one's failure did it. `pages` are the first indexes of the stored pages, once
-    the batch has ended.
+    `cursor` says how far the source has been read, `read` in how many pages. `next` is the index of the first
+    item that was never begun, `swept` of the first that stopping has not looked at. `stopping` says why items
+    are being ended early, `stopped_by` which one's failure did it. `pages` are the first indexes of the
+    stored pages, once the batch has ended.
     """
 
     project: str
@@ -48,8 +48,8 @@ class BatchRecord(Batch):
 
 @dataclass(frozen=True)
 class Entry:
-    """What a source says of an item: its `value`, checked or as it stands there, and a `problem` where that is
-    already known to be none."""
+    """What a source says of an item: its `value`, checked or as it stands there, and a `problem` where that
+    is already known to be none."""
 
     line: int | None = None
     value: BatchItemRequest | Mapping[str, object] = field(default_factory=dict)

@@ -12,7 +12,18 @@ from tasks import strict_json
 from tasks.batches.files import PAGE_BYTES
 from tasks.batches.records import Entry
 
-__all__ = ["Chunk", "FileSource", "InboxSource", "InlineSource", "MatrixSource", "Source", "SourceUnreadable", "source_of"]
+__all__ = [
+    "Adoption",
+    "Chunk",
+    "FileSource",
+    "InboxSource",
+    "InlineSource",
+    "MatrixSource",
+    "Source",
+    "SourceBusy",
+    "SourceUnreadable",
+    "source_of",
+]
 
 _READ_BYTES = 2 * PAGE_BYTES
 _BOM = b"\xef\xbb\xbf"
@@ -28,6 +39,10 @@ class SourceUnreadable(Exception):
         self.problem = problem
 
 
+class SourceBusy(Exception):
+    """It can be read later."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Some entries, and where to go on; `cursor` is None at the end."""
@@ -40,7 +55,7 @@ class Source(Protocol):
     def read(self, cursor: str, limit: int) -> Chunk:
         """At most `limit` entries from `cursor` on ('' is the beginning). The same cursor gives the same.
 
-        SourceUnreadable, StorageUnavailable."""
+        SourceUnreadable, SourceBusy, StorageUnavailable."""
 
 
 class InlineSource:
@@ -159,8 +174,8 @@ def source_of(request: BatchRequest, file: ReadRange, inbox: Adoption, *, max_li
 
 
 def _lines(data: bytes, *, is_last: bool) -> Iterator[bytes]:
-    """Whole lines with their ends. One without an end counts where the file ends there, and where it fills all
-    of `data`, being too long."""
+    """Whole lines with their ends. One without an end counts where the file ends there, and where it fills
+    all of `data`, being too long."""
     start = 0
     while (end := data.find(b"\n", start)) >= 0:
         yield data[start : end + 1]

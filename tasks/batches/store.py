@@ -61,7 +61,9 @@ class BatchStore:
         request_id: str | None = None,
         created_at: float | None = None,
     ) -> BatchRecord:
-        """A new batch in state validating, or the one that exists under this id."""
+        """A new batch in state validating, or the one that exists under this id.
+
+        It is due in a minute: `due_at` says that its request is stored."""
         bare = request.model_copy(update={"items": [] if request.items is not None else None})
         return _record(
             self._run(
@@ -110,10 +112,14 @@ class BatchStore:
 
     def remove(self, project: str, batch_id: str) -> bool:
         """Forget a batch that has ended; False for one that has not. NotFound."""
-        removed = self._run("remove", batch_id, project) if is_id(batch_id) else None
+        removed = self._run("remove", batch_id, project, 0) if is_id(batch_id) else None
         if removed is None:
             raise NotFound(batch_id)
         return bool(removed)
+
+    def discard(self, project: str, batch_id: str) -> None:
+        """Forget a batch whose request could not be stored."""
+        self._run("remove", batch_id, project, 1)
 
     def wait_change(self, project: str, batch_id: str, version: str, timeout_s: float) -> BatchRecord:
         """The record as soon as its version is not `version`, or as it is after `timeout_s`."""
@@ -145,8 +151,10 @@ class BatchStore:
         }
 
     def put_page(self, batch_id: str, number: int, cursor: str, items: Sequence[BatchItem]) -> bool:
-        """Page `number` is stored and the source read up to `cursor`; False when somebody else has been here."""
-        flat = [part for item in items for part in (item.model_dump_json(), str(int(item.state == "invalid")))]
+        """Page `number` is stored and the source read up to `cursor`; False when somebody has been here."""
+        flat = [
+            part for item in items for part in (item.model_dump_json(), str(int(item.state == "invalid")))
+        ]
         return bool(self._run("put_page", batch_id, number, cursor, *flat))
 
     def validated(self, batch_id: str) -> bool:
@@ -177,15 +185,18 @@ class BatchStore:
     def end_item(self, batch_id: str, item: BatchItem) -> bool:
         """The item has ended as it says; False when it had ended before."""
         reused = int(item.reused_from is not None)
-        return bool(
-            self._run("end_item", batch_id, item.index, item.state, item.model_dump_json(), reused)
-        )
+        return bool(self._run("end_item", batch_id, item.index, item.state, item.model_dump_json(), reused))
 
     def items(self, batch_id: str, indexes: Iterable[int]) -> _Items:
         """Those items of a batch that has not ended; what is not there is left out."""
         wanted = [*indexes]
         stored = cast("list[Any]", self._redis.hmget(_key(batch_id, "items"), wanted)) if wanted else []  # type: ignore[arg-type]
         return [BatchItem.model_validate_json(value) for value in stored if value is not None]
+
+    def items_called(self, batch_id: str, custom_id: str) -> _Items:
+        """The item of that custom_id, if there is one, of a batch that has not ended."""
+        index = cast("bytes | None", self._redis.hget(_key(batch_id, "ids"), custom_id))
+        return [] if index is None else self.items(batch_id, [int(index)])
 
     def active(self, batch_id: str) -> dict[int, float]:
         """The items that have begun and not ended, and when they began."""
@@ -322,9 +333,7 @@ def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> BatchRecord:
     return BatchRecord.model_validate(
         {
             **request,
-            **{
-                name: datetime.fromtimestamp(float(fields[name]), UTC) for name in _TIMES if name in fields
-            },
+            **{name: datetime.fromtimestamp(float(fields[name]), UTC) for name in _TIMES if name in fields},
             **{name: int(fields[name]) for name in _NUMBERS},
             **{name: json.loads(fields[name]) for name in _JSON if name in fields},
             "id": fields["id"],

@@ -86,7 +86,9 @@ class Submission:
         """False when the queue takes no more at the moment; the item is then begun again later."""
         item, request = stored.item, stored.request
         if request is None or item.custom_id is None:
-            self._end(batch, by_refusal(item, item.error or problem("invalid_request", "the item is not valid")))
+            self._end(
+                batch, by_refusal(item, item.error or problem("invalid_request", "the item is not valid"))
+            )
             return True
         job_id = job_id_of(batch.id, item.custom_id)
         job = self._submitter.jobs.find(job_id)
@@ -149,4 +151,3 @@ class _Pages:
             self._items = {stored.item.index: stored for stored in self._files.items(number)}
             self._number = number
         return self._items[index]
-

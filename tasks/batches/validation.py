@@ -1,4 +1,4 @@
-"""Reading a batch's source: page by page into storage, every item checked, whatever is wrong noted with it."""
+"""Reading a batch's source: page by page into storage, every item checked, what is wrong noted with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Validation:
         self._open = open_source
 
     def step(self, batch: BatchRecord) -> None:
-        """Read one page more. Done twice, or by two at once, it is done once. RedisError, StorageUnavailable."""
+        """Read one page more. Done twice, or by two at once, it is done once. RedisError, SourceBusy,
+        StorageUnavailable."""
         if batch.cursor != _END:
             try:
                 self._read(batch)
@@ -63,9 +64,7 @@ class Validation:
 
     def _put(self, batch: BatchRecord, request: BatchRequest, entries: Sequence[Entry], cursor: str) -> None:
         first = batch.counts.total
-        found = [
-            checked_item(first + place, entry, request.defaults) for place, entry in enumerate(entries)
-        ]
+        found = [checked_item(first + place, entry, request.defaults) for place, entry in enumerate(entries)]
         named = [(each.item.index, each.item.custom_id) for each in found if each.item.custom_id is not None]
         twice = self._store.claim_ids(batch.id, named)
         page = [

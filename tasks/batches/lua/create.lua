@@ -9,6 +9,7 @@ if not load(id) then
     'succeeded', 0, 'failed', 0, 'cancelled', 0, 'expired', 0, 'invalid', 0, 'reused', 0, 'swept', 0,
     'created_at', seconds(at), 'updated_at', seconds(NOW), 'expires_at', seconds(at + tonumber(ARGV[4])))
   redis.call('ZADD', 'fw:batches:' .. project, redis.call('INCR', 'fw:batch-sequence'), id)
-  due_now(id)
+  -- Whoever makes it says so sooner, once its request is stored; should that never be, it fails then.
+  due_at(id, NOW + 60)
 end
 return redis.call('HGETALL', key_of(id))

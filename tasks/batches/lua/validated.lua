@@ -4,7 +4,6 @@ local batch = load(id)
 if not batch or batch.state ~= 'validating' then
   return 0
 end
-redis.call('DEL', key_of(id, 'ids'))
 if tonumber(batch.invalid) > 0 and batch.on_failure == 'stop' then
   stop(id, batch, 'stopped')
 else

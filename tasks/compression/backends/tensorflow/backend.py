@@ -14,7 +14,6 @@ from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
-from tasks.compression.backends.tensorflow.distributions import DISTRIBUTIONS
 from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
 from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
 from tasks.compression.backends.tensorflow.onnx import write_onnx
@@ -32,6 +31,7 @@ from tasks.compression.host import library_versions
 from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.outputs import PROGRAMS
 from tasks.compression.samples import Tensors, read_tensors, write_tensors
+from tasks.compression.toolchain import DISTRIBUTIONS
 from tasks.compression.waiting import WaitingStep
 
 __all__ = [
