@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featherweight._listing import Listing
+    from featherweight.batch import Batch, BatchCounts, BatchFile, BatchItem, BatchState
     from featherweight.client import Client
     from featherweight.errors import (
         APIError,
         AuthenticationError,
         BadRequest,
+        BatchFailed,
+        BatchWaitTimeout,
         ChecksumMismatch,
         ConfigurationError,
         Conflict,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         FeatherweightError,
         Gone,
         InternalError,
+        InvalidManifest,
         InvalidRequest,
         InvalidSpec,
         JobCancelled,
@@ -83,6 +87,13 @@ __all__ = [
     "Artifact",
     "AuthenticationError",
     "BadRequest",
+    "Batch",
+    "BatchCounts",
+    "BatchFailed",
+    "BatchFile",
+    "BatchItem",
+    "BatchState",
+    "BatchWaitTimeout",
     "ChecksumMismatch",
     "Client",
     "CompressionSpec",
@@ -103,6 +114,7 @@ __all__ = [
     "InboxObject",
     "Inspection",
     "InternalError",
+    "InvalidManifest",
     "InvalidRequest",
     "InvalidSpec",
     "Job",
@@ -150,11 +162,14 @@ __all__ = [
 
 _HOMES = {
     "_listing": ["Listing"],
+    "batch": ["Batch", "BatchCounts", "BatchFile", "BatchItem", "BatchState"],
     "client": ["Client"],
     "errors": [
         "APIError",
         "AuthenticationError",
         "BadRequest",
+        "BatchFailed",
+        "BatchWaitTimeout",
         "ChecksumMismatch",
         "ConfigurationError",
         "Conflict",
@@ -162,6 +177,7 @@ _HOMES = {
         "FeatherweightError",
         "Gone",
         "InternalError",
+        "InvalidManifest",
         "InvalidRequest",
         "InvalidSpec",
         "JobCancelled",
