@@ -33,6 +33,7 @@ __all__ = [
     "batch_file_record_key",
     "batch_key",
     "batch_prefix",
+    "batches_prefix",
     "dataset_key",
     "dataset_record_key",
     "inbox_prefix",
@@ -108,6 +109,10 @@ def batch_file_key(project: str, file_id: str) -> str:
 
 def batch_file_record_key(project: str, file_id: str) -> str:
     return f"{_prefix(project, 'batch_files', file_id)}batch_file.json"
+
+
+def batches_prefix(project: str) -> str:
+    return f"projects/{check_name(project)}/batches/"
 
 
 def batch_prefix(project: str, batch_id: str) -> str:

@@ -19,7 +19,7 @@ from featherweight.job import Job
 __all__ = ["OnEvent", "wait_until_done", "watch_until_done"]
 
 OnEvent = Callable[[Event | UnknownEvent], None]
-W = TypeVar("W", Job, Batch)
+W = TypeVar("W", bound=Job | Batch)
 
 _LONG_POLL_S = 30
 _ANSWER_MARGIN_S = 10.0

@@ -37,7 +37,7 @@ class _Part(BaseModel):
 
 
 class ManifestItem(_Part):
-    """`model` and `dataset` are files or ids; `spec` is the name of one of the manifest's, a file or fields."""
+    """`model` and `dataset` are files or ids; `spec` is the name of one of `specs`, a file, or fields."""
 
     custom_id: CustomId
     model: _Path

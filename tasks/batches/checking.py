@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -80,7 +81,7 @@ def _invalid(index: int, entry: Entry, error: Problem) -> StoredItem:
     return refused(StoredItem(item=item), error)
 
 
-def _known(entry: Entry) -> dict[str, str]:
+def _known(entry: Entry) -> dict[str, Any]:
     """What can be read of an item that is not valid, so that its owner finds it again."""
     if isinstance(entry.value, BatchItemRequest):
         return {"custom_id": entry.value.custom_id, "model_id": entry.value.model_id}

@@ -39,13 +39,13 @@ class BatchFiles:
     def __init__(self, storage: Storage, project: str, batch_id: str) -> None:
         self._storage = storage
         self._project = project
-        self._batch_id = batch_id
+        self.batch_id = batch_id
 
     # The request
 
     def put_request(self, request: BatchRequest, created_at: float) -> None:
         """Written once: a second time nothing changes."""
-        value = {"id": self._batch_id, "created_at": created_at, "request": request.model_dump(mode="json")}
+        value = {"id": self.batch_id, "created_at": created_at, "request": request.model_dump(mode="json")}
         with suppress(FileExistsError):
             self._storage.put_json(self._key("batch.json"), value, if_none_match=True)
 
@@ -91,12 +91,12 @@ class BatchFiles:
         return found
 
     def remove(self) -> None:
-        self._storage.delete_prefix(keys.batch_prefix(self._project, self._batch_id))
+        self._storage.delete_prefix(keys.batch_prefix(self._project, self.batch_id))
 
     # Inside
 
     def _key(self, name: str) -> str:
-        return keys.batch_key(self._project, self._batch_id, name)
+        return keys.batch_key(self._project, self.batch_id, name)
 
     def _put_lines(self, name: str, items: Iterable[BaseModel]) -> None:
         self._storage.put_bytes(self._key(name), b"".join(map(_line, items)), media_type=_JSONL)

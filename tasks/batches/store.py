@@ -190,7 +190,7 @@ class BatchStore:
     def items(self, batch_id: str, indexes: Iterable[int]) -> _Items:
         """Those items of a batch that has not ended; what is not there is left out."""
         wanted = [*indexes]
-        stored = cast("list[Any]", self._redis.hmget(_key(batch_id, "items"), wanted)) if wanted else []  # type: ignore[arg-type]
+        stored = cast("list[Any]", self._redis.hmget(_key(batch_id, "items"), wanted)) if wanted else []
         return [BatchItem.model_validate_json(value) for value in stored if value is not None]
 
     def items_called(self, batch_id: str, custom_id: str) -> _Items:
@@ -276,7 +276,7 @@ class BatchStore:
 
     def now(self) -> float:
         """Redis' clock."""
-        whole, micro = cast("tuple[int, int]", self._redis.time())
+        whole, micro = self._redis.time()
         return whole + micro / 1e6
 
     # Inside
