@@ -1,16 +1,17 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
-A module per resource holds a blueprint: uploads, imports, models, datasets, jobs, techniques, health,
-metrics, problems, plans, usage, projects, audit, webhook_endpoints, openapi, index. What they share:
+A module per resource holds a blueprint: uploads, imports, inbox, models, datasets, jobs, batches,
+batch_files, techniques, health, metrics, problems, plans, usage, projects, audit, webhook_endpoints, openapi,
+index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     admission   requests at once                       (places, waiting)
     throttle    requests per second of a project
     quotas      what else a project may use                (usage, limit_commands)
     audit       who did what                               (auditlog)
-    bodies      strict JSON and streamed files             (strict_json, receiving, multipart, sniffing)
+    bodies      strict JSON and streamed files             (receiving, multipart, filekinds)
     errors      exceptions to RFC 9457 problems
-    idempotency Idempotency-Key                            (locks)
+    idempotency Idempotency-Key
     requestlog  request ids, log lines, headers            (redaction)
     services    what views work with: stores, storage, queue
 """
@@ -24,11 +25,14 @@ from service import (
     admission,
     audit,
     auth,
+    batch_files,
+    batches,
     bodies,
     datasets,
     errors,
     health,
     imports,
+    inbox,
     index,
     jobs,
     key_commands,
@@ -63,9 +67,12 @@ _BLUEPRINTS = (
     receipts.bp,
     uploads.bp,
     imports.bp,
+    inbox.bp,
     models.bp,
     datasets.bp,
     jobs.bp,
+    batches.bp,
+    batch_files.bp,
     plans.bp,
     techniques.bp,
     usage.bp,

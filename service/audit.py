@@ -15,7 +15,7 @@ __all__ = ["bp", "init_app"]
 bp = Blueprint("audit", __name__, url_prefix="/v1/audit")
 
 # Views that hand out what a project is worth, or tell who did what.
-_FETCHING = frozenset({"jobs.artifact", "jobs.report", "jobs.logs", "audit.index"})
+_FETCHING = frozenset({"jobs.artifact", "jobs.report", "jobs.logs", "batches.results", "audit.index"})
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _REFUSED = frozenset({401, 403})
 _TOO_MANY = 429

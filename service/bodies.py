@@ -13,8 +13,8 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from service import strict_json
 from service.errors import ProblemError
+from tasks import strict_json
 from tasks.storage import TooLarge
 
 __all__ = ["CHUNK", "init_app", "json_body", "stream_body"]

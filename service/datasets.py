@@ -6,11 +6,11 @@ from flask import Blueprint, Response
 
 from featherweight.resources import Dataset, Page
 from service.auth import project
-from service.filekinds import DATASET
 from service.openapi import Empty, Shape, Stream, operation, paging
 from service.receiving import PARAMETERS, PROBLEMS, receive
 from service.rendering import json_answer, page
 from service.services import services
+from tasks.filekinds import DATASET
 
 __all__ = ["bp"]
 
@@ -59,5 +59,5 @@ def show(dataset_id: str) -> Response:
 )
 def delete(dataset_id: str) -> Response:
     """A job that has not loaded it yet will fail; one that has goes on."""
-    DATASET.remove(services(), project(), dataset_id)
+    services().intake.remove(DATASET, project(), dataset_id)
     return Response(status=204)

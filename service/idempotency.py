@@ -29,8 +29,8 @@ from flask import Response, request
 from pydantic import BaseModel
 
 from service.errors import ProblemError
-from service.locks import Busy, KeepAlive, held
 from tasks.identifiers import Kind, new_id
+from tasks.locks import Busy, KeepAlive, held
 from tasks.submission import SubmissionRefused
 
 __all__ = ["Attempt", "Ledger", "json_fingerprint"]

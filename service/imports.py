@@ -21,13 +21,13 @@ from featherweight.resources import FileName, Import, ImportRequest
 from service.auth import project
 from service.bodies import json_body
 from service.errors import ProblemError, validated
-from service.filekinds import KINDS
 from service.idempotency import Attempt, json_fingerprint
 from service.importslots import NoSlot
 from service.openapi import IDEMPOTENCY_KEY, Body, Shape, operation
 from service.receiving import store
 from service.rendering import json_answer
 from service.services import Services, services
+from tasks.filekinds import KINDS
 from tasks.outbound import FetchFailed, UrlNotAllowed
 from tasks.storage import TooLarge
 
@@ -82,7 +82,7 @@ def create() -> Response:
 def _imported(attempt: Attempt, wanted: ImportRequest) -> Response:
     app = services()
     kind = KINDS[wanted.kind]
-    limit = kind.max_bytes(app)
+    limit = kind.max_bytes(app.settings)
     try:
         with app.imports.taken(project()), _opened(app, wanted.url, limit) as chunks:
             record = store(kind, attempt, _filename(wanted), wanted.sha256, _some(chunks))

@@ -23,9 +23,12 @@ _LINKS = {
     "uploads": "/v1/uploads",
     "models": "/v1/models",
     "datasets": "/v1/datasets",
+    "inbox": "/v1/inbox",
     "jobs": "/v1/jobs",
     "project": "/v1/project",
     "webhook_endpoints": "/v1/webhook_endpoints",
+    "batches": "/v1/batches",
+    "batch_files": "/v1/batch_files",
     "usage": "/v1/usage",
     "audit": "/v1/audit",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections.abc import Iterator
 
@@ -21,7 +20,7 @@ from service.idempotency import Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Body, Empty, Parameter, Shape, Text, operation, paging
 from service.rendering import JSON, json_answer, page, query_number
 from service.services import services
-from service.waiting import hold, patiently
+from service.waiting import hold, patiently, preferred_wait
 from tasks import keys
 from tasks.records import JobRecord
 from tasks.storage import OCTETS
@@ -38,7 +37,6 @@ __all__ = [
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
-_PREFER_WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*", re.IGNORECASE)
 # Of a long poll that could not be held.
 _REST_S = 5
 _REPORT = "report.json"
@@ -122,7 +120,7 @@ def submitted(attempt: Attempt, wanted: JobRequest, origin: Origin | None = None
 
 def after_waiting(response: Response, record: JobRecord | None) -> Response:
     """The answer that `Prefer: wait` asks for."""
-    seconds = _preferred_wait()
+    seconds = preferred_wait()
     if record is None or not seconds:
         return response
     record = _wait_until_done(record, seconds)
@@ -132,14 +130,6 @@ def after_waiting(response: Response, record: JobRecord | None) -> Response:
         response = _job_answer(record, 202, Location=f"/v1/jobs/{record.id}", Retry_After="1")
     response.headers["Preference-Applied"] = f"wait={seconds:g}"
     return response
-
-
-def _preferred_wait() -> float:
-    """Seconds; a preference that cannot be understood is ignored, as RFC 7240 wants it."""
-    for preference in request.headers.get("Prefer", "").split(","):
-        if match := _PREFER_WAIT.fullmatch(preference):
-            return min(float(match[1]), services().settings.long_poll_max_s)
-    return 0.0
 
 
 def _wait_until_done(record: JobRecord, seconds: float) -> JobRecord:

@@ -7,12 +7,12 @@ from flask import Blueprint, Response
 from featherweight.inspection import Inspection
 from featherweight.resources import Model, Page
 from service.auth import project
-from service.filekinds import MODEL
 from service.openapi import Empty, Shape, Stream, operation, paging
 from service.planning import planning
 from service.receiving import PARAMETERS, PROBLEMS, receive
 from service.rendering import json_answer, page
 from service.services import services
+from tasks.filekinds import MODEL
 
 __all__ = ["bp"]
 
@@ -80,5 +80,5 @@ def inspect(model_id: str) -> Response:
 )
 def delete(model_id: str) -> Response:
     """A job that has not loaded it yet will fail; one that has goes on."""
-    MODEL.remove(services(), project(), model_id)
+    services().intake.remove(MODEL, project(), model_id)
     return Response(status=204)

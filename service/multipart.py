@@ -20,13 +20,14 @@ from featherweight.problem import FieldError
 from featherweight.resources import ReceivedPart, Upload, UploadPart, UploadRequest
 from service import part_digests
 from service.errors import ProblemError
-from service.filekinds import KINDS
-from service.locks import Busy, KeepAlive, held
+from service.filekinds import adopt
 from service.quotas import keep
 from service.services import Services
-from service.sniffing import HEAD_BYTES
+from tasks.filekinds import UPLOADS
 from tasks.identifiers import is_id, new_id
+from tasks.locks import Busy, KeepAlive, held
 from tasks.records import UploadRecord
+from tasks.sniffing import HEAD_BYTES
 from tasks.storage import Storage, StorageUnavailable, part_headers
 from tasks.store import NotFound
 
@@ -50,11 +51,13 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
     """A new upload; invalid_request, payload_too_large, storage_quota_exceeded."""
     part_digests.check(wanted)
     _sweep(app)
-    kind = KINDS[wanted.kind]
-    limit = kind.max_bytes(app)
+    kind = UPLOADS[wanted.kind]
+    limit = kind.max_bytes(app.settings)
     if wanted.size > limit:
         error = FieldError(
-            pointer="/size", code="less_than_equal", detail=f"a {kind.name} may have at most {limit} bytes"
+            pointer="/size",
+            code="less_than_equal",
+            detail=f"a {kind.name.replace('_', ' ')} may have at most {limit} bytes",
         )
         raise ProblemError("payload_too_large", error.detail, errors=[error])
     keep(app, project, upload_id, wanted.size)
@@ -136,7 +139,7 @@ def abort(app: Services, project: str, upload_id: str) -> UploadRecord:
             raise ProblemError(
                 "upload_completed",
                 f"the upload became {record.resource_id}",
-                hint=f"DELETE /v1/{record.kind}s/{record.resource_id} removes that",
+                hint=f"DELETE /v1/{UPLOADS[record.kind].name}s/{record.resource_id} removes that",
             )
         return _give_up(app, record)
 
@@ -158,8 +161,9 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
     try:
         sha256 = _verified(app, record, keep_alive)
         resource_id = PurePosixPath(record.key).stem
-        KINDS[record.kind].adopt(
+        adopt(
             app,
+            UPLOADS[record.kind],
             record.project,
             resource_id,
             filename=record.filename,

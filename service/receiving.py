@@ -17,14 +17,14 @@ from featherweight.resources import FileName
 from service.auth import project
 from service.bodies import stream_body
 from service.errors import ProblemError
-from service.filekinds import GATE_PROBLEMS, FileKind, R
+from service.filekinds import GATE_PROBLEMS, adopt, sniff
 from service.idempotency import Answer, Attempt, json_fingerprint
-from service.leftovers import discard, reclaim, sweep
 from service.openapi import IDEMPOTENCY_KEY, Parameter
 from service.quotas import check_room
 from service.rendering import json_answer
 from service.services import services
-from service.sniffing import HEAD_BYTES, sniff
+from tasks.filekinds import FileKind, R
+from tasks.sniffing import HEAD_BYTES
 
 __all__ = ["PARAMETERS", "PROBLEMS", "receive", "store"]
 
@@ -66,7 +66,7 @@ def receive(kind: FileKind[R]) -> Response:
     """
     filename, announced = _filename(kind.name), _announced_sha256()
     # Refused before an id is made or a lock taken.
-    body = stream_body(kind.max_bytes(services()))
+    body = stream_body(kind.max_bytes(services().settings))
     return services().ledger.once(
         project(),
         kind.name,
@@ -97,20 +97,27 @@ def store(
     sniff(kind.name, head)
     # Of how many bytes they are may not be known yet; whether there is room for them is asked again then.
     check_room(app, project(), request.content_length or len(head))
-    sweep(app)
+    app.intake.leftovers.sweep()
     key = kind.key(project(), attempt.resource_id)
-    reclaim(app, key)
+    app.intake.leftovers.reclaim(key)
     size, sha256 = app.storage.put_stream(
-        _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
+        _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app.settings)
     )
     try:
         _check_digest(sha256, announced)
-        return kind.adopt(
-            app, project(), attempt.resource_id, filename=filename, head=head, size=size, sha256=sha256
+        return adopt(
+            app,
+            kind,
+            project(),
+            attempt.resource_id,
+            filename=filename,
+            head=head,
+            size=size,
+            sha256=sha256,
         )
     except Exception:
         # Whatever went wrong, also with storage or Redis: no record was made that says what lies there.
-        discard(app, key)
+        app.intake.leftovers.discard(key)
         raise
 
 

@@ -15,7 +15,10 @@ from service.keys import KeyRing
 from service.places import Places
 from service.throttle import Throttle
 from service.version import version
+from tasks.batches.engine import Batches
 from tasks.gate import Gate
+from tasks.inbox import Inbox
+from tasks.intake import Intake
 from tasks.limits import Pauses, ProjectLimits
 from tasks.outbound import Fetcher, Policy, Poster
 from tasks.plans import Planner
@@ -51,6 +54,7 @@ class Services:
     models: RecordStore[ModelRecord]
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
+    batches: Batches
     submitter: Submitter
     keys: KeyRing
     limits: ProjectLimits
@@ -60,6 +64,8 @@ class Services:
     audit: AuditLog
     ledger: Ledger
     gate: Gate
+    intake: Intake
+    inbox: Inbox
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
@@ -79,8 +85,10 @@ def make_services(settings: Settings) -> Services:
     waits = for_waiting(settings, breaker, longest_s=BLOCK_S)
     storage = Storage(settings, IMPATIENT)
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
+    gate = Gate(settings, storage)
     queue = Queue(make_celery(settings, patient=False))
     submitter = Submitter.of(settings, client, storage, queue)
+    intake = Intake(settings, client, storage, gate=gate, accounts=accounts)
     return Services(
         settings=settings,
         redis=client,
@@ -90,6 +98,7 @@ def make_services(settings: Settings) -> Services:
         models=submitter.models,
         datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
+        batches=Batches(settings, client, storage, submitter),
         submitter=submitter,
         keys=KeyRing(client),
         limits=limits,
@@ -98,7 +107,9 @@ def make_services(settings: Settings) -> Services:
         throttle=Throttle(accounts, limits),
         audit=AuditLog(client, settings),
         ledger=Ledger(client, settings.idempotency_expiry_s),
-        gate=Gate(settings, storage),
+        gate=gate,
+        intake=intake,
+        inbox=Inbox(settings, client, storage, intake=intake, accounts=accounts),
         planner=Planner(settings, client, storage),
         fetcher=Fetcher(
             Policy.of(settings.import_ports, settings.import_trusted_origins),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flask import g
+from flask import g, request
 
 from service.errors import ProblemError
 from service.services import services
 
-__all__ = ["hold", "patiently"]
+__all__ = ["hold", "patiently", "preferred_wait"]
+
+_PREFER_WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*", re.IGNORECASE)
 
 MayWait = Callable[[], bool]
 
@@ -40,3 +43,11 @@ def hold() -> Callable[[], None]:
         )
     g.seat.leave()
     return room.release
+
+
+def preferred_wait() -> float:
+    """Seconds of ``Prefer: wait``; a preference that cannot be understood is ignored, as RFC 7240 wants."""
+    for preference in request.headers.get("Prefer", "").split(","):
+        if match := _PREFER_WAIT.fullmatch(preference):
+            return min(float(match[1]), services().settings.long_poll_max_s)
+    return 0.0

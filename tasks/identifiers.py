@@ -10,13 +10,16 @@ from typing import Literal
 
 __all__ = ["PREFIXES", "Kind", "check_name", "derived_id", "is_id", "new_id"]
 
-Kind = Literal["model", "dataset", "job", "upload", "key", "batch", "schedule", "endpoint", "delivery"]
+Kind = Literal[
+    "model", "dataset", "job", "upload", "key", "batch_file", "batch", "schedule", "endpoint", "delivery"
+]
 PREFIXES: dict[Kind, str] = {
     "model": "mdl",
     "dataset": "ds",
     "job": "job",
     "upload": "upl",
     "key": "key",
+    "batch_file": "bfl",
     "batch": "bat",
     "schedule": "sch",
     "endpoint": "whe",

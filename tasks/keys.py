@@ -1,16 +1,24 @@
 """Keys in object storage, all of them made here.
 
 receipt-keys/<key id>.json    a public key that receipts are checked with
+inbox/<project>/...           what other systems put there: theirs, and only read here
 projects/<project>/
 ├── models/<id>/<id>.bin      the bytes, as they were uploaded
 │              model.json     the record beside it
 ├── datasets/<id>/<id>.bin    dataset.json
-└── jobs/<id>/
-    ├── job.json              the request, at submission
-    ├── result.json           how the job ended, once it has been committed
-    └── a<attempt>/           what an attempt made; only the committed attempt's is kept
-        ├── <artifact name>   report.json among them
-        └── log.txt
+├── jobs/<id>/
+│   ├── job.json              the request, at submission
+│   ├── result.json           how the job ended, once it has been committed
+│   └── a<attempt>/           what an attempt made; only the committed attempt's is kept
+│       ├── <artifact name>   report.json among them
+│       └── log.txt
+├── batch_files/<id>/<id>.bin input files of batches; batch_file.json
+└── batches/<id>/
+    ├── batch.json            the request, at creation
+    ├── items/<n>.jsonl       what was read of the source, page by page
+    ├── outcomes/<n>.jsonl    the same items, once all have ended
+    ├── results.jsonl         those that succeeded; errors.jsonl: the others
+    └── result.json           the record, once the batch has ended
 """
 
 from __future__ import annotations
@@ -22,8 +30,14 @@ __all__ = [
     "RECEIPT_KEYS",
     "artifact_key",
     "attempt_prefix",
+    "batch_file_key",
+    "batch_file_record_key",
+    "batch_key",
+    "batch_prefix",
+    "batches_prefix",
     "dataset_key",
     "dataset_record_key",
+    "inbox_prefix",
     "job_key",
     "job_prefix",
     "log_key",
@@ -42,6 +56,10 @@ PROJECTS = "projects/"
 
 def receipt_key_key(key_id: str) -> str:
     return f"{RECEIPT_KEYS}{check_name(key_id)}.json"
+
+
+def inbox_prefix(project: str) -> str:
+    return f"inbox/{check_name(project)}/"
 
 
 def model_key(project: str, model_id: str) -> str:
@@ -90,6 +108,27 @@ def log_key(project: str, job_id: str, attempt: int) -> str:
 
 def project_prefix(project: str) -> str:
     return f"{PROJECTS}{check_name(project)}/"
+
+
+def batch_file_key(project: str, file_id: str) -> str:
+    return f"{_prefix(project, 'batch_files', file_id)}{file_id}.bin"
+
+
+def batch_file_record_key(project: str, file_id: str) -> str:
+    return f"{_prefix(project, 'batch_files', file_id)}batch_file.json"
+
+
+def batches_prefix(project: str) -> str:
+    return f"projects/{check_name(project)}/batches/"
+
+
+def batch_prefix(project: str, batch_id: str) -> str:
+    return _prefix(project, "batches", batch_id)
+
+
+def batch_key(project: str, batch_id: str, name: str) -> str:
+    """`name` is one of those above, with a slash at most between folder and number."""
+    return f"{batch_prefix(project, batch_id)}{name}"
 
 
 def _prefix(project: str, kind: str, resource_id: str) -> str:

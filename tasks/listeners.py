@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import redis
 
+from tasks.batches.engine import Batches
 from tasks.queue import Queue
 from tasks.settings import Settings
 from tasks.settle import Listener
@@ -31,7 +32,8 @@ def attendants(
 ) -> Attendants:
     """Nothing is connected to yet."""
     webhooks = WebhookNotices(client, settings, queue)
+    batches = Batches.of(settings, client, storage, queue)
     return Attendants(
-        listeners=(JobNotices(webhooks, settings),),
-        chores=(Announcer(settings, client, queue),),
+        listeners=(JobNotices(webhooks, settings), batches),
+        chores=(Announcer(settings, client, queue), batches.chore),
     )

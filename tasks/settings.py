@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     # What callers may send.
     max_model_bytes: int = Field(default=2 * GIB, ge=1)
     max_dataset_bytes: int = Field(default=4 * GIB, ge=1)
+    # An input file of a batch; a line of one may have max_json_bytes.
+    max_batch_file_bytes: int = Field(default=256 * MIB, ge=1)
     max_json_bytes: int = Field(default=1 * MIB, ge=1)
     # S3 takes no part under 5 MiB except the last.
     upload_part_bytes: int = Field(default=16 * MIB, ge=5 * MIB)

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import boto3
@@ -37,9 +38,11 @@ __all__ = [
     "IMPATIENT",
     "OCTETS",
     "PATIENT",
+    "ObjectChanged",
     "Patience",
     "Storage",
     "StorageUnavailable",
+    "StoredObject",
     "TooLarge",
     "part_headers",
 ]
@@ -53,6 +56,19 @@ _TAKEN = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 
 class StorageUnavailable(Exception):
     """The object storage could not be asked, or did not answer."""
+
+
+class ObjectChanged(Exception):
+    """The object is no longer the one that was asked for."""
+
+
+class StoredObject(NamedTuple):
+    """`etag` changes with the bytes; `modified` is the storage's time."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
 
 
 class TooLarge(ValueError):
@@ -166,10 +182,17 @@ class Storage:
                     return b""
                 raise
 
-    def stream(self, key: str) -> Iterator[bytes]:
-        """The object in chunks of 1 MiB. Errors may also come while iterating."""
+    def stream(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
+        """The object in chunks of 1 MiB; with `etag` ObjectChanged when it has another. Errors may also
+        come while iterating."""
+        condition: Any = {} if etag is None else {"IfMatch": f'"{etag}"'}
         with self._asking(key):
-            body = self._file_client.get_object(Bucket=self._bucket, Key=key)["Body"]
+            try:
+                body = self._file_client.get_object(Bucket=self._bucket, Key=key, **condition)["Body"]
+            except ClientError as error:
+                if etag is not None and _code(error) in _TAKEN:
+                    raise ObjectChanged(key) from error
+                raise
         with _translated(key), body:
             yield from body.iter_chunks(_CHUNK)
 
@@ -349,6 +372,27 @@ class Storage:
     def size(self, key: str) -> int:
         with self._asking(key):
             return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+
+    def stat(self, key: str) -> StoredObject:
+        with self._asking(key):
+            found = self._client.head_object(Bucket=self._bucket, Key=key)
+        return StoredObject(key, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"])
+
+    def list_objects(
+        self, prefix: str, *, after: str | None = None, page_size: int = 1000
+    ) -> Iterator[StoredObject]:
+        """Those whose key begins with `prefix`, in the storage's order, from behind the key `after`; one
+        page of them is in memory. Errors come while iterating."""
+        start: Any = {} if after is None else {"StartAfter": after}
+        with _translated(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, PaginationConfig={"PageSize": page_size}, **start
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield StoredObject(
+                        item["Key"], item["Size"], item["ETag"].strip('"'), item["LastModified"]
+                    )
 
     def iter_keys(self, prefix: str) -> Iterator[str]:
         """The keys that begin with `prefix`, in order, holding one page of them. Errors may also come while

@@ -54,6 +54,7 @@ __all__ = ["BLOCK_S", "Conflict", "JobStore", "NotFound", "QueueFull", "connect"
 
 # Named here because inside the classes `list` is a method.
 _Ids = list[str]
+_States = list[str | None]
 _Events = list[tuple[str, dict[str, Any]]]
 
 # How long one command may block; well under the timeouts of clients.
@@ -169,6 +170,13 @@ class JobStore:
             return None
         fields = cast("dict[bytes, bytes]", self._redis.hgetall(_key(job_id)))
         return _record(fields) if fields else None
+
+    def states(self, job_ids: Sequence[str]) -> _States:
+        """The state of each, whichever project it belongs to; None for one that there is not."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hget(_key(checked(job_id)), "state")
+        return [None if state is None else text(state) for state in pipeline.execute()]
 
     def version(self, project: str, job_id: str) -> str:
         """Changes with every change of the public record."""

@@ -23,7 +23,7 @@ __all__ = ["BURST_S", "Accounts", "CpuUsedUp", "StorageFull", "Token"]
 # How many seconds' worth of requests may be sent at once.
 BURST_S = 2.0
 
-_KINDS = {"mdl": "models", "ds": "datasets", "upl": "uploads", "job": "job_files"}
+_KINDS = {"mdl": "models", "ds": "datasets", "bfl": "batch_files", "upl": "uploads", "job": "job_files"}
 
 
 class StorageFull(Exception):

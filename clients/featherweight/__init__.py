@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featherweight._listing import Listing
+    from featherweight.batch import Batch, BatchCounts, BatchFile, BatchItem, BatchState
     from featherweight.client import Client
     from featherweight.errors import (
         APIError,
         AuthenticationError,
         BadRequest,
+        BatchFailed,
+        BatchWaitTimeout,
         ChecksumMismatch,
         ConfigurationError,
         Conflict,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         FeatherweightError,
         Gone,
         InternalError,
+        InvalidManifest,
         InvalidRequest,
         InvalidSpec,
         InvalidWebhook,
@@ -86,6 +90,13 @@ __all__ = [
     "Artifact",
     "AuthenticationError",
     "BadRequest",
+    "Batch",
+    "BatchCounts",
+    "BatchFailed",
+    "BatchFile",
+    "BatchItem",
+    "BatchState",
+    "BatchWaitTimeout",
     "ChecksumMismatch",
     "Client",
     "CompressionSpec",
@@ -103,8 +114,10 @@ __all__ = [
     "Gone",
     "Health",
     "Import",
+    "InboxObject",
     "Inspection",
     "InternalError",
+    "InvalidManifest",
     "InvalidRequest",
     "InvalidSpec",
     "InvalidWebhook",
@@ -158,11 +171,14 @@ __all__ = [
 
 _HOMES = {
     "_listing": ["Listing"],
+    "batch": ["Batch", "BatchCounts", "BatchFile", "BatchItem", "BatchState"],
     "client": ["Client"],
     "errors": [
         "APIError",
         "AuthenticationError",
         "BadRequest",
+        "BatchFailed",
+        "BatchWaitTimeout",
         "ChecksumMismatch",
         "ConfigurationError",
         "Conflict",
@@ -170,6 +186,7 @@ _HOMES = {
         "FeatherweightError",
         "Gone",
         "InternalError",
+        "InvalidManifest",
         "InvalidRequest",
         "InvalidSpec",
         "InvalidWebhook",
@@ -198,7 +215,7 @@ _HOMES = {
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
-    "resources": ["Dataset", "Health", "Import", "Model", "Project", "Technique", "Usage"],
+    "resources": ["Dataset", "Health", "Import", "InboxObject", "Model", "Project", "Technique", "Usage"],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import quote
 
 from featherweight._listing import Listing
 from featherweight._transport import Session
 from featherweight._uploads import OnProgress, Uploader
-from featherweight.resources import Dataset, Model
+from featherweight.batch import BatchFile
+from featherweight.resources import Dataset, Model, UploadKind
 
 __all__ = ["StoredFiles"]
 
-R = TypeVar("R", bound=Model | Dataset)
+R = TypeVar("R", bound=Model | Dataset | BatchFile)
 
 
 class StoredFiles(Generic[R]):
     def __init__(
-        self, session: Session, uploader: Uploader, kind: Literal["model", "dataset"], type_: type[R]
+        self,
+        session: Session,
+        uploader: Uploader,
+        kind: UploadKind,
+        type_: type[R],
+        collection: str | None = None,
     ) -> None:
+        """`collection` is what the API calls them, where that is not the kind's plural."""
         self._session = session
         self._uploader = uploader
         self._kind = kind
         self._type = type_
-        self._path = f"/v1/{kind}s"
+        self._path = f"/v1/{collection or f'{kind}s'}"
 
     def upload(self, path: str | os.PathLike[str], *, on_progress: OnProgress | None = None) -> R:
         """Send the file at `path`, resuming an upload of the same file that was broken off.
@@ -32,7 +39,7 @@ class StoredFiles(Generic[R]):
         The file is never held in memory. `on_progress(sent, total)` is called with bytes, from
         several threads but never at once.
         """
-        return self._uploader.send(self._kind, self._type, path, on_progress)
+        return self._uploader.send(self._kind, self._type, self._path, path, on_progress)
 
     def get(self, id: str) -> R:
         return self._session.get(self._one(id), self._type)

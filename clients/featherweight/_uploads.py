@@ -22,12 +22,13 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from featherweight._files import PART_BYTES, SourceFile, atomic_writer
 from featherweight._transport import Session, Storage, connection_error, decode
+from featherweight.batch import BatchFile
 from featherweight.errors import (
     APIError,
     Conflict,
@@ -37,7 +38,7 @@ from featherweight.errors import (
     StorageError,
     UnexpectedResponse,
 )
-from featherweight.resources import Dataset, Model, Upload, UploadPart, UploadRequest
+from featherweight.resources import Dataset, Model, Upload, UploadKind, UploadPart, UploadRequest
 
 __all__ = ["OnProgress", "Uploader"]
 
@@ -54,7 +55,7 @@ _WRONG_BYTES = {"BadDigest", "XAmzContentChecksumMismatch"}
 # Completing reads the whole file on the other side; at this pace, or faster.
 _COMPLETE_BYTES_PER_S = 10_000_000
 
-R = TypeVar("R", bound=Model | Dataset)
+R = TypeVar("R", bound=Model | Dataset | BatchFile)
 
 
 class _StorageUnreachable(ConnectionFailed):
@@ -71,12 +72,13 @@ class Uploader:
 
     def send(
         self,
-        kind: Literal["model", "dataset"],
+        kind: UploadKind,
         type_: type[R],
+        collection: str,
         path: str | os.PathLike[str],
         on_progress: OnProgress | None = None,
     ) -> R:
-        """The model or data set made of the file at `path`.
+        """What was made of the file at `path`, as the API has it below `collection` (``/v1/models``, ...).
 
         Raises ValueError for a folder or an empty file, OSError where it cannot be read, and this
         library's errors for whatever the service or the storage answered.
@@ -89,10 +91,10 @@ class Uploader:
         except _StorageUnreachable as error:
             log.warning("%s; sending %s through the API instead", error, file.path.name)
             self._give_up(upload, file)
-            return self._sent_through_api(kind, type_, file, tally)
-        return self._session.get(f"/v1/{kind}s/{resource_id}", type_)
+            return self._sent_through_api(collection, type_, file, tally)
+        return self._session.get(f"{collection}/{resource_id}", type_)
 
-    def _begun(self, kind: Literal["model", "dataset"], file: SourceFile) -> Upload:
+    def _begun(self, kind: UploadKind, file: SourceFile) -> Upload:
         request = UploadRequest(
             kind=kind,
             filename=file.path.name,
@@ -196,7 +198,7 @@ class Uploader:
             self._session.clock.sleep(pause)
             attempt += 1
 
-    def _sent_through_api(self, kind: str, type_: type[R], file: SourceFile, tally: _Tally) -> R:
+    def _sent_through_api(self, collection: str, type_: type[R], file: SourceFile, tally: _Tally) -> R:
         def body() -> Iterator[bytes]:
             tally.restarted(0)
             for chunk in file.slice(0, file.size):
@@ -204,7 +206,7 @@ class Uploader:
                 yield chunk
 
         response = self._session.post(
-            f"/v1/{kind}s",
+            collection,
             params={"filename": file.path.name, "sha256": file.sha256},
             body=body,
             headers={"Content-Length": str(file.size), "Content-Type": "application/octet-stream"},

@@ -1,22 +1,25 @@
-"""Waiting for a job to be done: long polls with an ETag, and events on the side."""
+"""Waiting for a job or a batch to be done: long polls with an ETag, and events on the side."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 from urllib.parse import quote
 
 from featherweight._retry import Deadline, retry_after
 from featherweight._transport import Session, decode
+from featherweight.batch import Batch
 from featherweight.errors import ConnectionFailed, FeatherweightError, RateLimited, ServiceUnavailable
 from featherweight.events import Event
 from featherweight.eventstream import EventStream, UnknownEvent
 from featherweight.job import Job
 
-__all__ = ["OnEvent", "wait_until_done"]
+__all__ = ["OnEvent", "wait_until_done", "watch_until_done"]
 
 OnEvent = Callable[[Event | UnknownEvent], None]
+W = TypeVar("W", bound=Job | Batch)
 
 _LONG_POLL_S = 30
 _ANSWER_MARGIN_S = 10.0
@@ -37,32 +40,47 @@ def wait_until_done(
     """
     if on_event is not None:
         _follow(session, job_id, deadline, on_event)
-    return _poll(session, job_id, deadline)
+    return watch_until_done(session, f"/v1/jobs/{quote(job_id, safe='')}", Job, deadline)
 
 
-def _poll(session: Session, job_id: str, deadline: Deadline) -> Job:
-    watch = _Watch(session, job_id)
-    job = watch.look(hold=0.0, deadline=Deadline(session.clock, None))
-    assert job is not None
-    while not job.done and not deadline.passed:
-        job = watch.look(hold=min(_LONG_POLL_S, deadline.remaining), deadline=deadline) or job
-    return job
+def watch_until_done(
+    session: Session,
+    path: str,
+    type_: type[W],
+    deadline: Deadline,
+    on_change: Callable[[W], None] | None = None,
+) -> W:
+    """What is at `path` once it is done, or as it was last seen when `deadline` passed; `on_change` is called
+    in this thread with everything that was seen."""
+    watch = _Watch(session, path, type_)
+    seen = watch.look(hold=0.0, deadline=Deadline(session.clock, None))
+    assert seen is not None
+    while True:
+        if on_change is not None:
+            on_change(seen)
+        if seen.done or deadline.passed:
+            return seen
+        while (found := watch.look(hold=min(_LONG_POLL_S, deadline.remaining), deadline=deadline)) is None:
+            if deadline.passed:
+                return seen
+        seen = found
 
 
-class _Watch:
-    """Looks at one job again and again, telling the service what it has already seen."""
+class _Watch(Generic[W]):
+    """Looks at one job or batch again and again, telling the service what it has already seen."""
 
-    def __init__(self, session: Session, job_id: str) -> None:
+    def __init__(self, session: Session, path: str, type_: type[W]) -> None:
         self._session = session
-        self._path = f"/v1/jobs/{quote(job_id, safe='')}"
+        self._path = path
+        self._type = type_
         self._etag: str | None = None
         self._seen = False
         self._not_before = 0.0
         self._away_since: float | None = None
         self._outages = 0
 
-    def look(self, *, hold: float, deadline: Deadline) -> Job | None:
-        """The job when it has changed, within `hold` seconds; None when it has not."""
+    def look(self, *, hold: float, deadline: Deadline) -> W | None:
+        """It when it has changed, within `hold` seconds; None when it has not."""
         clock = self._session.clock
         clock.sleep(min(max(0.0, self._not_before - clock.now()), deadline.remaining))
         began = clock.now()
@@ -86,11 +104,11 @@ class _Watch:
         if response.status_code == 304:
             return None
         self._seen, self._etag = True, response.headers.get("ETag")
-        return decode(response, Job)
+        return decode(response, self._type)
 
     def _endure(self, error: FeatherweightError, began: float, deadline: Deadline) -> None:
         if not self._seen:
-            raise error  # there is nothing to show for the wait yet, not even that the job exists
+            raise error  # there is nothing to show for the wait yet, not even that it exists
         self._away_since = began if self._away_since is None else self._away_since
         now = self._session.clock.now()
         if now - self._away_since > _LONGEST_OUTAGE_S:

@@ -16,8 +16,10 @@ from types import TracebackType
 
 import httpx
 
+from featherweight._batches import Batches
 from featherweight._downloads import Downloader
 from featherweight._imports import Imports
+from featherweight._inbox import Inbox
 from featherweight._jobs import Jobs
 from featherweight._models import Models
 from featherweight._plans import Plans
@@ -78,8 +80,10 @@ class Client:
         self.datasets: StoredFiles[Dataset] = StoredFiles(self._session, uploader, "dataset", Dataset)
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
         self.plans = Plans(self._session)
+        self.batches = Batches(self._session, uploader, self.models, self.datasets)
         self.imports = Imports(self._session)
         self.webhook_endpoints = WebhookEndpoints(self._session)
+        self.inbox = Inbox(self._session)
 
     def __repr__(self) -> str:
         return f"<Client {self.base_url}>"

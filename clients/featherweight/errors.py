@@ -27,7 +27,10 @@ FeatherweightError
 │   ├── JobCancelled
 │   └── JobExpired
 ├── WaitTimeout                the wait ended before the job: .job (is a TimeoutError)
+├── BatchFailed                a batch waited for failed, expired or was cancelled: .batch .problem
+├── BatchWaitTimeout           the wait ended before the batch: .batch (is a TimeoutError)
 ├── InvalidSpec                found before anything was sent: .errors (is a ValueError)
+│   └── InvalidManifest        of a batch
 └── ConfigurationError         no URL, or not one (is a ValueError)
 """
 
@@ -35,6 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from featherweight.batch import Batch
 from featherweight.job import Job, JobState
 from featherweight.problem import FieldError, Problem
 
@@ -44,6 +48,8 @@ __all__ = [
     "APIError",
     "AuthenticationError",
     "BadRequest",
+    "BatchFailed",
+    "BatchWaitTimeout",
     "ChecksumMismatch",
     "ConfigurationError",
     "Conflict",
@@ -51,6 +57,7 @@ __all__ = [
     "FeatherweightError",
     "Gone",
     "InternalError",
+    "InvalidManifest",
     "InvalidRequest",
     "InvalidSpec",
     "InvalidWebhook",
@@ -263,8 +270,43 @@ class WaitTimeout(FeatherweightError, TimeoutError):
         self.seconds = seconds
 
 
+class BatchFailed(FeatherweightError):
+    """The batch failed, was cancelled or expired. Some of its items may have succeeded: ``batch.outcome``."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch)
+        self.batch = batch
+
+    @property
+    def problem(self) -> Problem | None:
+        return self.batch.error
+
+    def __str__(self) -> str:
+        counts = self.batch.counts
+        told = (
+            f"batch {self.batch.id} {self.batch.state}: {counts.succeeded} of {counts.total} items succeeded"
+        )
+        if self.problem is None:
+            return told
+        lines = [f"{told}; {self.problem.detail} ({self.problem.code})"]
+        if self.problem.hint:
+            lines.append(f"  hint: {self.problem.hint}")
+        return "\n".join(lines)
+
+
+class BatchWaitTimeout(FeatherweightError, TimeoutError):
+    """The wait is over and the batch is not. `batch` is how it was last seen."""
+
+    def __init__(self, batch: Batch, seconds: float) -> None:
+        super().__init__(f"batch {batch.id} is still {batch.state} after {seconds:g} s; it goes on")
+        self.batch = batch
+        self.seconds = seconds
+
+
 class InvalidSpec(FeatherweightError, ValueError):
     """The compression spec is not valid. `errors` hold the pointers, `lines` their lines in the file."""
+
+    _what = "compression spec"
 
     def __init__(
         self, source: str, errors: Sequence[FieldError], lines: Sequence[int | None] | None = None
@@ -279,7 +321,13 @@ class InvalidSpec(FeatherweightError, ValueError):
             f"  {f'line {line}, ' if line else ''}{fault.pointer or '/'}: {fault.detail}"
             for fault, line in zip(self.errors, self.lines, strict=True)
         ]
-        return "\n".join([f"{self.source} is not a valid compression spec", *faults])
+        return "\n".join([f"{self.source} is not a valid {self._what}", *faults])
+
+
+class InvalidManifest(InvalidSpec):
+    """The manifest of a batch is not valid. What is wrong with a spec in it is an InvalidSpec."""
+
+    _what = "manifest of a batch"
 
 
 class ConfigurationError(FeatherweightError, ValueError):

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
+    "AdoptRequest",
     "AuditEntry",
     "Dataset",
     "Health",
     "Import",
     "ImportRequest",
+    "InboxObject",
     "Limits",
     "Model",
     "Page",
@@ -28,6 +30,8 @@ __all__ = [
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f/\\]+$")]
 Kind = Literal["model", "dataset"]
+# A batch's input file too.
+UploadKind = Literal["model", "dataset", "batch"]
 # What S3 allows for the parts of an upload, but for the last.
 PartSize = Annotated[int, Field(ge=5 * 1024**2, le=5 * 1024**3, strict=True)]
 
@@ -66,7 +70,8 @@ class Dataset(_Answer):
 
 
 class UploadRequest(BaseModel):
-    """The body of ``POST /v1/uploads``: a file that is to come in parts.
+    """The body of ``POST /v1/uploads``: a file that is to come in parts. The kind batch is for the input file
+    of a batch.
 
     `part_sha256` has the sha256 of every part, of a file cut by `part_size` bytes (the last part is what is
     left). The storage then takes for each part no other bytes than these. Both are given, or neither.
@@ -74,7 +79,7 @@ class UploadRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Kind
+    kind: UploadKind
     filename: FileName
     size: Annotated[int, Field(ge=1, strict=True)]
     sha256: Sha256
@@ -109,6 +114,26 @@ class Import(_Answer):
     created_at: datetime
 
 
+class InboxObject(_Answer):
+    """An object that somebody put under the project's prefix of the bucket. `name` is its key without that
+    prefix; `etag` changes with its bytes."""
+
+    object: Literal["inbox_object"] = "inbox_object"
+    name: str
+    bytes: int
+    etag: str
+    modified: datetime
+
+
+class AdoptRequest(BaseModel):
+    """The body of ``POST /v1/inbox/adopt``: an object of the inbox that is to become a model or data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=1024)]
+    kind: Kind
+
+
 class UploadPart(_Answer):
     """Where part `number` (from 1) goes: ``PUT`` its `size` bytes, from byte `offset`, to `url`, with
     `headers`, which are signed."""
@@ -128,11 +153,11 @@ class ReceivedPart(_Answer):
 
 class Upload(_Answer):
     """An upload in parts. `parts` are those still missing, with fresh URLs; `received` those that
-    arrived. `resource_id` is the model or data set once `state` is completed."""
+    arrived. `resource_id` is the model, data set or batch file once `state` is completed."""
 
     id: str
     object: Literal["upload"] = "upload"
-    kind: Kind
+    kind: UploadKind
     state: Literal["open", "completed", "aborted"]
     filename: str
     size: int
@@ -195,9 +220,10 @@ class Project(_Answer):
 class Usage(_Answer):
     """What a project uses, and what it may use.
 
-    `stored_bytes` are those of models, data sets, uploads begun and files that jobs made; `stored` has
-    them by these four. `cpu_seconds` are those that jobs used within the last 24 hours, by quarters of an
-    hour; the time of a job counts when its attempt has ended. `paused` as of Project.
+    `stored_bytes` are those of models, data sets, input files of batches, uploads begun and files that jobs
+    made; `stored` has them by these five. `cpu_seconds` are those that jobs used within the last 24 hours, by
+    quarters of an hour; the time of a job counts when its attempt has ended. `paused`
+    as of Project.
     """
 
     object: Literal["usage"] = "usage"

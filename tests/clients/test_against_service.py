@@ -25,6 +25,7 @@ from featherweight.job import Artifact, Job
 from service import create_app
 from service.services import NAME, Services
 from tasks import keys
+from tasks.identifiers import new_id
 from tasks.records import Claim, Outcome
 from tasks.settings import Settings
 from tests.clients.conftest import SPEC
@@ -364,3 +365,44 @@ def test_what_one_job_made_goes_into_the_next_by_import(client: Client, parts: S
     with pytest.raises(errors.InvalidRequest) as foreign:
         client.imports.create(f"s3://{parts.settings.s3_bucket}/projects/other/jobs/job_a/a1/model.keras")
     assert foreign.value.problem.code == "uri_not_allowed"
+
+
+def test_the_inbox_is_listed_through_all_pages_and_adopted_from(client: Client, parts: Services) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    folder = new_id("key")
+    for name in ("a.keras", "b/c.keras", "d.txt"):
+        parts.storage.put_bytes(f"inbox/{PROJECT}/{folder}/{name}", out.getvalue())
+    names = [item.name for item in client.inbox.list(f"{folder}/", limit=1)]
+    assert names == [f"{folder}/a.keras", f"{folder}/b/c.keras", f"{folder}/d.txt"]
+    made = client.inbox.adopt(names[1])
+    assert client.models.get(made.resource_id).sha256 == hashlib.sha256(out.getvalue()).hexdigest()
+    assert client.inbox.adopt(names[1]).resource_id == made.resource_id
+    with pytest.raises(errors.NotFound) as missing:
+        client.inbox.adopt(f"{folder}/e.keras")
+    assert missing.value.problem.code == "object_not_found"
+    with pytest.raises(errors.UnsupportedMediaType) as no_data:
+        client.inbox.adopt(names[0], kind="dataset")
+    assert no_data.value.problem.code == "unknown_file_type"
+
+
+def test_the_inbox_from_the_command_line(
+    connect: Callable[..., Client], parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*argv: str) -> tuple[int, Any]:
+        out = io.StringIO()
+        monkeypatch.setattr("sys.stdout", out)
+        code = cli.main(["--json", *argv], connect=lambda args: connect())
+        return code, json.loads(out.getvalue()) if out.getvalue() else None
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("x.npy", b"")
+    name = f"{new_id('key')}/d.npz"
+    parts.storage.put_bytes(f"inbox/{PROJECT}/{name}", out.getvalue())
+    code, found = run("inbox", "ls", name)
+    assert (code, [item["name"] for item in found]) == (0, [name])
+    code, made = run("inbox", "adopt", name, "--kind", "dataset")
+    assert (code, made["kind"], made["filename"]) == (0, "dataset", "d.npz")
+    assert run("inbox", "adopt", "../x") == (3, None)

@@ -12,7 +12,6 @@ from pathlib import Path
 import redis
 
 from featherweight.job import JobRequest
-from service.sniffing import HEAD_BYTES, framework_of, sniff
 from tasks import keys
 from tasks.gate import VERSION
 from tasks.identifiers import new_id
@@ -21,6 +20,7 @@ from tasks.records import ModelRecord
 from tasks.recordstore import RecordStore
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
+from tasks.sniffing import HEAD_BYTES, framework_of, sniff
 from tasks.storage import Storage
 from tasks.store import JobStore
 from tasks.supervisor import Supervisor

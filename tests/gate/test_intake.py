@@ -12,9 +12,8 @@ import httpx
 import pytest
 import redis
 
-from service import leftovers
 from service.services import Services
-from tasks import gate
+from tasks import gate, leftovers
 from tasks.recordstore import RecordStore
 from tasks.storage import Storage, StorageUnavailable
 from tests.gate.data_files import FILES as DATA

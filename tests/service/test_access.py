@@ -131,8 +131,13 @@ def test_another_projects_ids_answer_exactly_like_unknown_ones(
     record = parts.jobs.get(PROJECT, job_id)
     wanted = UploadRequest(kind="model", filename="m.keras", size=len(KERAS), sha256=sha256(KERAS))
     upload = begin(parts, PROJECT, "upl_" + "a" * 26, wanted)
+    line = {"custom_id": "m.keras", "model_id": record.model_id, "spec": {"steps": [{"technique": "prune"}]}}
+    batch = caller.post("/v1/batches", json={"items": [line]}).json["id"]
+    batch_file = caller.post("/v1/batch_files?filename=m.keras.jsonl", data=b"{}").json["id"]
     ids = {
         "job_id": job_id,
+        "batch_id": batch,
+        "batch_file_id": batch_file,
         "model_id": record.model_id,
         "dataset_id": record.dataset_id or "",
         "upload_id": upload.id,
@@ -162,13 +167,20 @@ def test_another_projects_ids_answer_exactly_like_unknown_ones(
     assert caller.get(f"/v1/datasets/{record.dataset_id}").status_code == 200
     assert caller.get(f"/v1/uploads/{upload.id}").json["state"] == "open"
     assert parts.webhook_endpoints.get(PROJECT, endpoint.id) == endpoint.model_copy(update={"pending": 1})
+    assert caller.get(f"/v1/batches/{batch}").json["state"] == "in_progress"
+    assert caller.get(f"/v1/batch_files/{batch_file}").status_code == 200
 
 
 def test_lists_hold_nothing_of_another_project(caller: Caller, stranger: Caller) -> None:
-    caller.job()
-    for path in ("/v1/jobs", "/v1/models", "/v1/datasets"):
+    job = caller.get(f"/v1/jobs/{caller.job()}").json
+    caller.post("/v1/batch_files", data=b"{}")
+    batch = {"models": [job["model_id"]], "defaults": {"spec": job["spec"], "dataset_id": job["dataset_id"]}}
+    assert caller.post("/v1/batches", json=batch).status_code == 202
+    for path in ("/v1/models", "/v1/datasets", "/v1/batches", "/v1/batch_files"):
         assert len(caller.get(path).json["data"]) == 1
         assert stranger.get(path).json["data"] == []
+    assert len(caller.get("/v1/jobs").json["data"]) == 2
+    assert stranger.get("/v1/jobs").json["data"] == []
 
 
 def test_a_job_cannot_be_made_of_another_projects_files(caller: Caller, stranger: Caller) -> None:

@@ -6,7 +6,16 @@ import argparse
 from typing import Any
 
 from featherweight._version import version
-from featherweight.cli import commands, exit_codes, inspections, repeats, reports, webhook_arguments
+from featherweight.cli import (
+    batches,
+    commands,
+    exit_codes,
+    inbox,
+    inspections,
+    repeats,
+    reports,
+    webhook_arguments,
+)
 from featherweight.cli.argument_types import count as _count
 from featherweight.cli.argument_types import pair as _pair
 from featherweight.cli.argument_types import seconds as _seconds
@@ -34,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("model", help="a model file, or the id of an uploaded one (mdl_…)")
     _add_jobs(subparsers)
+    _add_batches(subparsers)
     _add_download(subparsers)
     _add_report(subparsers)
     _add_verify(subparsers)
@@ -41,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     for kind in ("models", "datasets"):
         _add_files(subparsers, kind)
     webhook_arguments.add(_group(subparsers, "webhook", "send the project's events to a URL"), _command)
+    _add_inbox(subparsers)
     _command(subparsers, "techniques", commands.techniques, "what the service can do")
     check = _command(subparsers, "check", commands.check, "check a spec without sending it")
     check.add_argument("spec", help="YAML or JSON file, inline JSON, or - for standard input")
@@ -193,6 +204,39 @@ def _add_jobs(subparsers: Any) -> None:
     _add_waiting(wait)
 
 
+def _add_batches(subparsers: Any) -> None:
+    group = _group(subparsers, "batch", "compress many models at once")
+    run = _command(group, "run", batches.run, "upload what a manifest names and compress it")
+    run.add_argument("manifest", help="a YAML or JSON file with models and specs, or items")
+    run.add_argument("--idempotency-key", metavar="KEY", help="the same key twice makes one batch")
+    run.add_argument("--wait", action="store_true", help="wait for the end and show what came of the items")
+    run.add_argument(
+        "-o",
+        "--output",
+        dest="output_dir",
+        metavar="DIR",
+        help="download the results there, a folder for each item (implies --wait)",
+    )
+    _add_waiting(run)
+    _add_limit(_command(group, "list", batches.list_batches, "list batches, newest first"))
+    for name, command, summary in (
+        ("show", batches.show, "show a batch"),
+        ("cancel", batches.cancel, "stop a batch"),
+        ("rm", batches.remove, "delete a batch that has ended; its jobs stay"),
+    ):
+        _command(group, name, command, summary).add_argument("batch", help="the batch's id")
+    wait = _command(group, "wait", batches.wait, "wait until a batch is done")
+    wait.add_argument("batch", help="the batch's id")
+    wait.add_argument("-o", "--output", dest="output_dir", metavar="DIR", help="download the results there")
+    _add_waiting(wait)
+    items = _command(group, "items", batches.items, "list the items of a batch as they are now")
+    items.add_argument("batch", help="the batch's id")
+    _add_limit(items)
+    results = _command(group, "results", batches.results, "show what came of the items, as a table or JSONL")
+    results.add_argument("batch", help="the batch's id")
+    results.add_argument("--jsonl", action="store_true", help="JSONL: the result files as they are")
+
+
 def _add_download(subparsers: Any) -> None:
     command = _command(subparsers, "download", commands.download, "download what a job made")
     command.add_argument("job", help="the job's id")
@@ -253,6 +297,16 @@ def _add_files(subparsers: Any, kind: str) -> None:
     remove.add_argument("id")
     for command in (listing, upload, fetch, show, remove):
         command.set_defaults(kind=kind)
+
+
+def _add_inbox(subparsers: Any) -> None:
+    group = _group(subparsers, "inbox", "what other systems put into the project's part of the bucket")
+    listing = _command(group, "ls", inbox.list_objects, "list objects by name")
+    listing.add_argument("prefix", nargs="?", default="", help="only those whose name begins with it")
+    _add_limit(listing)
+    adopt = _command(group, "adopt", inbox.adopt, "make a model or data set of an object")
+    adopt.add_argument("name", help="the object's name, as ls shows it")
+    adopt.add_argument("--kind", choices=("model", "dataset"), default="model", help="default: model")
 
 
 def _group(subparsers: Any, name: str, summary: str) -> Any:

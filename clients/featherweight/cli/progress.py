@@ -26,6 +26,9 @@ class NoProgress:
     def event(self, event: Event | UnknownEvent) -> None:
         pass
 
+    def items(self, done: int, total: int) -> None:
+        pass
+
     def clear(self) -> None:
         pass
 
@@ -43,6 +46,9 @@ class ProgressLine(NoProgress):
     def bytes(self, what: str, done: int, total: int) -> None:
         fraction = done / total if total else 1.0
         self._draw(fraction, what, f"{_size(done)} of {_size(total)}", last=done == total)
+
+    def items(self, done: int, total: int) -> None:
+        self._draw(done / total if total else 0.0, "batch", f"{done} of {total} items", last=True)
 
     def event(self, event: Event | UnknownEvent) -> None:
         if isinstance(event, StateEvent):

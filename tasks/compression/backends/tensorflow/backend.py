@@ -31,6 +31,7 @@ from tasks.compression.host import library_versions
 from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.outputs import PROGRAMS
 from tasks.compression.samples import Tensors, read_tensors, write_tensors
+from tasks.compression.toolchain import DISTRIBUTIONS
 from tasks.compression.waiting import WaitingStep
 
 __all__ = [
@@ -60,19 +61,6 @@ _TENSORBOARD = "tensorboard.tar.gz"
 _SIMULATED = "simulated.npz"
 _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
-_DISTRIBUTIONS = (
-    "ai-edge-litert",
-    "keras",
-    "litert-quantizer",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "tensorflow",
-    "tensorflow-model-optimization",
-    "tf-keras",
-    "tf2onnx",
-)
-
 
 def start(threads: int, seed: int) -> None:
     configure_threads(threads)
@@ -80,7 +68,7 @@ def start(threads: int, seed: int) -> None:
 
 
 def versions() -> dict[str, str]:
-    return library_versions(*_DISTRIBUTIONS)
+    return library_versions(*DISTRIBUTIONS)
 
 
 def predict(network: Network, x: Tensors) -> Tensors:

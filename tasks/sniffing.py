@@ -9,19 +9,22 @@ from __future__ import annotations
 from typing import Literal
 
 from featherweight.resources import Kind
-from service.errors import ProblemError
 from tasks.compression.datasets import magic
 
-__all__ = ["HEAD_BYTES", "framework_of", "sniff"]
+__all__ = ["HEAD_BYTES", "StoredKind", "UnknownFileType", "framework_of", "sniff"]
 
 # Enough for a zip archive's first local header with a name of ordinary length, and for a tar's.
 HEAD_BYTES = magic.HEAD_BYTES
+
+# An input file of a batch is told by its first character alone: it is read line by line, and never loaded.
+StoredKind = Kind | Literal["batch_file"]
 
 Format = Literal["keras_zip", "hdf5", "tflite", "zip", "npz"] | magic.FileFormat
 
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TFLITE = b"TFL3"
+_BOM = b"\xef\xbb\xbf"
 _KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 _ACCEPTED: dict[Kind, tuple[str, ...]] = {
@@ -36,19 +39,34 @@ _HINTS: dict[Kind, str] = {
 }
 
 
-def sniff(kind: Kind, head: bytes) -> str:
-    """The format of the file that begins with `head`; unknown_file_type when no `kind` has it."""
+class UnknownFileType(Exception):
+    """The first bytes are of no format that files of this kind have; `hint` says which ones do."""
+
+    def __init__(self, detail: str, hint: str) -> None:
+        super().__init__(detail)
+        self.hint = hint
+
+
+def sniff(kind: StoredKind, head: bytes) -> str:
+    """The format of the file that begins with `head`; UnknownFileType when no `kind` has it."""
+    if kind == "batch_file":
+        return _sniff_lines(head)
     found = _format(head)
     if found is None:
-        raise ProblemError(
-            "unknown_file_type", f"the first bytes are of no known {_noun(kind)} format", hint=_HINTS[kind]
-        )
+        raise UnknownFileType(f"the first bytes are of no known {_noun(kind)} format", _HINTS[kind])
     if found not in _ACCEPTED[kind]:
-        raise ProblemError(
-            "unknown_file_type", f"this is {_described(found)}, and no {_noun(kind)}", hint=_HINTS[kind]
-        )
+        raise UnknownFileType(f"this is {_described(found)}, and no {_noun(kind)}", _HINTS[kind])
     # A zip whose first member has a strange name may still be an npz; the worker opens it and sees.
     return found
+
+
+def _sniff_lines(head: bytes) -> str:
+    if not head.removeprefix(_BOM).lstrip().startswith(b"{"):
+        raise UnknownFileType(
+            "the first line is no JSON object",
+            "an input file of a batch is UTF-8 text with one JSON object on each line",
+        )
+    return "jsonl"
 
 
 def framework_of(format_: str) -> str:

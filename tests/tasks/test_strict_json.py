@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.strict_json import MAX_DEPTH, BadJSON, loads
+from tasks.strict_json import MAX_DEPTH, BadJSON, loads
 
 VALUES = st.recursive(
     st.none()

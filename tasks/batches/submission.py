@@ -1,0 +1,153 @@
+"""Items become jobs, never more at once than the batch may have, and jobs that ended end items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from featherweight.batch import BatchItem, BatchState
+from featherweight.job import Origin
+from featherweight.problem import problem
+from tasks.batches.files import BatchFiles, page_of
+from tasks.batches.identity import Earlier, equality
+from tasks.batches.outcomes import by_job, by_mate, by_refusal
+from tasks.batches.records import BatchRecord, StoredItem, job_id_of
+from tasks.batches.store import BatchStore
+from tasks.records import JobRecord
+from tasks.storage import Storage
+from tasks.submission import SubmissionRefused, Submitter
+
+__all__ = ["Submission"]
+
+_MATES_AT_ONCE = 200
+# Somebody else may be making the job of an item that was begun just now.
+_BEGINNING_S = 10.0
+# When to look again whether there is room in the queue; what is refused may say sooner.
+_ROOM_S = 15.0
+
+
+class Submission:
+    """Any method may raise redis.RedisError and StorageUnavailable, and be called again then."""
+
+    def __init__(
+        self,
+        store: BatchStore,
+        storage: Storage,
+        submitter: Submitter,
+        earlier: Earlier,
+        files: Callable[[BatchRecord], BatchFiles],
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._submitter = submitter
+        self._earlier = earlier
+        self._files = files
+
+    def submit(self, batch: BatchRecord, at_most: int) -> bool:
+        """Begin the next items; whether more could be begun at once."""
+        pages = _Pages(self._store.pages(batch.id), self._files(batch))
+        for _ in range(at_most):
+            index = self._store.take(batch.id)
+            if index is None or not self._begin(batch, pages.item(index)):
+                return False
+        return True
+
+    def look_after(self, batch: BatchRecord) -> None:
+        """End the items whose jobs have ended unnoticed, and begin those again whose beginning broke off."""
+        active, now = self._store.active(batch.id), self._store.now()
+        pages = _Pages(self._store.pages(batch.id), self._files(batch))
+        for item in self._store.items(batch.id, active):
+            job = self._submitter.jobs.find(job_id_of(batch.id, item.custom_id or ""))
+            if job is not None and job.done:
+                self.end_by_job(batch, item, job)
+            elif job is None and now - active[item.index] > _BEGINNING_S:
+                self._begin(batch, pages.item(item.index))
+        leaders = self._store.leaders(batch.id)
+        for leader, ended in zip(leaders, self._store.have_ended(batch.id, leaders), strict=True):
+            if ended:
+                self._end_mates(batch, leader)
+
+    def end_by_job(self, batch: BatchRecord, item: BatchItem, job: JobRecord) -> None:
+        """The item has the job's result, and with it all that wait for the same."""
+        self._end(batch, by_job(self._storage, batch, item, job))
+
+    def _end(self, batch: BatchRecord, item: BatchItem) -> None:
+        self._store.end_item(batch.id, item)
+        self._end_mates(batch, item.index)
+
+    def _end_mates(self, batch: BatchRecord, leader: int) -> None:
+        while mates := self._store.mates(batch.id, leader, _MATES_AT_ONCE):
+            done = self._store.items(batch.id, [leader])
+            for item in self._store.items(batch.id, mates):
+                self._store.end_item(batch.id, by_mate(item, done[0]))
+            self._store.release_mates(batch.id, leader, mates)
+        self._store.release_mates(batch.id, leader, [])
+
+    def _begin(self, batch: BatchRecord, stored: StoredItem) -> bool:
+        """False when the queue takes no more at the moment; the item is then begun again later."""
+        item, request = stored.item, stored.request
+        if request is None or item.custom_id is None:
+            self._end(
+                batch, by_refusal(item, item.error or problem("invalid_request", "the item is not valid"))
+            )
+            return True
+        job_id = job_id_of(batch.id, item.custom_id)
+        job = self._submitter.jobs.find(job_id)
+        try:
+            if job is None:
+                model, dataset = self._submitter.find_inputs(batch.project, request)
+                equal = equality(model.sha256, dataset.sha256 if dataset else None, request)
+                if self._has_result_of_another(batch, item, equal):
+                    return True
+                origin = Origin(type="batch", id=batch.id, item=item.custom_id)
+                job = self._submitter.submit(
+                    batch.project, request, job_id=job_id, request_id=batch.request_id, origin=origin
+                )
+        except SubmissionRefused as error:
+            return self._refused(batch, item, error)
+        if job.done:
+            self.end_by_job(batch, item, job)
+        else:
+            self._cancel_if_too_late(batch, job)
+        return True
+
+    def _has_result_of_another(self, batch: BatchRecord, item: BatchItem, equal: str) -> bool:
+        first, has_ended = self._store.follow(batch.id, item.index, equal)
+        if first != item.index:
+            if has_ended:
+                self._end(batch, by_mate(item, self._store.items(batch.id, [first])[0]))
+            return True
+        earlier = self._earlier.find(batch.project, equal) if batch.reuse else None
+        if earlier is None:
+            return False
+        self.end_by_job(batch, item, earlier)
+        return True
+
+    def _refused(self, batch: BatchRecord, item: BatchItem, error: SubmissionRefused) -> bool:
+        if error.retry_after_s is None and not error.problem.retryable:
+            self._end(batch, by_refusal(item, error.problem))
+            return True
+        self._store.due_at(batch.id, min(_ROOM_S, error.retry_after_s or _ROOM_S))
+        return False
+
+    def _cancel_if_too_late(self, batch: BatchRecord, job: JobRecord) -> None:
+        """The batch may have been stopped while the job was being made."""
+        now = self._store.find(batch.id)
+        if now is None or now.done or now.state in (BatchState.CANCELLING, BatchState.FINALIZING):
+            self._submitter.jobs.request_cancel(job.project, job.id)
+
+
+class _Pages:
+    """Stored items by index; one page is in memory."""
+
+    def __init__(self, pages: list[int], files: BatchFiles) -> None:
+        self._pages = pages
+        self._files = files
+        self._number: int | None = None
+        self._items: dict[int, StoredItem] = {}
+
+    def item(self, index: int) -> StoredItem:
+        number = page_of(self._pages, index)
+        if number != self._number:
+            self._items = {stored.item.index: stored for stored in self._files.items(number)}
+            self._number = number
+        return self._items[index]

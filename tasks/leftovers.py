@@ -1,0 +1,63 @@
+"""Objects in storage that belong to no record: removed at once, or remembered and removed later.
+
+Who stored a file that was then refused takes it back. While storage is away that cannot be done; the key is
+noted in Redis then, and whoever stores something later takes it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from typing import cast
+
+import redis
+
+from tasks.storage import Storage, StorageUnavailable
+
+__all__ = ["Leftovers"]
+
+_NOTED = "fw:leftovers"
+# Who tries again with the same Idempotency-Key stores under the same key: that comes sooner, and reclaims it.
+_REST_S = 600.0
+# Longer than anybody takes to store a file.
+_COPY_S = 6 * 3600.0
+_AT_ONCE = 5
+
+_log = logging.getLogger(__name__)
+
+
+class Leftovers:
+    """Safe to use from many threads."""
+
+    def __init__(self, client: redis.Redis, storage: Storage) -> None:
+        self._redis = client
+        self._storage = storage
+
+    def discard(self, key: str) -> None:
+        """Remove an object, now or later. Never raises for storage or Redis being away: it stands where
+        another failure is on its way to the caller."""
+        try:
+            self._storage.delete(key)
+        except StorageUnavailable:
+            _log.warning("storage is away; %s is removed later", key)
+            with suppress(redis.RedisError):
+                self._redis.zadd(_NOTED, {key: time.time() + _REST_S})
+
+    def expect(self, key: str) -> None:
+        """Something is going to be stored under the key that goes again unless it is reclaimed, be this
+        process lost or not. redis.RedisError."""
+        self._redis.zadd(_NOTED, {key: time.time() + _COPY_S})
+
+    def reclaim(self, key: str) -> None:
+        """Something is stored under the key now that shall stay. redis.RedisError."""
+        self._redis.zrem(_NOTED, key)
+
+    def sweep(self) -> None:
+        """Remove a few of those that are due. redis.RedisError; StorageUnavailable never."""
+        now = time.time()
+        due = cast("list[bytes]", self._redis.zrangebyscore(_NOTED, "-inf", now, start=0, num=_AT_ONCE))
+        for name in due:
+            # One of those who come at the same time takes it.
+            if self._redis.zrem(_NOTED, name):
+                self.discard(name.decode())
