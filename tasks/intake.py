@@ -19,6 +19,7 @@ from tasks.recordstore import RecordStore
 from tasks.settings import Settings
 from tasks.sniffing import UnknownFileType, sniff
 from tasks.storage import Storage
+from tasks.submission import NO_ROOM_HINT
 from tasks.usage import Accounts, StorageFull
 
 __all__ = ["FileRefused", "Intake", "no_room", "sniffed"]
@@ -40,13 +41,7 @@ class FileRefused(Exception):
 
 def no_room(error: StorageFull) -> FileRefused:
     """storage_quota_exceeded."""
-    return FileRefused(
-        problem(
-            "storage_quota_exceeded",
-            str(error),
-            hint="GET /v1/usage says what takes the room; remove what is not needed any more",
-        )
-    )
+    return FileRefused(problem("storage_quota_exceeded", str(error), hint=NO_ROOM_HINT))
 
 
 def sniffed(kind: Kind, head: bytes) -> str:
