@@ -8,6 +8,7 @@ from typing import NamedTuple
 import redis
 
 from tasks.queue import Queue
+from tasks.retention.sweeper import Sweeper
 from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
@@ -28,4 +29,4 @@ def attendants(
     settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
 ) -> Attendants:
     """Nothing is connected to yet."""
-    return Attendants(listeners=(), chores=())
+    return Attendants(listeners=(), chores=(Sweeper(settings, client, storage).turn,))
