@@ -47,6 +47,7 @@ from service import (
     receipts,
     repeats,  # noqa: F401 - adds views to those of jobs
     requestlog,
+    retention_commands,
     techniques,
     throttle,
     uploads,
@@ -102,6 +103,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     key_commands.init_app(app)
     limit_commands.init_app(app)
     rebuild_commands.init_app(app)
+    retention_commands.init_app(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     if hops := settings.trusted_proxy_hops:

@@ -34,6 +34,5 @@ def sniff(kind: StoredKind, head: bytes) -> str:
 
 def refused(error: FileRefused) -> ProblemError:
     """The refusal as an answer."""
-    found = error.problem
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return ProblemError(found.code, found.detail, hint=found.hint, errors=found.errors, headers=headers)
+    return ProblemError.of(error.problem, headers)

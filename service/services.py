@@ -26,6 +26,8 @@ from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
 from tasks.recordstore import RecordStore
 from tasks.redis_clients import for_requests, for_waiting, redis_breaker
+from tasks.retention.removal import Removal
+from tasks.retention.sweeper import Sweeper
 from tasks.settings import Settings
 from tasks.storage import IMPATIENT, Storage
 from tasks.store import BLOCK_S, JobStore
@@ -66,6 +68,8 @@ class Services:
     gate: Gate
     intake: Intake
     inbox: Inbox
+    removal: Removal
+    sweeper: Sweeper
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
@@ -110,6 +114,8 @@ def make_services(settings: Settings) -> Services:
         gate=gate,
         intake=intake,
         inbox=Inbox(settings, client, storage, intake=intake, accounts=accounts),
+        removal=Removal(settings, client, storage),
+        sweeper=Sweeper(settings, client, storage),
         planner=Planner(settings, client, storage),
         fetcher=Fetcher(
             Policy.of(settings.import_ports, settings.import_trusted_origins),

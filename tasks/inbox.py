@@ -7,8 +7,6 @@ set, however often and by however many it is adopted: their ids are made of proj
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,11 +19,12 @@ from featherweight.problem import FieldError, problem
 from featherweight.resources import InboxObject, Kind
 from tasks import keys
 from tasks.filekinds import KINDS, FileKind
-from tasks.identifiers import PREFIXES
+from tasks.identifiers import derived_id
 from tasks.intake import FileRefused, Intake, no_room, sniffed
 from tasks.locks import Busy, KeepAlive, held
 from tasks.records import DatasetRecord, ModelRecord
 from tasks.recordstore import NotFound
+from tasks.retention.removal import Removal
 from tasks.settings import Settings
 from tasks.sniffing import HEAD_BYTES
 from tasks.storage import ObjectChanged, Storage, StoredObject, TooLarge
@@ -62,6 +61,7 @@ class Inbox:
         self._storage = storage
         self._intake = intake or Intake(settings, client, storage)
         self._accounts = accounts or Accounts(client, settings)
+        self._removal = Removal(settings, client, storage)
 
     def list(self, project: str, prefix: str = "", after: str | None = None, limit: int = _PAGE) -> _Objects:
         """At most `limit` objects whose name begins with `prefix`, in the storage's order, from behind the
@@ -105,7 +105,7 @@ class Inbox:
         if etag is not None and etag != found.etag:
             raise _changed(name)
         wanted: FileKind[Any] = KINDS[kind]
-        resource_id = _resource_id(kind, project, name, found.etag)
+        resource_id = derived_id(kind, "inbox", project, name, found.etag)
         with suppress(NotFound):
             return self._known(wanted, project, resource_id)
         try:
@@ -145,6 +145,8 @@ class Inbox:
         leftovers = self._intake.leftovers
         leftovers.sweep()
         key = kind.key(project, resource_id)
+        # What was made of the object before may have been removed, but for its bytes.
+        self._removal.clear(kind.name, project, resource_id)
         # Should this process be lost while it copies.
         leftovers.expect(key)
         try:
@@ -240,11 +242,6 @@ def _check_path(path: str, pointer: str) -> None:
         raise _bad_name(pointer, f"names in the inbox have at most {_NAME_BYTES} bytes")
     if path.startswith("/") or {".", ".."} & set(path.split("/")):
         raise _bad_name(pointer, "names in the inbox begin with no '/' and have no part '.' or '..'")
-
-
-def _resource_id(kind: Kind, project: str, name: str, etag: str) -> str:
-    digest = hashlib.sha256("\n".join(("inbox", kind, project, etag, name)).encode()).digest()[:16]
-    return f"{PREFIXES[kind]}_{base64.b32encode(digest).decode().rstrip('=').lower()}"
 
 
 def _shown(found: StoredObject, root: str) -> InboxObject:

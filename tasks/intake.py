@@ -18,6 +18,7 @@ from tasks.recordstore import RecordStore
 from tasks.settings import Settings
 from tasks.sniffing import StoredKind, UnknownFileType, sniff
 from tasks.storage import Storage
+from tasks.submission import NO_ROOM_HINT
 from tasks.usage import Accounts, StorageFull
 
 __all__ = ["FileRefused", "Intake", "no_room", "sniffed"]
@@ -39,13 +40,7 @@ class FileRefused(Exception):
 
 def no_room(error: StorageFull) -> FileRefused:
     """storage_quota_exceeded."""
-    return FileRefused(
-        problem(
-            "storage_quota_exceeded",
-            str(error),
-            hint="GET /v1/usage says what takes the room; remove what is not needed any more",
-        )
-    )
+    return FileRefused(problem("storage_quota_exceeded", str(error), hint=NO_ROOM_HINT))
 
 
 def sniffed(kind: StoredKind, head: bytes) -> str:
@@ -121,15 +116,6 @@ class Intake:
             self._storage.put_json(kind.record_key(project, resource_id), record.model_dump(mode="json"))
             self.records(kind).put(project, record)
         return record
-
-    def remove(self, kind: FileKind[R], project: str, resource_id: str) -> None:
-        """Forget a file and its record; NotFound. Should storage be away, the record stays."""
-        records = self.records(kind)
-        record = records.get(project, resource_id)
-        self._storage.delete(record.key)
-        self._storage.delete(kind.record_key(project, resource_id))
-        records.delete(project, resource_id)
-        self._accounts.forget(project, resource_id)
 
     @contextmanager
     def _whole_or_not_at_all(self, kind: FileKind[Any], project: str, resource_id: str) -> Iterator[None]:

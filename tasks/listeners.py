@@ -9,6 +9,7 @@ import redis
 
 from tasks.batches.engine import Batches
 from tasks.queue import Queue
+from tasks.retention.sweeper import Sweeper
 from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
@@ -35,5 +36,5 @@ def attendants(
     batches = Batches.of(settings, client, storage, queue)
     return Attendants(
         listeners=(JobNotices(webhooks, settings), batches),
-        chores=(Announcer(settings, client, queue), batches.chore),
+        chores=(Announcer(settings, client, queue), batches.chore, Sweeper(settings, client, storage).turn),
     )

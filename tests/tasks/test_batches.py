@@ -391,7 +391,7 @@ def test_ended_jobs_may_be_told_of_again_and_again(shop: Shop) -> None:
 
 
 def test_a_long_input_file_is_read_page_by_page(shop: Shop) -> None:
-    """Read page by page; lines that are wrong in one way or another are told, all of them, and the others run."""
+    """Read page by page; lines that are wrong are told, all of them, and the others run."""
     model = shop.model()
     wrong = {
         3: b"no json at all",
