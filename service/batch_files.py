@@ -57,10 +57,13 @@ def show(batch_file_id: str) -> Response:
 @bp.delete("/<batch_file_id>")
 @operation(
     summary="Remove an input file of batches",
-    answers={204: Empty("It is gone.")},
-    problems=["not_found", "storage_unavailable"],
+    answers={
+        204: Empty("It is gone, and so are its bytes."),
+        202: Empty("It is gone; its bytes go as soon as the storage can be reached."),
+    },
+    problems=["not_found", "resource_in_use"],
 )
 def delete(batch_file_id: str) -> Response:
     """A batch that has read it goes on; one that is still reading it fails."""
-    services().intake.remove(BATCH_FILE, project(), batch_file_id)
-    return Response(status=204)
+    gone = services().removal.remove_file("batch_file", project(), batch_file_id)
+    return Response(status=204 if gone else 202)

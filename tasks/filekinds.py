@@ -14,7 +14,7 @@ from tasks.records import DatasetRecord, ModelRecord
 from tasks.settings import Settings
 from tasks.sniffing import StoredKind, framework_of
 
-__all__ = ["BATCH_FILE", "DATASET", "KINDS", "MODEL", "UPLOADS", "FileKind", "R"]
+__all__ = ["BATCH_FILE", "DATASET", "KINDS", "MODEL", "STORED", "UPLOADS", "FileKind", "R"]
 
 R = TypeVar("R", ModelRecord, DatasetRecord, BatchFileRecord)
 
@@ -57,4 +57,5 @@ BATCH_FILE = FileKind(
     of_format=lambda _: {},
 )
 KINDS: dict[Kind, FileKind[Any]] = {"model": MODEL, "dataset": DATASET}
+STORED: dict[StoredKind, FileKind[Any]] = {**KINDS, "batch_file": BATCH_FILE}
 UPLOADS: dict[UploadKind, FileKind[Any]] = {"model": MODEL, "dataset": DATASET, "batch": BATCH_FILE}

@@ -1,4 +1,4 @@
--- ARGV: kind (model, dataset), project, id. Returns {'removed'}, {'missing'}, or 'used' and some of those who need it.
+-- ARGV: kind (model, dataset, batch_file), project, id. Returns {'removed'}, {'missing'}, or 'used' and some of those who need it.
 -- From here on it is gone for everybody; its bytes are what stands in fw:removing.
 local kind, project, id = ARGV[1], ARGV[2], ARGV[3]
 local key = 'fw:' .. kind .. ':' .. project .. ':' .. id

@@ -15,15 +15,15 @@ from typing import Any, cast
 
 import redis
 
-from featherweight.resources import Kind
 from tasks import keys
-from tasks.filekinds import KINDS
+from tasks.filekinds import STORED
 from tasks.identifiers import check_name
 from tasks.locks import Busy, held
 from tasks.records import JobRecord
 from tasks.recordstore import NotFound, checked, text
 from tasks.scripts import load_scripts
 from tasks.settings import Settings
+from tasks.sniffing import StoredKind
 from tasks.storage import Storage, StorageUnavailable
 from tasks.store import Conflict, JobStore
 from tasks.usage import Accounts
@@ -45,8 +45,8 @@ class Removal:
         self._jobs = JobStore(client, settings)
         self._accounts = Accounts(client, settings)
 
-    def remove_file(self, kind: Kind, project: str, resource_id: str) -> bool:
-        """Remove a model or data set; False when storage is away, and its bytes go later.
+    def remove_file(self, kind: StoredKind, project: str, resource_id: str) -> bool:
+        """Remove a model, a data set or an input file of batches; False when storage is away, and its bytes go later.
 
         NotFound; Conflict (resource_in_use) while somebody needs it.
         """
@@ -83,7 +83,7 @@ class Removal:
         names = cast("list[bytes]", self._redis.zrange(REMOVING, 0, limit - 1))
         return sum(self._finish(text(name)) for name in names)
 
-    def clear(self, kind: Kind, project: str, resource_id: str) -> None:
+    def clear(self, kind: StoredKind, project: str, resource_id: str) -> None:
         """Finish what was begun under this id, for who holds the lock ``adopt:<id>`` and is about to use it
         again. StorageUnavailable."""
         name = f"{kind}/{project}/{resource_id}"
@@ -115,7 +115,7 @@ class Removal:
             self._storage.delete(keys.result_key(project, resource_id))
             self._storage.delete_prefix(keys.job_prefix(project, resource_id))
         else:
-            found = KINDS[cast("Kind", kind)]
+            found = STORED[cast("StoredKind", kind)]
             self._storage.delete(found.record_key(project, resource_id))
             self._storage.delete(found.key(project, resource_id))
         self._accounts.forget(project, resource_id)
