@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 from flask import current_app
@@ -16,6 +16,7 @@ from service.places import Places
 from service.throttle import Throttle
 from service.version import version
 from tasks.batches.engine import Batches
+from tasks.batches.store import BatchStore
 from tasks.gate import Gate
 from tasks.inbox import Inbox
 from tasks.intake import Intake
@@ -91,18 +92,27 @@ def make_services(settings: Settings) -> Services:
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
     gate = Gate(settings, storage)
     queue = Queue(make_celery(settings, patient=False))
-    submitter = Submitter.of(settings, client, storage, queue)
+    jobs = JobStore(client, settings, waits=waits, hurried=closing.is_set)
+    submitter = replace(Submitter.of(settings, client, storage, queue), jobs=jobs)
+    webhooks = WebhookNotices(client, settings, queue)
     intake = Intake(settings, client, storage, gate=gate, accounts=accounts)
     return Services(
         settings=settings,
         redis=client,
         storage=storage,
         queue=queue,
-        jobs=JobStore(client, settings, waits=waits, hurried=closing.is_set),
+        jobs=jobs,
         models=submitter.models,
         datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
-        batches=Batches(settings, client, storage, submitter),
+        batches=Batches(
+            settings,
+            client,
+            storage,
+            submitter,
+            webhooks,
+            BatchStore(client, waits=waits, hurried=closing.is_set),
+        ),
         submitter=submitter,
         keys=KeyRing(client),
         limits=limits,
@@ -124,7 +134,7 @@ def make_services(settings: Settings) -> Services:
         imports=ImportSlots(),
         webhook_endpoints=EndpointStore(client, settings),
         webhook_deliveries=DeliveryStore(client, settings),
-        webhooks=WebhookNotices(client, settings, queue),
+        webhooks=webhooks,
         poster=make_poster(settings),
         working=Places(settings.working_requests),
         waiting=threading.BoundedSemaphore(settings.waiting_requests),

@@ -57,5 +57,5 @@ BATCH_FILE = FileKind(
     of_format=lambda _: {},
 )
 KINDS: dict[Kind, FileKind[Any]] = {"model": MODEL, "dataset": DATASET}
-STORED: dict[StoredKind, FileKind[Any]] = {**KINDS, "batch_file": BATCH_FILE}
+STORED: dict[StoredKind, FileKind[Any]] = {"model": MODEL, "dataset": DATASET, "batch_file": BATCH_FILE}
 UPLOADS: dict[UploadKind, FileKind[Any]] = {"model": MODEL, "dataset": DATASET, "batch": BATCH_FILE}

@@ -33,7 +33,7 @@ def attendants(
 ) -> Attendants:
     """Nothing is connected to yet."""
     webhooks = WebhookNotices(client, settings, queue)
-    batches = Batches.of(settings, client, storage, queue)
+    batches = Batches.of(settings, client, storage, queue, webhooks)
     return Attendants(
         listeners=(JobNotices(webhooks, settings), batches),
         chores=(Announcer(settings, client, queue), batches.chore, Sweeper(settings, client, storage).turn),

@@ -59,13 +59,14 @@ class Batches:
         storage: Storage,
         submitter: Submitter,
         notices: Notices | None = None,
+        store: BatchStore | None = None,
     ) -> None:
         """Nothing is connected to yet. Without `notices` nobody is told of ends."""
         self._settings = settings
         self._redis = client
         self._storage = storage
         self._jobs = submitter.jobs
-        self.store = BatchStore(client)
+        self.store = store or BatchStore(client)
         self.earlier = Earlier(client, submitter.jobs, storage)
         self.submission = Submission(self.store, storage, submitter, self.earlier, self.files)
         self._validation = Validation(self.store, submitter, self.files, self._source)

@@ -24,6 +24,7 @@ from featherweight.problem import Problem
 from tasks.batches.records import BatchRecord
 from tasks.identifiers import check_name, is_id
 from tasks.recordstore import NotFound, checked, page, text
+from tasks.store import BLOCK_S
 
 __all__ = ["BatchStore"]
 
@@ -45,9 +46,19 @@ _Flags = list[bool]
 class BatchStore:
     """Any method may raise redis.RedisError. Safe to use from many threads."""
 
-    def __init__(self, client: redis.Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` says in seconds how long a caller has waited; all other times are Redis'."""
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        waits: redis.Redis | None = None,
+        hurried: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """As of a JobStore: `waits` is the client whose commands may block for BLOCK_S, and once it is
+        `hurried`, what waits comes back within that time."""
         self._redis = client
+        self._waits = waits or client
+        self._hurried = hurried
         self._clock = clock
 
     # The batch
@@ -129,10 +140,10 @@ class BatchStore:
             last = self._last_change(batch_id) if is_id(batch_id) else "0-0"
             record = self.get(project, batch_id)
             left = deadline - self._clock()
-            if record.version != version or record.done or left <= 0:
+            if record.version != version or record.done or left <= 0 or self._hurried():
                 return record
-            # Well under the socket's timeout.
-            self._redis.xread({_key(batch_id, "changes"): last}, block=max(1, int(1000 * min(left, 5))))
+            block_ms = max(1, int(1000 * min(left, BLOCK_S)))
+            self._waits.xread({_key(batch_id, "changes"): last}, block=block_ms)
 
     # Validation
 

@@ -46,7 +46,8 @@ class Removal:
         self._accounts = Accounts(client, settings)
 
     def remove_file(self, kind: StoredKind, project: str, resource_id: str) -> bool:
-        """Remove a model, a data set or an input file of batches; False when storage is away, and its bytes go later.
+        """Remove a model, a data set or an input file of batches; False when storage is away and its bytes
+        go later.
 
         NotFound; Conflict (resource_in_use) while somebody needs it.
         """

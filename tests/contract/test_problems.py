@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from featherweight.problem import CODES
@@ -20,6 +21,8 @@ def words(folder: str) -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)
+    for path in (ROOT / folder).rglob("*.lua"):
+        found.update(re.findall(r"'(\w+)'", path.read_text()))
     return found
 
 

@@ -320,6 +320,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert not self.store.restore(record, attempts_before=before)
             if record.done:
                 truth.settled, truth.told = True, False
+                # Of who had ended it nothing is known any more.
+                truth.ended_by.append("lost")
             else:
                 self.truths[record.id] = Truth(
                     truth.project, truth.model, truth.total_s, attempt=before, before=before
