@@ -69,7 +69,7 @@ class Result:
 
     options: Options
     struck: list[Struck]
-    attempts: Counter[str]
+    attempts: dict[str, int]
     work: Work
     wall_s: float
     longest_stall_s: float
@@ -114,7 +114,9 @@ def run(options: Options) -> Result:
         stopped = _until_over(customers, injector)
         wall_s = time.monotonic() - began
         result = _judged(stack, options, customers.served, injector.struck, began, wall_s, stopped)
-    (directory / "result.json").write_text(json.dumps(_evidence(result, customers.served), indent=2, default=str))
+    (directory / "result.json").write_text(
+        json.dumps(_evidence(result, customers.served), indent=2, default=str)
+    )
     return result
 
 
@@ -164,7 +166,7 @@ def _judged(
     result = Result(
         options=options,
         struck=struck,
-        attempts=Counter(str(attempt.ended_because) for job in jobs for attempt in job.attempts),
+        attempts=dict(Counter(str(attempt.ended_because) for job in jobs for attempt in job.attempts)),
         work=work,
         wall_s=wall_s,
         longest_stall_s=_longest_stall(served, began),

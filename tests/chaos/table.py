@@ -32,7 +32,7 @@ def markdown(result: Result) -> str:
         ("jobs, of four kinds", f"{result.jobs}"),
         ("workers", f"{options.workers}"),
         *((_SAID[kind].format(**outage), str(struck[kind])) for kind in Kind),
-        ("attempts", f"{result.attempts.total()}"),
+        ("attempts", f"{sum(result.attempts.values())}"),
         *((f"attempts that ended with `{why}`", str(count)) for why, count in sorted(lost_attempts.items())),
         ("**lost**", f"**{broken.get('lost', 0)}**"),
         ("**published twice**", f"**{broken.get('published twice', 0)}**"),
