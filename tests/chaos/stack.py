@@ -45,6 +45,7 @@ class ChaosStack(LocalStack):
 
     def __init__(self, directory: Path, *, places: int, seed: int, lease_s: float = 15.0) -> None:
         self.storage_proxy = FaultProxy(seed=seed)
+        self._proxied = False
         self._place: Place | None = None
         overrides: dict[str, Any] = {
             "s3_endpoint_url": self.storage_proxy.url,
@@ -65,8 +66,9 @@ class ChaosStack(LocalStack):
 
     def start(self) -> ChaosStack:
         self.storage_proxy.start()
+        self._proxied = True
+        super().start()
         try:
-            super().start()
             for place in self.places:
                 self.start_at(place)
         except BaseException:
@@ -76,7 +78,9 @@ class ChaosStack(LocalStack):
 
     def stop(self) -> None:
         super().stop()
-        self.storage_proxy.stop()
+        if self._proxied:
+            self._proxied = False
+            self.storage_proxy.stop()
 
     def start_at(self, place: Place) -> None:
         """A worker in the place of the one that ended."""
