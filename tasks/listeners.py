@@ -12,6 +12,7 @@ from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
 from tasks.store import JobStore
+from tasks.unfinished import Unfinished
 
 __all__ = ["Attendants", "attendants"]
 
@@ -28,4 +29,4 @@ def attendants(
     settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
 ) -> Attendants:
     """Nothing is connected to yet."""
-    return Attendants(listeners=(), chores=())
+    return Attendants(listeners=(), chores=(Unfinished(client, storage).sweep,))
