@@ -108,13 +108,15 @@ def nothing_is_published_twice(
 
 
 def nothing_is_left_over(client: Client, stack: ChaosStack, bucket: Bucket) -> Iterator[str]:
-    """No object that no record names, no upload that nobody ends, no folder of an ended job."""
+    """No object that no record names, no upload that nobody ends, no folder of an ended job, and no bytes
+    counted for what is not there."""
     yield from (f"an upload in parts is open: {key}" for key in bucket.open_uploads())
     known = {"model": {model.id for model in client.models.list(limit=100)}}
     known["dataset"] = {dataset.id for dataset in client.datasets.list(limit=100)}
     known["job"] = {job.id for job in client.jobs.list(limit=100)}
     unnamed = [key for key in bucket.objects() if not _is_named(key, known)]
     yield from (f"an object that no record names: {key}" for key in unnamed)
+    yield from (f"bytes counted for {name}" for name in _counted_for(stack) - set().union(*known.values()))
     for place in stack.places:
         yield from (f"a folder on disk {place.number}: {job_id}" for job_id in job_ids(place.scratch))
 
@@ -196,6 +198,15 @@ def _is_named(key: str, known: dict[str, set[str]]) -> bool:
     project, folder, resource_id, *_ = rest
     kind = _FOLDERS.get(folder, "job")
     return project == _PROJECT and resource_id in known[kind]
+
+
+def _counted_for(stack: ChaosStack) -> set[str]:
+    """Ids of what the project is said to take up room with."""
+    client = stack.redis
+    try:
+        return {name.decode() for name in cast("list[bytes]", client.hkeys(f"fw:stored:{_PROJECT}"))}
+    finally:
+        client.close()
 
 
 def _left_to_do(client: redis.Redis) -> Iterator[str]:
