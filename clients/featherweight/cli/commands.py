@@ -23,11 +23,11 @@ from featherweight.errors import FeatherweightError, JobError, job_error
 from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent, StateEvent, WarningEvent
 from featherweight.eventstream import UnknownEvent
 from featherweight.handle import JobHandle
-from featherweight.job import Job
+from featherweight.job import Attempt, Job
 from featherweight.spec import CompressionSpec
 from featherweight.specfile import load_spec, parse_spec
 
-__all__ = ["Context"]
+__all__ = ["Context", "limits_of", "spec_of", "submitted"]
 
 _PAGE = 100
 
@@ -46,9 +46,8 @@ class Context:
 
 
 def compress(context: Context) -> int:
-    args, output = context.args, context.output
-    spec = _spec(args.spec)
-    limits = {"max_run_s": args.max_run, "max_queue_s": args.max_queue}
+    args = context.args
+    spec = spec_of(args.spec)
     try:
         job = context.client.compress(
             args.model,
@@ -56,16 +55,27 @@ def compress(context: Context) -> int:
             dataset=args.data,
             name=args.name,
             metadata=dict(args.metadata) or None,
-            limits={key: value for key, value in limits.items() if value is not None} or None,
+            limits=limits_of(args),
             idempotency_key=args.idempotency_key,
             on_upload=partial(context.progress.bytes, "upload"),
         )
     finally:
         context.progress.clear()
-    if args.wait or args.output_dir:
-        output.note(f"job {job.id}")
+    return submitted(context, job)
+
+
+def limits_of(args: argparse.Namespace) -> dict[str, int] | None:
+    """The deadlines that were given; None when there are none."""
+    limits = {"max_run_s": args.max_run, "max_queue_s": args.max_queue, "max_total_s": args.max_total}
+    return {key: value for key, value in limits.items() if value is not None} or None
+
+
+def submitted(context: Context, job: JobHandle) -> int:
+    """Show a new job, or wait for it where that was asked for."""
+    if context.args.wait or context.args.output_dir:
+        context.output.note(f"job {job.id}")
         return _wait(context, job)
-    output.result(job.job, job.id)
+    context.output.result(job.job, job.id)
     return OK
 
 
@@ -75,7 +85,7 @@ def plan(context: Context) -> int:
     try:
         made = context.client.plan(
             args.model,
-            _spec(args.spec),
+            spec_of(args.spec),
             dataset=args.data,
             on_upload=partial(context.progress.bytes, "upload"),
         )
@@ -181,6 +191,7 @@ def _job_text(job: Job) -> str:
         ("stage", f"{job.stage} ({job.progress.fraction:.0%} of the job)" if job.stage else None),
         ("model", job.model_id),
         ("data set", job.dataset_id),
+        ("made by", _origin_text(job)),
         ("attempt", job.attempt),
         ("created", _when(job.created_at)),
         ("started", _when(job.started_at)),
@@ -189,11 +200,24 @@ def _job_text(job: Job) -> str:
         *((f"  {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in job.artifacts),
     ]
     lines = [f"{name:<12} {value}" for name, value in facts if value is not None]
+    lines += [f"  {_attempt_text(attempt)}" for attempt in job.attempts if attempt.ended_because]
     if job.error:
         lines.append(f"{'error':<12} {job.error.detail} ({job.error.code})")
         if job.error.hint:
             lines.append(f"{'hint':<12} {job.error.hint}")
     return "\n".join(lines)
+
+
+def _origin_text(job: Job) -> str | None:
+    if job.origin is None:
+        return None
+    return f"{job.origin.type} of {job.origin.id}{f' ({job.origin.item})' if job.origin.item else ''}"
+
+
+def _attempt_text(attempt: Attempt) -> str:
+    where = f" in {attempt.stage}" if attempt.stage else ""
+    how = f": {attempt.detail}" if attempt.detail else ""
+    return f"attempt {attempt.number} on {attempt.worker}: {attempt.ended_because}{where}{how}"
 
 
 def job_logs(context: Context) -> int:
@@ -306,7 +330,7 @@ def techniques(context: Context) -> int:
 
 
 def check(context: Context) -> int:
-    spec = _spec(context.args.spec)
+    spec = spec_of(context.args.spec)
     steps = ", ".join(step.technique for step in spec.steps)
     context.output.result(spec, f"valid: {steps}; outputs: {', '.join(spec.outputs)}")
     return OK
@@ -319,6 +343,7 @@ def usage(context: Context) -> int:
         ["bytes stored", _number(found.stored_bytes), _number(most.stored_bytes or None)],
         *([f"  {name.replace('_', ' ')}", _number(value), None] for name, value in found.stored.items()),
         ["jobs running", _number(found.running_jobs), _number(most.running_jobs or None)],
+        *([["paused", "yes", None]] if found.paused else []),
         ["jobs queued", _number(found.queued_jobs), _number(most.queued_jobs or None)],
         ["CPU seconds in 24 h", _number(found.cpu_seconds), _number(most.cpu_seconds_per_day or None)],
         ["requests per second", None, _number(most.requests_per_second or None)],
@@ -347,7 +372,7 @@ def _stored(context: Context) -> StoredFiles[Any]:
     return context.client.models if context.args.kind == "models" else context.client.datasets
 
 
-def _spec(source: str) -> CompressionSpec:
+def spec_of(source: str) -> CompressionSpec:
     if source == "-":
         return parse_spec(sys.stdin.read(), "standard input")
     return load_spec(source)
