@@ -2,9 +2,8 @@
 
 Work is counted in units: one for each stage of a job that is no training (load, baseline, each step, convert,
 evaluate, report), one for each epoch of training. What the attempts did that did not end their job is read
-from the job's events, a stage that had only begun counted whole; how much of it the last attempt took over
-instead of doing it again, from its report. So the figure is an upper bound: what one lost attempt took over
-from another counts as if it had been done again.
+from the job's events, a stage that had only begun counted whole; what an attempt took over from one before
+it does not count as done again: attempts say where they went on, the last one's report which steps it reused.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 
 from featherweight.events import Event, ProgressEvent, StageEvent, StateEvent
 from featherweight.eventstream import UnknownEvent
+from featherweight.job import Attempt, Job
 from featherweight.report import Report
 from tests.chaos.orders import ideal_units
 
@@ -29,10 +29,21 @@ class Work:
     repeated: float
 
 
-def work_of(events: Iterable[Event | UnknownEvent], report: Report, spec: Mapping[str, Any]) -> Work:
-    attempts = _by_attempt(events)
-    lost = sum(_units(attempt, spec) for attempt in attempts[:-1])
+def work_of(job: Job, events: Iterable[Event | UnknownEvent], report: Report) -> Work:
+    spec, said = job.spec, _by_attempt(events)
+    lost = sum(
+        max(0.0, _units(events, spec) - _skipped(attempt, spec))
+        for attempt, events in zip(job.attempts[:-1], said[:-1], strict=True)
+    )
     return Work(ideal_units(spec), max(0.0, lost - _taken_over(report, spec)))
+
+
+def _skipped(attempt: Attempt, spec: Mapping[str, Any]) -> float:
+    """Units before the place where an attempt went on; they are told of as stages all the same."""
+    place = getattr(attempt, "resumed_from", None)
+    if place is None:
+        return 0.0
+    return float(sum(step.get("epochs", 1) for step in spec["steps"][: place.step])) + float(place.epoch)
 
 
 def _by_attempt(events: Iterable[Event | UnknownEvent]) -> list[list[Event | UnknownEvent]]:

@@ -201,7 +201,7 @@ def _workers_are_well(stack: ChaosStack, client: Client) -> Iterator[str]:
 
 def _work(client: Client, jobs: list[Job]) -> Work:
     each = [
-        work_of(client.jobs.events(job.id), client.jobs.report(job.id), job.spec)
+        work_of(job, client.jobs.events(job.id), client.jobs.report(job.id))
         for job in jobs
         if job.state == "succeeded"
     ]

@@ -49,13 +49,15 @@ class ChaosStack(LocalStack):
         self._place: Place | None = None
         overrides: dict[str, Any] = {
             "s3_endpoint_url": self.storage_proxy.url,
-            # Short, for the faults of an hour come in minutes; the last says that no job ends as poison here.
+            # Short, for the faults of an hour come in minutes; and no job ends as poison here.
             "lease_s": lease_s,
             "heartbeat_s": lease_s / 5,
             "reaper_interval_s": 2,
             "stale_queued_s": 15,
             "visibility_timeout_s": 30,
             "max_attempts": 8,
+            "retry_first_s": 2,
+            "retry_max_s": 10,
             # As small as S3 allows: outputs go in parts too.
             "upload_part_bytes": 5 * _MIB,
             "runner_threads": 1,
