@@ -11,6 +11,7 @@ PYTEST_ARGS ?=
 TEST_WORKERS ?= 2
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
+CHAOS_ARGS ?=
 
 # The first of these that is a Python we support; PYTHON=/path/to/python to choose another.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
@@ -19,7 +20,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
 # Named after what it installed: nothing is installed again until one of these files changes.
 STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help install demo serve test lint format fuzz-api fuzz-models bench bench-quality bench-models bench-tiny lock audit sbom docs clean
+.PHONY: help install demo serve test lint format chaos fuzz-api fuzz-models bench bench-quality bench-models bench-tiny lock audit sbom docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,9 @@ fuzz-api: install ## Requests made of the API's description, by the thousand (FU
 
 fuzz-models: install ## Damaged files of every format through the static gate (FUZZ_ARGS='--files 2000 --jobs 20 --seed 2')
 	$(BIN)/python -W ignore -m tests.fuzzing.models $(FUZZ_ARGS)
+
+chaos: install ## 200 real jobs while workers, Redis, storage and the API are killed and frozen (CHAOS_ARGS='--jobs 200 --seed 1 --workers 3 --write')
+	@$(BIN)/python -W ignore -m tests.chaos $(CHAOS_ARGS)
 
 lock: install ## Make requirements.lock anew from pyproject.toml
 	$(BIN)/python -m deploy.lock

@@ -30,6 +30,7 @@ from tasks.records import UploadRecord
 from tasks.sniffing import HEAD_BYTES
 from tasks.storage import Storage, StorageUnavailable, part_headers
 from tasks.store import NotFound
+from tasks.unfinished import Unfinished
 
 __all__ = ["abort", "begin", "complete", "load", "shown"]
 
@@ -85,10 +86,12 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
         kept_s = _REMEMBERED * app.settings.upload_expiry_s
         part_digests.keep(app, project, upload_id, wanted.part_sha256, kept_s)
     _save(app, record)
+    _unfinished(app).recorded(key)
     return record
 
 
 def _started(app: Services, project: str, upload_id: str, key: str, *, checksums: bool) -> str:
+    _unfinished(app).begins(key)
     try:
         return app.storage.create_multipart(key, checksums=checksums)
     except StorageUnavailable:
@@ -177,6 +180,8 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
         if error.status < 500:
             _give_up(app, record)
         raise
+    # Begun by a request whose answer got lost on its way to us, it holds no parts, and nobody knows its id.
+    app.storage.abort_uploads(record.key)
     return _save(app, record.model_copy(update={"state": "completed", "resource_id": resource_id}))
 
 
@@ -277,12 +282,15 @@ def _sizes(record: UploadRecord) -> list[int]:
 
 def _give_up(app: Services, record: UploadRecord) -> UploadRecord:
     """Remove whatever arrived. A second time there is nothing left to remove."""
-    with suppress(FileNotFoundError):
-        app.storage.abort_multipart(record.key, record.s3_upload_id)
+    app.storage.abort_uploads(record.key)
     # The key is this upload's alone; something lies there when the parts had been put together.
     app.storage.delete(record.key)
     app.accounts.forget(record.project, record.id)
     return _save(app, record.model_copy(update={"state": "aborted"}))
+
+
+def _unfinished(app: Services) -> Unfinished:
+    return Unfinished(app.redis, app.storage)
 
 
 def _save(app: Services, record: UploadRecord) -> UploadRecord:

@@ -14,6 +14,7 @@ from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
 from tasks.store import JobStore
+from tasks.unfinished import Unfinished
 from tasks.webhooks.courier import Announcer
 from tasks.webhooks.notices import JobNotices, WebhookNotices
 
@@ -36,5 +37,10 @@ def attendants(
     batches = Batches.of(settings, client, storage, queue, webhooks)
     return Attendants(
         listeners=(JobNotices(webhooks, settings), batches),
-        chores=(Announcer(settings, client, queue), batches.chore, Sweeper(settings, client, storage).turn),
+        chores=(
+            Announcer(settings, client, queue),
+            batches.chore,
+            Sweeper(settings, client, storage).turn,
+            Unfinished(client, storage).sweep,
+        ),
     )

@@ -50,6 +50,8 @@ class Settler:
         for key in self._storage.list_keys(keys.job_prefix(record.project, record.id)):
             if key not in kept:
                 self._storage.delete(key)
+        # Of a worker that died while it stored a large output.
+        self._storage.abort_uploads(keys.job_prefix(record.project, record.id))
         for listener in self._listeners:
             listener.job_ended(record)
         self._store.settled(record.id)
@@ -62,4 +64,6 @@ class Settler:
         if record.done:
             self.settle(record)
         elif record.attempt != attempt or record.lease_until is None:
-            self._storage.delete_prefix(keys.attempt_prefix(record.project, record.id, attempt))
+            prefix = keys.attempt_prefix(record.project, record.id, attempt)
+            self._storage.delete_prefix(prefix)
+            self._storage.abort_uploads(prefix)

@@ -347,6 +347,20 @@ class Storage:
         with suppress(FileNotFoundError), self._asking(key):
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
 
+    def abort_uploads(self, prefix: str) -> int:
+        """Forget the parts of every upload that has not ended, of keys that begin with `prefix`: those too
+        whose id nobody was told, for the answer got lost. How many there were."""
+        with _translated(prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            found = [
+                (upload["Key"], upload["UploadId"]) for page in pages for upload in page.get("Uploads", [])
+            ]
+        for key, upload_id in found:
+            self.abort_multipart(key, upload_id)
+        return len(found)
+
     # About objects
 
     def presign_get(self, key: str, *, filename: str, expires_s: int) -> str:

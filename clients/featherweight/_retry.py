@@ -12,6 +12,9 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["Clock", "Deadline", "RetryPolicy", "retry_after"]
 
+# It ends at any moment, and then its answer is there.
+_IN_FLIGHT_CAP_S = 4.0
+
 
 class Clock:
     """The time, as something a test can replace."""
@@ -44,6 +47,13 @@ class RetryPolicy:
         if attempt >= self.max_retries or (after is not None and after > self.patience_s):
             return None
         return self.jitter(attempt) + (after or 0.0)
+
+    def pause_in_flight(self, waited_s: float, attempt: int, after: float | None = None) -> float | None:
+        """Seconds to wait for an attempt of ours that is still at work, which is no failure to be counted:
+        `patience_s` in all; None when these are over, and where no retries are wanted."""
+        if self.max_retries == 0 or waited_s > self.patience_s:
+            return None
+        return min(self.jitter(attempt), _IN_FLIGHT_CAP_S) + (after or 0.0)
 
     def jitter(self, attempt: int) -> float:
         return self.draw(0.0, min(self.cap_s, self.base_s * 2 ** min(attempt, 30)))

@@ -189,7 +189,7 @@ class Session:
         )
 
     def _send(self, build: Callable[[], httpx.Request], deadline: Deadline) -> httpx.Response:
-        attempt = 0
+        attempt, began = 0, self.clock.now()
         while True:
             request = build()
             repeatable = request.method in _REPEATABLE_METHODS or "Idempotency-Key" in request.headers
@@ -205,7 +205,10 @@ class Session:
                 failure = self._failure(response)
                 again = repeatable and _is_passing(failure)
                 after = failure.retry_after if isinstance(failure, APIError) else None
-            pause = self.policy.pause(attempt, after) if again else None
+            if again and _is_in_flight(failure):
+                pause = self.policy.pause_in_flight(self.clock.now() - began, attempt, after)
+            else:
+                pause = self.policy.pause(attempt, after) if again else None
             if pause is None or pause >= deadline.remaining:
                 raise failure
             log.info("%s %s: %s; trying again in %.1f s", request.method, request.url, failure, pause)
@@ -280,8 +283,13 @@ def _is_passing(failure: FeatherweightError) -> bool:
     """The same request may well succeed a little later."""
     if not isinstance(failure, APIError):
         return True
-    # Sent again after a lost answer, a request can meet its own first attempt still at work.
-    return failure.status in _RETRIED_STATUSES or failure.code == "idempotency_key_in_flight"
+    return failure.status in _RETRIED_STATUSES or _is_in_flight(failure)
+
+
+def _is_in_flight(failure: FeatherweightError) -> bool:
+    """Sent again after a lost answer, a request can meet its own first attempt still at work; or the place of
+    one that died with the service's process, which is kept for it for a minute."""
+    return isinstance(failure, APIError) and failure.code == "idempotency_key_in_flight"
 
 
 def _problem(response: httpx.Response) -> Problem:

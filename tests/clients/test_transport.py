@@ -73,6 +73,32 @@ def test_retries_end_and_the_last_error_is_raised(service: FakeService) -> None:
     assert len(service.requests) == 3
 
 
+def test_attempt_still_at_work_is_waited_for_longer_than_failures_are_retried(service: FakeService) -> None:
+    """Its process may have died, and its key is free again after a minute."""
+    in_flight = [problem_answer("idempotency_key_in_flight", Retry_After="1") for _ in range(20)]
+    service.script("POST", "/v1/jobs", httpx.ReadError("reset"), *in_flight)
+    with service.client(max_retries=2) as client:
+        client.jobs.create(model_id="mdl_0", spec=SPEC)
+    assert len({request.headers["Idempotency-Key"] for request in service.requests}) == 1
+    assert len(service.requests) == 22
+
+
+def test_attempt_at_work_for_longer_than_anybody_waits_is_an_error(
+    service: FakeService, clock: FakeClock
+) -> None:
+    in_flight = [problem_answer("idempotency_key_in_flight", Retry_After="10") for _ in range(50)]
+    service.script("POST", "/v1/jobs", *in_flight)
+    with pytest.raises(errors.Conflict), service.client(clock) as client:
+        client.jobs.create(model_id="mdl_0", spec=SPEC)
+    assert 120 <= sum(clock.slept) <= 135
+
+
+def test_attempt_at_work_is_not_waited_for_where_no_retries_are_wanted(service: FakeService) -> None:
+    service.script("POST", "/v1/jobs", problem_answer("idempotency_key_in_flight"))
+    with pytest.raises(errors.Conflict), service.client(max_retries=0) as client:
+        client.jobs.create(model_id="mdl_0", spec=SPEC)
+
+
 def test_lost_answer_is_asked_for_again_under_the_same_idempotency_key(
     service: FakeService, client: Client
 ) -> None:

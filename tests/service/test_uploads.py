@@ -19,6 +19,7 @@ from service import multipart
 from service.services import Services, make_services
 from tasks.settings import Settings
 from tasks.storage import Storage
+from tasks.unfinished import NOTED, Unfinished
 from tests.service.helpers import KERAS, NPZ, PROJECT, Caller, assert_problem, sha256
 
 MIB = 1024 * 1024
@@ -345,3 +346,40 @@ def test_a_huge_file_has_no_more_parts_than_s3_counts(settings: Settings, redis_
     wanted = UploadRequest(kind="dataset", filename="d.npz", size=size, sha256="0" * 64)
     record = multipart.begin(app, PROJECT, "upl_" + "a" * 26, wanted)
     assert size / 10_000 <= record.part_size < size / 9_999
+
+
+def test_upload_whose_record_could_not_be_written_is_ended_by_whoever_comes_by(
+    caller: Caller,
+    parts: Services,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As after the death of the process between the storage's answer and the record."""
+    body = {"kind": "model", "filename": "m.keras", "size": len(BIG), "sha256": sha256(BIG)}
+    with monkeypatch.context() as patched:
+        patched.setattr(multipart, "_save", _redis_is_away)
+        assert caller.post("/v1/uploads", json=body).status_code == 503
+    ((key, due),) = redis_client.zrange(NOTED, 0, -1, withscores=True)
+    assert due > time.time()
+    redis_client.zadd(NOTED, {key: 0})
+    Unfinished(redis_client, parts.storage).sweep()
+    assert "1 uploads that nobody knew of are ended" in caplog.text
+    assert parts.storage.abort_uploads(key.decode()) == 0
+    assert redis_client.zcard(NOTED) == 0
+
+
+def _redis_is_away(*_: Any) -> None:
+    raise redis.ConnectionError("away")
+
+
+def test_completed_upload_leaves_no_second_one_that_began_with_a_lost_answer(
+    caller: Caller, parts: Services, redis_client: redis.Redis
+) -> None:
+    upload = begin(caller)
+    key = parts.uploads.get(PROJECT, upload.id).key
+    parts.storage.create_multipart(key)
+    send(upload)
+    assert complete(caller, upload).status_code == 200
+    assert parts.storage.abort_uploads(key) == 0
+    assert redis_client.zcard(NOTED) == 0
