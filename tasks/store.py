@@ -29,8 +29,8 @@ from typing import Any, cast
 
 import redis
 
-from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent
-from featherweight.job import TRANSITIONS, IllegalTransition, JobRequest, Progress
+from featherweight.events import Event, LogEvent, ProgressEvent, ResumedEvent, StageEvent
+from featherweight.job import TRANSITIONS, IllegalTransition, JobRequest, Progress, ResumedFrom
 from featherweight.problem import Problem, problem
 from tasks.identifiers import check_name, is_id
 from tasks.queue import DEFAULT_QUEUE
@@ -229,7 +229,11 @@ class JobStore:
         return Renewal(owned, owned and cancel_requested is not None)
 
     def emit(self, claim: Claim, event: Event) -> bool:
-        """Append to the job's events and fold stage and progress into the record; False: not ours."""
+        """Append to the job's events and fold stage, progress and where the attempt goes on into the record;
+        False: not ours."""
+        if isinstance(event, ResumedEvent):
+            place = ResumedFrom.model_validate(event.model_dump()).model_dump_json(exclude_none=True)
+            return bool(self._run("resumed", *_token(claim), event.model_dump_json(), place))
         stage = event.stage if isinstance(event, StageEvent | ProgressEvent) else ""
         progress = _progress(event).model_dump_json() if isinstance(event, ProgressEvent) else ""
         return bool(self._run("emit", *_token(claim), event.model_dump_json(), stage, progress))

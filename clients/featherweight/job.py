@@ -30,6 +30,7 @@ __all__ = [
     "JobRequest",
     "JobState",
     "Progress",
+    "ResumedFrom",
     "check_transition",
 ]
 
@@ -119,14 +120,26 @@ class Progress(_Answer):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+class ResumedFrom(_Answer):
+    """Where an attempt went on. The steps before `step` (from 0, as in the spec) were not run again; it is
+    the number of steps when all were finished. `epoch` epochs of the training in it had ended; of training
+    in rounds `round` rounds, and `epoch` epochs of the next one."""
+
+    step: int
+    epoch: int = 0
+    round: int | None = None
+
+
 class Attempt(_Answer):
-    """One try at running the job. `ended_because` is ``succeeded``, ``cancelled`` or a problem code."""
+    """One try at running the job. `ended_because` is ``succeeded``, ``cancelled`` or a problem code.
+    `resumed_from` is null for an attempt that began at the beginning."""
 
     number: int
     worker: str
     started_at: datetime
     ended_at: datetime | None = None
     ended_because: str | None = None
+    resumed_from: ResumedFrom | None = None
 
 
 class Artifact(_Answer):
