@@ -3,6 +3,7 @@
 ProblemError          raised by the service itself, with a code of ``featherweight.problem.CODES``
 NotFound              404, for an unknown id and for another project's alike
 Conflict              409, with the code it carries
+SubmissionRefused     the problem it carries
 StorageUnavailable    503
 redis.RedisError      503, when it says that Redis is away
 HTTPException         raised by Flask: 404, 405, 413 …
@@ -20,9 +21,10 @@ from flask import Flask, Response, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from featherweight.problem import CODES, MEDIA_TYPE, FieldError, field_errors, problem
+from featherweight.problem import CODES, MEDIA_TYPE, FieldError, Problem, field_errors, problem
 from tasks.storage import StorageUnavailable
 from tasks.store import Conflict, NotFound
+from tasks.submission import SubmissionRefused, faulty
 
 __all__ = ["ProblemError", "init_app", "invalid", "validated"]
 
@@ -76,16 +78,17 @@ class ProblemError(Exception):
         self.errors = list(errors)
         self.headers = dict(headers or {})
 
+    @classmethod
+    def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> ProblemError:
+        """The answer that tells this problem."""
+        return cls(problem.code, problem.detail, hint=problem.hint, errors=problem.errors, headers=headers)
+
 
 def invalid(
     errors: Sequence[FieldError], code: str = "invalid_request", *, hint: str | None = None
 ) -> ProblemError:
     """The problem of values that are not valid, with the first of them in words."""
-    first = errors[0]
-    more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
-    return ProblemError(
-        code, f"{first.pointer or 'the body'}: {first.detail}{more}", hint=hint, errors=errors
-    )
+    return ProblemError.of(faulty(errors, code, hint=hint))
 
 
 def validated(type_: type[M], body: Any) -> M:
@@ -100,6 +103,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(ProblemError, render)
     app.register_error_handler(NotFound, _not_found)
     app.register_error_handler(Conflict, _conflict)
+    app.register_error_handler(SubmissionRefused, _submission_refused)
     app.register_error_handler(StorageUnavailable, _storage_unavailable)
     app.register_error_handler(redis.RedisError, _redis_error)
     app.register_error_handler(HTTPException, _http_exception)
@@ -124,6 +128,11 @@ def _not_found(error: NotFound) -> Response:
 
 def _conflict(error: Conflict) -> Response:
     return render(ProblemError(error.code, str(error)))
+
+
+def _submission_refused(error: SubmissionRefused) -> Response:
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return render(ProblemError.of(error.problem, headers))
 
 
 def _storage_unavailable(error: StorageUnavailable) -> Response:

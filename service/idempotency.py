@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from service.errors import ProblemError
 from service.locks import Busy, KeepAlive, held
 from tasks.identifiers import Kind, new_id
+from tasks.submission import SubmissionRefused
 
 __all__ = ["Attempt", "Ledger", "json_fingerprint"]
 
@@ -120,7 +121,7 @@ class Ledger:
     def _make(self, name: str, entry: Entry, make: Make, keep_alive: KeepAlive) -> Response:
         try:
             response = make(Attempt(entry.resource_id, keep_alive))
-        except ProblemError as error:
+        except (ProblemError, SubmissionRefused) as error:
             if error.status < 500:
                 self._redis.delete(name)
             raise

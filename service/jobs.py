@@ -21,7 +21,6 @@ from service.idempotency import Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Body, Empty, Parameter, Shape, Text, operation, paging
 from service.rendering import JSON, json_answer, page, query_number
 from service.services import services
-from service.submission import submit
 from service.waiting import hold, patiently
 from tasks import keys
 from tasks.records import JobRecord
@@ -100,7 +99,9 @@ def create() -> Response:
 
 
 def _submitted(attempt: Attempt, wanted: JobRequest) -> Response:
-    record = submit(services(), project(), wanted, job_id=attempt.resource_id, request_id=g.request_id)
+    record = services().submitter.submit(
+        project(), wanted, job_id=attempt.resource_id, request_id=g.request_id
+    )
     g.submitted = record
     return _job_answer(record, 202, Location=f"/v1/jobs/{record.id}", Retry_After="1")
 

@@ -14,7 +14,6 @@ from service.openapi import Body, Shape, operation
 from service.planning import planning
 from service.rendering import json_answer
 from service.services import services
-from service.submission import find_inputs
 
 __all__ = ["bp"]
 
@@ -44,7 +43,7 @@ def create() -> Response:
     Estimates are named as such."""
     wanted = validated(JobRequest, json_body(services().settings.max_json_bytes))
     app = services()
-    model, dataset = find_inputs(app, project(), wanted)
+    model, dataset = app.submitter.find_inputs(project(), wanted)
     with planning():
         plan = app.planner.plan(model, dataset, wanted.spec)
     ids = {"model_id": wanted.model_id, "dataset_id": wanted.dataset_id}

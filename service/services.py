@@ -24,6 +24,7 @@ from tasks.recordstore import RecordStore
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
+from tasks.submission import Submitter
 from tasks.usage import Accounts
 
 __all__ = ["NAME", "Services", "make_services", "services"]
@@ -46,6 +47,7 @@ class Services:
     models: RecordStore[ModelRecord]
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
+    submitter: Submitter
     keys: KeyRing
     limits: ProjectLimits
     accounts: Accounts
@@ -64,15 +66,18 @@ def make_services(settings: Settings) -> Services:
     client = connect(settings)
     storage = Storage(settings)
     limits, accounts = ProjectLimits(client, settings), Accounts(client, settings)
+    queue = Queue(make_celery(settings))
+    submitter = Submitter.of(settings, client, storage, queue)
     return Services(
         settings=settings,
         redis=client,
         storage=storage,
-        queue=Queue(make_celery(settings)),
-        jobs=JobStore(client, settings),
-        models=RecordStore(client, "model", ModelRecord),
-        datasets=RecordStore(client, "dataset", DatasetRecord),
+        queue=queue,
+        jobs=submitter.jobs,
+        models=submitter.models,
+        datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
+        submitter=submitter,
         keys=KeyRing(client),
         limits=limits,
         accounts=accounts,

@@ -1,9 +1,9 @@
 """The broker as a worker sees it: a queue in which anything may lie, out of which come only signed messages.
 
 kombu's Redis transport takes what it reads for a message. Something that is not JSON, or not of the form
-expected, ends the whole worker there; a message of the right form can ask Celery for more than to run a job.
+expected, ends the whole worker there; a message of the right form can ask Celery for more than our tasks.
 Here everything is looked at as soon as it has been read: what is no message of ours leaves a line in the log,
-and Celery is handed messages made anew of a job id and its signature (``tasks.messages``).
+and Celery is handed messages made anew of a task, an id and its signature (``tasks.messages``).
 """
 
 from __future__ import annotations

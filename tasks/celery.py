@@ -14,6 +14,7 @@ from celery import Celery, bootsteps, signals
 from celery.exceptions import Reject, WorkerShutdown
 
 from tasks.heartbeat import Heartbeat
+from tasks.listeners import attendants
 from tasks.presence import Presence
 from tasks.python_version import warn_if_outdated
 from tasks.queue import RUN_JOB, Queue, make_celery
@@ -21,6 +22,7 @@ from tasks.readiness import become_ready
 from tasks.reaper import Reaper
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
+from tasks.settle import Settler
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
 from tasks.supervisor import Supervisor
@@ -37,8 +39,10 @@ class _Parts:
         store, storage, queue = JobStore(client, settings), Storage(settings), Queue(celery)
         self.seal = celery.seal
         self.runners = Runners(settings.runner_warm, settings.scratch_dir / ".home")
-        self.supervisor = Supervisor(settings, client, store, storage, queue, self.runners)
-        self.reaper = Reaper(settings, client, store, storage, queue)
+        besides = attendants(settings, client, store, storage, queue)
+        settler = Settler(store, storage, besides.listeners)
+        self.supervisor = Supervisor(settings, client, store, storage, queue, self.runners, settler)
+        self.reaper = Reaper(settings, client, store, storage, queue, settler=settler, chores=besides.chores)
         self.presence = Presence(client, self.supervisor.worker)
 
     def start(self) -> None:

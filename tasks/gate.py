@@ -14,16 +14,14 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from featherweight.problem import CODES, FieldError, Problem, problem
+from tasks.file_reader import run_module
 from tasks.settings import Settings
 from tasks.storage import Storage
 
@@ -36,7 +34,6 @@ CONFINED = b"confined\n"
 """What the process says before it opens the first file."""
 
 _log = logging.getLogger(__name__)
-_ROOT = Path(__file__).parents[1]
 _VERDICT_BYTES = 64 << 10
 _MEMORY_BYTES = 1 << 30
 _DEADLINE_S = 20.0
@@ -139,27 +136,12 @@ def judge(
 def _run(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[int | None, str]:
     """(exit code, None when it took too long; the last it said)."""
     with tempfile.TemporaryFile(dir=scratch) as said:
-        # A session of its own, so that whatever it starts can be killed with it.
         try:
-            process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
-                [sys.executable, "-P", "-m", "tasks.gate_process", str(scratch), str(os.getpid())],
-                stdin=given,
-                stdout=verdict,
-                stderr=said,
-                env=_environment(scratch),
-                cwd=scratch,
-                start_new_session=True,
+            code = run_module(
+                "tasks.gate_process", scratch, given=given, said=verdict, errors=said, within_s=deadline_s
             )
         except OSError as error:
             raise GateFailed(str(error)) from error
-        try:
-            code: int | None = process.wait(deadline_s)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
         said.seek(0, os.SEEK_END)
         said.seek(max(0, said.tell() - 500))
         return code, said.read(500).decode("utf-8", "replace")
@@ -192,14 +174,3 @@ def _damaged(role: str, code: int | None, deadline_s: float) -> Problem:
         detail = "the file cannot be read: what reads it failed over it, or got no more memory"
     fault = FieldError(pointer=f"/{role}", code=_DAMAGED[role], detail=detail)
     return problem(_DAMAGED[role], detail, hint="save and upload it again", errors=[fault], stage="load")
-
-
-def _environment(home: Path) -> dict[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "clients")]),
-    }

@@ -1,7 +1,8 @@
-"""What passes through the queue: the id of a job, and a signature by which a worker knows it is ours.
+"""What passes through the queues: the id of a job, a delivery or a schedule, and a signature by which a
+worker knows it is ours.
 
 Whoever can write to the broker but has none of the keys cannot make a worker look at anything. A message
-copied from the queue is worth no more: it says that a job is there to be claimed, and whether it is, the
+copied from the queue is worth no more: it says that there is something to be done, and whether there is, the
 record says.
 
 Keys change without a pause: ``old,new`` everywhere, then ``new,old``, then ``new``. The first one signs,
@@ -18,14 +19,29 @@ import json
 import secrets
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.identifiers import is_id
 from tasks.settings import Settings
 
-__all__ = ["RUN_JOB", "MessageRefused", "NoMessageKey", "Seal", "new_message_key", "opened", "sealed_job"]
+__all__ = [
+    "DELIVER",
+    "FIRE",
+    "RUN_JOB",
+    "MessageRefused",
+    "NoMessageKey",
+    "Seal",
+    "Sealed",
+    "new_message_key",
+    "opened",
+    "sealed",
+]
 
 RUN_JOB = "tasks.run_job"
+DELIVER = "tasks.deliver_webhook"
+FIRE = "tasks.fire_schedule"
+
+_TASKS = frozenset({RUN_JOB, DELIVER, FIRE})
 
 _SHORTEST_KEY = 32
 _JSON = "application/json"
@@ -42,8 +58,16 @@ class MessageRefused(ValueError):
     """Something in the queue that is no signed message of ours. The text says what is wrong with it."""
 
 
+class Sealed(NamedTuple):
+    """What a message says: do `task` for the record `id`."""
+
+    task: str
+    id: str
+    signature: str
+
+
 class Seal:
-    """Signs job ids with the first of `keys`; accepts signatures made with any of them."""
+    """Signs ids for a task with the first of `keys`; accepts signatures made with any of them."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         """ValueError for a key of fewer than 32 characters."""
@@ -62,49 +86,49 @@ class Seal:
         if not self._keys:
             raise NoMessageKey
 
-    def sign(self, job_id: str) -> str:
-        """The signature of a message about this job; NoMessageKey."""
+    def sign(self, id: str, task: str = RUN_JOB) -> str:
+        """The signature of a message about `id`; NoMessageKey."""
         self.check()
-        return _signature(self._keys[0], job_id)
+        return _signature(self._keys[0], task, id)
 
-    def accepts(self, job_id: str, signature: str) -> bool:
+    def accepts(self, id: str, signature: str, task: str = RUN_JOB) -> bool:
         given = signature.encode(errors="replace")
-        return any(hmac.compare_digest(_signature(key, job_id).encode(), given) for key in self._keys)
+        return any(hmac.compare_digest(_signature(key, task, id).encode(), given) for key in self._keys)
 
 
 def new_message_key() -> str:
     return secrets.token_urlsafe(32)
 
 
-def sealed_job(message: Any) -> tuple[str, str]:
-    """Job id and signature of a message as it lies in the broker; MessageRefused. The signature is not
-    checked."""
+def sealed(message: Any) -> Sealed:
+    """A message as it lies in the broker; MessageRefused. The signature is not checked."""
     if not isinstance(message, Mapping):
         raise MessageRefused("it is no JSON object")
     if (content_type := message.get("content-type")) != _JSON:
         raise MessageRefused(f"ContentDisallowed: {str(content_type)[:60]!r} is not {_JSON}")
     headers = message.get("headers")
-    if not isinstance(headers, Mapping) or headers.get("task") != RUN_JOB:
-        raise MessageRefused(f"it is not about {RUN_JOB}")
+    task = headers.get("task") if isinstance(headers, Mapping) else None
+    if not isinstance(task, str) or task not in _TASKS:
+        raise MessageRefused("it is about no task of ours")
     match _body(message):
-        case [[str(job_id), str(signature)], {}, _] if is_id(job_id):
-            return job_id, signature
-    raise MessageRefused("its arguments are not a job id and a signature")
+        case [[str(id), str(signature)], {}, _] if is_id(id):
+            return Sealed(task, id, signature)
+    raise MessageRefused("its arguments are not an id and a signature")
 
 
 def opened(message: Any, seal: Seal) -> dict[str, Any]:
-    """`message` made anew of its job id, signature and delivery alone; MessageRefused.
+    """`message` made anew of its task, id, signature and delivery alone; MessageRefused.
 
     What else it says is dropped – times, callbacks, chains – for none of that is signed.
     """
-    job_id, signature = sealed_job(message)
-    if not seal.accepts(job_id, signature):
-        raise MessageRefused(f"its signature for {job_id} fits none of the keys")
+    task, id, signature = sealed(message)
+    if not seal.accepts(id, signature, task):
+        raise MessageRefused(f"its signature for {id} fits none of the keys")
     return {
-        "body": base64.b64encode(json.dumps([[job_id, signature], {}, {}]).encode()).decode(),
+        "body": base64.b64encode(json.dumps([[id, signature], {}, {}]).encode()).decode(),
         "content-type": _JSON,
         "content-encoding": "utf-8",
-        "headers": {"lang": "py", "task": RUN_JOB, "id": str(uuid.uuid4()), "ignore_result": True},
+        "headers": {"lang": "py", "task": task, "id": str(uuid.uuid4()), "ignore_result": True},
         "properties": _properties(message),
     }
 
@@ -134,5 +158,5 @@ def _properties(message: Mapping[str, Any]) -> dict[str, Any]:
     raise MessageRefused("it does not say how it was delivered")
 
 
-def _signature(key: bytes, job_id: str) -> str:
-    return hmac.new(key, f"{RUN_JOB}\0{job_id}".encode(), hashlib.sha256).hexdigest()
+def _signature(key: bytes, task: str, id: str) -> str:
+    return hmac.new(key, f"{task}\0{id}".encode(), hashlib.sha256).hexdigest()

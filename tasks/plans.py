@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -34,6 +33,7 @@ from featherweight.inspection import Inspection
 from featherweight.plan import Plan
 from featherweight.spec import CompressionSpec
 from tasks.compression.catalogue import digest
+from tasks.file_reader import run_module
 from tasks.records import DatasetRecord, ModelRecord
 from tasks.settings import Settings
 from tasks.storage import Storage
@@ -41,7 +41,6 @@ from tasks.storage import Storage
 __all__ = ["NotPlannable", "Planner", "PlannerBusy"]
 
 _log = logging.getLogger(__name__)
-_ROOT = Path(__file__).parents[1]
 _MAX_RESULT = 64 << 20
 # Of tasks.plan_process, which is not imported here.
 _CANNOT_CONFINE = 70
@@ -162,33 +161,18 @@ class Planner:
             "runner_uid": settings.runner_uid,
         }
         (scratch / "task.json").write_text(json.dumps(task))
-        # A session of its own, so that whatever it starts can be killed with it.
         with (scratch / "result.json").open("wb") as result, (scratch / "task.json").open("rb") as given:
-            process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
-                [sys.executable, "-P", "-m", "tasks.plan_process", str(scratch), str(os.getpid())],
-                stdin=given,
-                stdout=result,
-                stderr=subprocess.DEVNULL,
-                env=_environment(scratch),
-                cwd=scratch,
-                start_new_session=True,
+            code = run_module(
+                "tasks.plan_process",
+                scratch,
+                given=given,
+                said=result,
+                errors=subprocess.DEVNULL,
+                within_s=settings.plan_timeout_s,
             )
-            code = self._wait(process)
         if code != 0:
             raise NotPlannable(_ended(code, settings.plan_timeout_s))
         return _result(scratch / "result.json")
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        try:
-            return process.wait(self._settings.plan_timeout_s)
-        except subprocess.TimeoutExpired:
-            raise NotPlannable(
-                f"the files could not be read within {self._settings.plan_timeout_s:g} s"
-            ) from None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -227,8 +211,8 @@ def _result(path: Path) -> dict[str, Any]:
     return value
 
 
-def _ended(code: int, timeout_s: float) -> str:
-    if -code == signal.SIGXCPU:
+def _ended(code: int | None, timeout_s: float) -> str:
+    if code is None or -code == signal.SIGXCPU:
         return f"the files could not be read within {timeout_s:g} s"
     if -code in (signal.SIGKILL, signal.SIGABRT):
         return "the process that read the files got no more memory"
@@ -254,14 +238,3 @@ def _sweep(root: Path) -> None:
             with suppress(FileNotFoundError):
                 if entry.stat(follow_symlinks=False).st_mtime < before:
                     shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _environment(home: Path) -> dict[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "clients")]),
-    }

@@ -14,12 +14,15 @@ from typing import Any
 from celery import Celery
 
 from tasks.broker import SealedAmqp
-from tasks.messages import RUN_JOB, MessageRefused, Seal, sealed_job
+from tasks.messages import RUN_JOB, MessageRefused, Seal, sealed
 from tasks.settings import Settings
 
-__all__ = ["DEFAULT_QUEUE", "RUN_JOB", "Queue", "make_celery"]
+__all__ = ["DEFAULT_QUEUE", "RUN_JOB", "SCHEDULES", "WEBHOOKS", "Queue", "make_celery"]
 
 DEFAULT_QUEUE = "tensorflow"
+# Those of the courier.
+WEBHOOKS = "webhooks"
+SCHEDULES = "schedules"
 
 _CHUNK = 500
 _PRIORITY_SEPARATOR = ":"
@@ -80,8 +83,12 @@ class Queue:
 
     def enqueue(self, job_id: str, *, queue: str = DEFAULT_QUEUE) -> None:
         """Announce a job; kombu's OperationalError when the broker cannot be reached, NoMessageKey."""
-        arguments = [job_id, self._celery.seal.sign(job_id)]
-        self._celery.send_task(RUN_JOB, args=arguments, queue=queue, ignore_result=True)
+        self.send(RUN_JOB, job_id, queue=queue)
+
+    def send(self, task: str, id: str, *, queue: str) -> None:
+        """Ask for `task` to be done for the record `id`; the same errors."""
+        arguments = [id, self._celery.seal.sign(id, task)]
+        self._celery.send_task(task, args=arguments, queue=queue, ignore_result=True)
 
     def waiting(self, queue: str = DEFAULT_QUEUE) -> int:
         """How many messages about jobs nobody has taken from `queue` yet."""
@@ -115,7 +122,7 @@ def _job_id(raw: bytes | str, seal: Seal) -> str | None:
     try:
         message = json.loads(raw)
         # As kombu keeps it until it is acknowledged: with exchange and routing key.
-        job_id, signature = sealed_job(message[0] if isinstance(message, list) and message else message)
+        task, job_id, signature = sealed(message[0] if isinstance(message, list) and message else message)
     except (MessageRefused, ValueError, RecursionError):
         return None
-    return job_id if seal.accepts(job_id, signature) else None
+    return job_id if task == RUN_JOB and seal.accepts(job_id, signature) else None

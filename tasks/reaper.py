@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 from kombu.exceptions import OperationalError
@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from tasks.queue import Queue
 from tasks.scratch import discard_leftovers, job_ids
 from tasks.settings import Settings
-from tasks.settle import settle
+from tasks.settle import Settler
 from tasks.storage import Storage, StorageUnavailable
 from tasks.store import JobStore
 
@@ -39,11 +39,15 @@ class Reaper:
         storage: Storage,
         queue: Queue,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        settler: Settler | None = None,
+        chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._settings = settings
         self._redis = client
         self._store = store
-        self._storage = storage
+        self._settler = settler or Settler(store, storage)
+        self._chores = tuple(chores)
         self._queue = queue
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="reaper", daemon=True)
@@ -64,6 +68,7 @@ class Reaper:
             _log.warning("%s waited too long and expired", job_id)
         self._announce_forgotten()
         self._settle_ended()
+        self._do_chores()
 
     def sweep_scratch(self) -> None:
         """Remove the folders of jobs that have ended; those of the others hold finished steps."""
@@ -71,7 +76,7 @@ class Reaper:
             record = self._store.find(job_id)
             if record is not None and record.done:
                 # The worker that left it may have died before it could take its uploads back.
-                settle(self._store, self._storage, record)
+                self._settler.settle(record)
             if record is None or record.done:
                 discard_leftovers(self._settings.scratch_dir, job_id)
 
@@ -126,7 +131,17 @@ class Reaper:
             if record is None:
                 self._store.settled(job_id)
             else:
-                settle(self._store, self._storage, record)
+                self._settler.settle(record)
+
+    def _do_chores(self) -> None:
+        """One that fails does not keep the others from being done."""
+        for chore in self._chores:
+            try:
+                chore()
+            except _AWAY as error:
+                _log.warning("the reaper leaves a chore for later: %s", error)
+            except Exception:  # noqa: BLE001 - see _work
+                _log.exception("the reaper goes on")
 
     def _announce(self, job_id: str) -> None:
         record = self._store.find(job_id)

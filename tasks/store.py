@@ -30,7 +30,7 @@ from typing import Any, cast
 import redis
 
 from featherweight.events import Event, LogEvent, ProgressEvent, ResumedEvent, StageEvent
-from featherweight.job import TRANSITIONS, IllegalTransition, JobRequest, Progress, ResumedFrom
+from featherweight.job import TRANSITIONS, IllegalTransition, JobRequest, Origin, Progress, ResumedFrom
 from featherweight.problem import Problem, problem
 from tasks.identifiers import check_name, is_id
 from tasks.queue import DEFAULT_QUEUE
@@ -96,6 +96,7 @@ class JobStore:
         job_id: str,
         queue: str = DEFAULT_QUEUE,
         request_id: str | None = None,
+        origin: Origin | None = None,
     ) -> JobRecord:
         """A new job in state queued, or the one that exists under this id; QueueFull."""
         return _record(
@@ -108,6 +109,7 @@ class JobStore:
                 queue,
                 request.model_dump_json(),
                 request_id or "",
+                "" if origin is None else origin.model_dump_json(),
             )
         )
 
@@ -374,6 +376,7 @@ def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> JobRecord:
             "losses": int(fields["losses"]),
             "worker": fields.get("worker"),
             "lease_until": float(fields["lease_until"]) if "lease_until" in fields else None,
+            "origin": json.loads(fields["origin"]) if fields.get("origin") else None,
             "cancel_requested": fields.get("cancel_requested") == "1",
             "error": _error(fields.get("error"), fields.get("request_id")),
             "artifacts": json.loads(fields.get("artifacts", "[]")),

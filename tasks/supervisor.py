@@ -58,7 +58,7 @@ from tasks.sandbox.exits import explain
 from tasks.sandbox.lockdown import Limits, Sandbox
 from tasks.scratch import Scratch, claimed_scratch
 from tasks.settings import Settings
-from tasks.settle import withdraw
+from tasks.settle import Settler
 from tasks.storage import Storage, StorageUnavailable, TooLarge
 from tasks.store import JobStore, NotFound
 from tasks.usage import Accounts
@@ -99,12 +99,14 @@ class Supervisor:
         storage: Storage,
         queue: Queue,
         runners: Runners,
+        settler: Settler | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._storage = storage
         self._queue = queue
         self._runners = runners
+        self._settler = settler or Settler(store, storage)
         self._accounts = Accounts(client, settings)
         self._models = RecordStore(client, "model", ModelRecord)
         self._datasets = RecordStore(client, "dataset", DatasetRecord)
@@ -398,7 +400,7 @@ class Supervisor:
         self._announce_next(claim.job.queue)
         scratch.discard()
         try:
-            withdraw(self._store, self._storage, claim.job_id, claim.attempt)
+            self._settler.withdraw(claim.job_id, claim.attempt)
         except (redis.RedisError, StorageUnavailable) as error:
             _log.warning("%s is left to the reaper to settle: %s", claim.job_id, error)
 
@@ -411,7 +413,7 @@ class Supervisor:
 
     def _lost(self, claim: Claim) -> None:
         _log.warning("%s: attempt %d has lost the job and publishes nothing", claim.job_id, claim.attempt)
-        self._patiently(lambda: withdraw(self._store, self._storage, claim.job_id, claim.attempt), None)
+        self._patiently(lambda: self._settler.withdraw(claim.job_id, claim.attempt), None)
 
     def _release(self, claim: Claim, code: str, *, counted: bool) -> None:
         delay_s = min(300.0, 10.0 * 2**claim.job.losses) if counted else 0.0
@@ -419,7 +421,7 @@ class Supervisor:
             self._queue.enqueue(claim.job_id, queue=claim.job.queue)
         self._announce_next(claim.job.queue)
         with suppress(StorageUnavailable):
-            withdraw(self._store, self._storage, claim.job_id, claim.attempt)
+            self._settler.withdraw(claim.job_id, claim.attempt)
 
     def _announce_next(self, queue: str) -> None:
         """A job whose message came when its project had as many jobs running as it may have is announced

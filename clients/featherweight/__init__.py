@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from featherweight.eventstream import EventStream, UnknownEvent
     from featherweight.handle import JobHandle
     from featherweight.inspection import Inspection
-    from featherweight.job import Artifact, Job, JobLimits, JobState, Progress
+    from featherweight.job import Artifact, Job, JobLimits, JobState, Origin, Progress
     from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
@@ -118,6 +118,7 @@ __all__ = [
     "LogEvent",
     "Model",
     "NotFound",
+    "Origin",
     "PayloadTooLarge",
     "PermissionDenied",
     "Plan",
@@ -193,7 +194,7 @@ _HOMES = {
     "eventstream": ["EventStream", "UnknownEvent"],
     "handle": ["JobHandle"],
     "inspection": ["Inspection"],
-    "job": ["Artifact", "Job", "JobLimits", "JobState", "Progress"],
+    "job": ["Artifact", "Job", "JobLimits", "JobState", "Origin", "Progress"],
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],

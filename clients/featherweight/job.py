@@ -29,6 +29,7 @@ __all__ = [
     "JobLimits",
     "JobRequest",
     "JobState",
+    "Origin",
     "Progress",
     "ResumedFrom",
     "check_transition",
@@ -152,6 +153,15 @@ class Artifact(_Answer):
     media_type: str = "application/octet-stream"
 
 
+class Origin(_Answer):
+    """What made a job, where that was not a request for it alone: `id` names it (the job repeated, the batch,
+    the schedule), `item` which of its jobs this is (a batch's ``custom_id``, a schedule's fire time)."""
+
+    type: Literal["retry", "clone", "batch", "schedule"] | str
+    id: str
+    item: str | None = None
+
+
 class Job(_Answer):
     """A job as the service shows it.
 
@@ -177,6 +187,7 @@ class Job(_Answer):
     attempt: int = 0
     attempts: list[Attempt] = Field(default_factory=list)
     cancel_requested: bool = False
+    origin: Origin | None = None
     created_at: datetime
     queued_at: datetime | None = None
     started_at: datetime | None = None

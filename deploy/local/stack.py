@@ -21,7 +21,7 @@ from deploy.local.object_store import ObjectStore, Ports
 from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
 from deploy.local.redis_server import RedisServer, new_passwords
 from tasks.messages import new_message_key
-from tasks.queue import DEFAULT_QUEUE
+from tasks.queue import DEFAULT_QUEUE, SCHEDULES, WEBHOOKS
 from tasks.receipts import new_key
 from tasks.settings import Settings
 
@@ -29,6 +29,7 @@ __all__ = ["LocalStack"]
 
 ROOT = Path(__file__).parents[2]
 _PROJECT = "local"
+_COURIER_THREADS = 8
 
 
 class _Identity(BaseModel):
@@ -68,6 +69,7 @@ class LocalStack:
         self.port = port or free_port()
         self.workers: list[Process] = []
         self.api: Process | None = None
+        self.courier: Process | None = None
         self._wanted_workers = workers
         self._made_workers = 0
         self._locked: IO[bytes] | None = None
@@ -104,6 +106,7 @@ class LocalStack:
             self.object_store.start()
             for _ in range(self._wanted_workers):
                 self.start_worker()
+            self.start_courier()
             self.start_api()
             self._ensure_api_key()
         except BaseException:
@@ -119,6 +122,9 @@ class LocalStack:
             self.api = None
         while self.workers:
             self.workers.pop().stop(timeout_s=15)
+        if self.courier is not None:
+            self.courier.stop(timeout_s=15)
+            self.courier = None
         self.object_store.stop()
         if self.redis_server is not None:
             self.redis_server.stop()
@@ -151,14 +157,26 @@ class LocalStack:
     def start_worker(self) -> Process:
         """Start one more worker and return it; it takes jobs as soon as it has loaded."""
         self._made_workers += 1
-        name = f"worker-{self._made_workers}"
-        arguments = ["--pool=threads", f"--concurrency={self.settings.worker_concurrency}"]
-        arguments += [f"--queues={DEFAULT_QUEUE}", f"--hostname={name}@{HOST}"]
-        arguments += [f"--loglevel={self.settings.log_level}"]
-        arguments += ["--without-gossip", "--without-mingle"]
-        worker = self._process(name, ["celery", "--app=tasks", "worker", *arguments], redis_user="worker")
+        worker = self._celery(
+            f"worker-{self._made_workers}",
+            app="tasks",
+            queues=[DEFAULT_QUEUE],
+            concurrency=self.settings.worker_concurrency,
+        )
         self.workers.append(worker)
         return worker
+
+    def start_courier(self) -> None:
+        """Start the one that delivers webhooks and fires schedules."""
+        self.courier = self._celery(
+            "courier", app="tasks.courier", queues=[WEBHOOKS, SCHEDULES], concurrency=_COURIER_THREADS
+        )
+
+    def _celery(self, name: str, *, app: str, queues: list[str], concurrency: int) -> Process:
+        arguments = ["--pool=threads", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
+        arguments += [f"--hostname={name}@{HOST}", f"--loglevel={self.settings.log_level}"]
+        arguments += ["--without-gossip", "--without-mingle"]
+        return self._process(name, ["celery", f"--app={app}", "worker", *arguments], redis_user="worker")
 
     def kill_worker(self) -> None:
         """``kill -9`` of the newest worker's process alone: what hangs on it must notice by itself."""
@@ -169,7 +187,9 @@ class LocalStack:
     def processes(self) -> list[Process]:
         """All that should be running."""
         servers = [self.object_store.process, self.redis_server.process if self.redis_server else None]
-        return [process for process in (*servers, self.api, *self.workers) if process is not None]
+        return [
+            process for process in (*servers, self.api, self.courier, *self.workers) if process is not None
+        ]
 
     def _process(self, name: str, command: list[str], *, redis_user: str = "api") -> Process:
         program = Path(sys.executable).with_name(command[0])

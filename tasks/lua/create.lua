@@ -1,4 +1,4 @@
--- ARGV: id, project, model_id, max_queue_s, queue, request, request_id
+-- ARGV: id, project, model_id, max_queue_s, queue, request, request_id, origin
 local id, project, model_id = ARGV[1], ARGV[2], ARGV[3]
 if load(id) then
   return redis.call('HGETALL', record_key(id))
@@ -11,7 +11,7 @@ local sequence = redis.call('INCR', 'fw:sequence')
 local now = seconds(NOW)
 redis.call('HSET', record_key(id),
   'id', id, 'project', project, 'model_id', model_id, 'max_queue_s', ARGV[4], 'queue', ARGV[5],
-  'request', ARGV[6], 'request_id', ARGV[7], 'sequence', sequence, 'version', 1, 'state', 'queued',
+  'request', ARGV[6], 'request_id', ARGV[7], 'origin', ARGV[8], 'sequence', sequence, 'version', 1, 'state', 'queued',
   'attempt', 0, 'losses', 0, 'attempts', '[]', 'created_at', now, 'queued_at', now, 'updated_at', now)
 local job = load(id)
 redis.call('ZADD', 'fw:jobs:' .. project, sequence, id)

@@ -116,7 +116,7 @@ class Keeper:
             )
 
     def start(self, *, stored: bool) -> None:
-        """Begin to keep. `stored`: what is in the working folder now came from storage, and is there still."""
+        """Begin to keep. `stored`: what is in the working folder came from storage, and is there still."""
         if self._settings.max_progress_bytes == 0:
             return
         if stored:

@@ -39,7 +39,7 @@ class OutputRefused(ValueError):
 
 
 class FileEntry(NamedTuple):
-    """A regular file in a folder, by its path there. `state` is another once it was replaced or written to."""
+    """A regular file by its path. `state` is another once it was replaced or written to."""
 
     path: str
     bytes: int

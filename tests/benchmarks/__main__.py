@@ -17,12 +17,11 @@ from pathlib import Path
 
 from deploy.local import digits
 from deploy.local.stack import LocalStack
-from tests.benchmarks import confinement, full_mnist, gating, reads, tutorial_job, uploads
+from tests.benchmarks import confinement, document, full_mnist, gating, reads, tutorial_job, uploads
 from tests.benchmarks.machine import machine
 from tests.benchmarks.table import Row, markdown
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def main() -> None:
@@ -36,9 +35,7 @@ def main() -> None:
     text = measure(options)
     sys.stdout.write(text)
     if options.write:
-        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        DOCUMENT.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+        DOCUMENT.write_text(document.replaced(DOCUMENT.read_text(), "measured", text))
 
 
 def measure(options: argparse.Namespace) -> str:

@@ -20,11 +20,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import document
 from tests.benchmarks.machine import machine
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "models.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+BEGIN, END = document.markers("measured")
 SAMPLES, CLASSES = 40, 10
 
 SIDES = {
@@ -62,8 +63,7 @@ def main() -> None:
     text = markdown({path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")})
     sys.stdout.write(text)
     if options.write:
-        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-        DOCUMENT.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
+        DOCUMENT.write_text(document.replaced(DOCUMENT.read_text(), "measured", text))
 
 
 def _options() -> argparse.Namespace:

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import redis
+from flask import Flask
 
 from featherweight.client import Client
+from service import create_app
+from service.services import NAME
+from tasks.settings import Settings
 from tests.clients.fake_service import FakeClock, FakeService
 
 SPEC = {"steps": [{"technique": "prune"}, {"technique": "finetune"}, {"technique": "quantize"}]}
@@ -32,6 +38,18 @@ def clock() -> FakeClock:
 def client(service: FakeService, clock: FakeClock) -> Iterator[Client]:
     with service.client(clock) as client:
         yield client
+
+
+@pytest.fixture
+def app(settings: Settings, redis_client: redis.Redis) -> Flask:
+    """The service itself, called without a network."""
+    return create_app(settings)
+
+
+@pytest.fixture
+def connect(app: Flask) -> Callable[..., Client]:
+    key = app.extensions[NAME].keys.create("clients")
+    return lambda *_: Client("http://api.test", key, transport=httpx.WSGITransport(app))
 
 
 @pytest.fixture

@@ -7,28 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import redis
-from flask import Flask
 
 from featherweight import cli
 from featherweight.client import Client
-from service import create_app
-from service.services import NAME
-from tasks.settings import Settings
 from tests.service.models import dense_model, keras_archive
-
-
-@pytest.fixture
-def app(settings: Settings, redis_client: redis.Redis) -> Flask:
-    return create_app(settings)
-
-
-@pytest.fixture
-def connect(app: Flask) -> Callable[..., Client]:
-    key = app.extensions[NAME].keys.create("clients")
-    return lambda *_: Client("http://api.test", key, transport=httpx.WSGITransport(app))
 
 
 @pytest.fixture

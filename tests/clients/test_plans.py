@@ -7,34 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-import redis
-from flask import Flask
 
 from featherweight import cli
 from featherweight.cli.plan_text import plan_text
 from featherweight.client import Client
 from featherweight.errors import InvalidSpec
-from service import create_app
-from service.services import NAME
-from tasks.settings import Settings
 from tests.service.models import dense_model, npz
 
 CHANNELS = {"technique": "prune_channels", "target": {"type": "macs", "keep": 0.5}}
 SPEC = {"steps": [CHANNELS, {"technique": "prune"}, {"technique": "finetune", "epochs": 1}]}
-
-
-@pytest.fixture
-def app(settings: Settings, redis_client: redis.Redis) -> Flask:
-    return create_app(settings)
-
-
-@pytest.fixture
-def connect(app: Flask) -> Callable[..., Client]:
-    key = app.extensions[NAME].keys.create("clients")
-    return lambda *_: Client("http://api.test", key, transport=httpx.WSGITransport(app))
 
 
 @pytest.fixture

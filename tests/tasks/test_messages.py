@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasks.messages import MessageRefused, NoMessageKey, Seal, new_message_key, opened, sealed_job
+from tasks.messages import DELIVER, MessageRefused, NoMessageKey, Seal, new_message_key, opened, sealed
 from tasks.settings import Settings
 
 OLD, NEW = new_message_key(), new_message_key()
@@ -38,7 +38,7 @@ def signed(job_id: str = JOB, key: str = NEW) -> list[Any]:
 
 def test_message_signed_with_an_accepted_key_is_opened() -> None:
     clean = opened(message(signed()), Seal([NEW]))
-    assert sealed_job(clean) == (JOB, Seal([NEW]).sign(JOB))
+    assert sealed(clean) == ("tasks.run_job", JOB, Seal([NEW]).sign(JOB))
     assert clean["properties"]["delivery_info"]["routing_key"] == "tensorflow"
     assert clean["properties"]["priority"] == 3
 
@@ -106,3 +106,12 @@ def test_a_short_key_is_refused_without_being_told() -> None:
     with pytest.raises(ValueError, match="fewer than 32") as refused:
         Seal.of(Settings(message_keys=SecretStr("hunter2")))
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_signature_is_for_one_task_alone() -> None:
+    other = message(signed(), headers={"task": DELIVER, "id": "x"})
+    assert sealed(other).task == DELIVER
+    with pytest.raises(MessageRefused):
+        opened(other, Seal([NEW]))
+    fitting = message([[JOB, Seal([NEW]).sign(JOB, DELIVER)], {}, {}], headers={"task": DELIVER, "id": "x"})
+    assert opened(fitting, Seal([NEW]))["headers"]["task"] == DELIVER

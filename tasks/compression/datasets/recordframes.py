@@ -16,12 +16,11 @@ import google_crc32c
 
 from tasks.compression.datasets.archives import Bounds
 from tasks.compression.datasets.magic import mask
+from tasks.compression.datasets.recordlength import MAX_RECORD_BYTES, record_length
 from tasks.compression.errors import CompressionError
 
 __all__ = ["MAX_RECORD_BYTES", "records"]
 
-MAX_RECORD_BYTES = 256 << 20
-_HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 
 
@@ -46,18 +45,9 @@ def records(path: Path, *, packed: bool, bounds: Bounds = Bounds()) -> Iterator[
 
 def _record(file: IO[bytes], number: int) -> tuple[bytes] | None:
     """A record in a tuple, as one may be empty; None at the end of the file."""
-    header = file.read(_HEADER.size)
-    if not header:
+    length = record_length(file, number, google_crc32c.value)
+    if length is None:
         return None
-    if len(header) < _HEADER.size:
-        raise EOFError("it is cut off")
-    length, checksum = _HEADER.unpack(header)
-    if mask(google_crc32c.value(header[:8])) != checksum:
-        raise CompressionError("bad_data", f"the length of record {number} does not have its checksum")
-    if length > MAX_RECORD_BYTES:
-        raise CompressionError(
-            "array_too_large", f"record {number} has {length} bytes; {MAX_RECORD_BYTES} are the limit"
-        )
     content = file.read(length)
     footer = file.read(_FOOTER.size)
     if len(content) < length or len(footer) < _FOOTER.size:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import struct
 import zlib
 from pathlib import Path
 from typing import IO, cast
 
 from tasks.compression.datasets.archives import Bounds
-from tasks.compression.datasets.magic import head_crc32c, mask
+from tasks.compression.datasets.magic import head_crc32c
+from tasks.compression.datasets.recordlength import record_length
 from tasks.compression.errors import CompressionError
 
 __all__ = ["check", "check_packed"]
 
-MAX_RECORD_BYTES = 256 << 20
-_HEADER = struct.Struct("<QI")
 _FOOTER_BYTES = 4
 _CHUNK = 1 << 20
 # The reader compares the checksum of every record; here the lengths of the first ones tell a damaged file.
@@ -35,7 +33,9 @@ def _check(path: Path, *, packed: bool) -> None:
     number, left = 0, Bounds().total(path)
     try:
         with cast(IO[bytes], gzip.open(path) if packed else path.open("rb")) as file:
-            while number < _LOOKED_AT and (length := _length(file, number + 1)) is not None:
+            while (
+                number < _LOOKED_AT and (length := record_length(file, number + 1, head_crc32c)) is not None
+            ):
                 number += 1
                 left -= length
                 if packed and left < 0:
@@ -45,20 +45,6 @@ def _check(path: Path, *, packed: bool) -> None:
         raise CompressionError(
             "bad_data", f"record {number + 1} cannot be read: {str(error)[:100]}"
         ) from error
-
-
-def _length(file: IO[bytes], number: int) -> int | None:
-    header = file.read(_HEADER.size)
-    if not header:
-        return None
-    if len(header) < _HEADER.size:
-        raise EOFError("it is cut off")
-    length, checksum = _HEADER.unpack(header)
-    if mask(head_crc32c(header[:8])) != checksum:
-        raise CompressionError("bad_data", f"the length of record {number} does not have its checksum")
-    if length > MAX_RECORD_BYTES:
-        raise CompressionError("array_too_large", f"record {number} has {length} bytes")
-    return int(length)
 
 
 def _skip(file: IO[bytes], count: int) -> None:

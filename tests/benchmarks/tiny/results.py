@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.benchmarks import document
 
 __all__ = ["Result", "read_results"]
 
@@ -42,15 +42,12 @@ class Result:
     date: str
 
     def write(self, folder: Path) -> Path:
-        path = folder / f"{self.name}.json"
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
-        return path
+        return document.write(self, folder)
 
 
 def read_results(folder: Path) -> Mapping[str, Result]:
     """By name; rows that were never measured are not in it."""
-    found = [_result(json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
-    return {result.name: result for result in found}
+    return {name: _result(fields) for name, fields in document.read(folder).items()}
 
 
 def _result(values: dict[str, object]) -> Result:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tests.benchmarks import document
 from tests.benchmarks.tiny.results import Result
 from tests.benchmarks.tiny.rows import TinyRow
 
 __all__ = ["markdown", "replaced"]
 
-BEGIN, END = "<!-- tiny: begin -->", "<!-- tiny: end -->"
+_NAME = "tiny"
 
 _HEAD = (
     "network and file",
@@ -32,20 +33,15 @@ _SHARES = ("accuracy", "agreement")
 
 def markdown(rows: Iterable[TinyRow], results: Mapping[str, Result]) -> str:
     """All rows; one without a result says so."""
-    lines = [_line(_HEAD), _line(["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 6 + ["---"])]
-    lines += [_line(_cells(row, results.get(row.name))) for row in rows]
-    when = sorted({f"{result.date} on {result.machine}" for result in results.values()})
-    said = "".join(f"Measured {text}.\n" for text in when)
-    return f"{said}\n" + "\n".join(lines) + "\n"
+    cells = [_cells(row, results.get(row.name)) for row in rows]
+    return document.table(
+        [_HEAD, ["---"] * 2 + ["---:"] * 3 + ["---"] + ["---:"] * 6 + ["---"], *cells], results.values()
+    )
 
 
-def replaced(document: str, text: str) -> str:
-    """`document` with what is between the markers replaced by `text`; ValueError without markers."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{text}{END}{after}"
+def replaced(text: str, table: str) -> str:
+    """`text` with what is between the markers replaced by `table`; ValueError without markers."""
+    return document.replaced(text, _NAME, table)
 
 
 def _cells(row: TinyRow, result: Result | None) -> tuple[str, ...]:
@@ -86,7 +82,3 @@ def _change(result: Result) -> str:
 
 def _is_share(result: Result) -> bool:
     return any(word in result.metric for word in _SHARES) and "error" not in result.metric
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -16,7 +16,14 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.samples import Samples, Tensors, arrays_of, signature_names
 from tasks.compression.tflite import operations
 
-__all__ = ["calibrated", "convert_int16", "convert_weights", "integers", "refuse_unknown_int16"]
+__all__ = [
+    "calibrated",
+    "convert_int16",
+    "convert_weights",
+    "integers",
+    "not_quantised",
+    "refuse_unknown_int16",
+]
 
 # Run and compared with the float network, each. The converter takes others that end LiteRT's process.
 _INT16_KERNELS = frozenset(
@@ -89,6 +96,16 @@ def convert_int16(model: Any, samples: Tensors) -> bytes:
     return content
 
 
+def not_quantised(error: Exception) -> CompressionError:
+    """conversion_failed, with what the converter said first."""
+    text = str(error).strip() or type(error).__name__
+    return CompressionError(
+        "conversion_failed",
+        f"TensorFlow's converter could not quantise the model: {text.splitlines()[0][:300]}",
+        hint="dynamic_int8 or float16 may work",
+    )
+
+
 def refuse_unknown_int16(content: bytes) -> None:
     """CompressionError conversion_failed for a file with operations not known to run in int16."""
     unknown = sorted({operation.kind for operation in operations(content)} - _INT16_KERNELS)
@@ -130,12 +147,7 @@ def integers(content: bytes, step: Quantize, float_outputs: Iterable[str]) -> by
         )
     # The converter raises its own ConverterError, ValueError, RuntimeError and more.
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise CompressionError(
-            "conversion_failed",
-            f"TensorFlow's converter could not quantise the model: {text.splitlines()[0][:300]}",
-            hint="dynamic_int8 or float16 may work",
-        ) from error
+        raise not_quantised(error) from error
     return bytes(quantized)
 
 

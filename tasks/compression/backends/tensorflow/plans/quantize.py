@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import LayerSelection, Quantize
+from tasks.compression.backends.tensorflow.plans.calibrating import note_calibration
 from tasks.compression.backends.tensorflow.plans.operations import OPERATIONS
 from tasks.compression.backends.tensorflow.plans.quantize_program import check_program, plan_program
 from tasks.compression.backends.tensorflow.weight_kernels import (
@@ -16,7 +17,6 @@ from tasks.compression.backends.tensorflow.weight_kernels import (
     weight_bits,
 )
 from tasks.compression.outline.facts import Layer, Outline
-from tasks.compression.planning.costs import forward_cost
 from tasks.compression.planning.state import Context, State, select
 
 __all__ = ["check", "plan"]
@@ -75,13 +75,7 @@ def plan(state: State, step: Quantize, context: Context) -> State:
             raise none_as_asked(next(iter(reasons), "none of them has weights"), pointer)
         context.warn("nothing_changed", index=context.index, technique=step.technique)
     context.details["scheme"] = step.scheme
-    if step.sensitivity is not None:
-        context.details["sensitivity"] = step.sensitivity.model_dump()
-        context.warn("not_looked_at", what="Which layers are left in float for the sake of the metric")
-    if step.calibrates and context.data is not None:
-        samples = min(step.calibration_samples, context.data.train)
-        context.details["calibration_samples"] = samples
-        context.cost = forward_cost(outline, samples * step.calibration_candidates)
+    note_calibration(outline, step, context)
     return replace(state, dtypes=dtypes, integers=step.calibrates_ranges)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Quantize
+from tasks.compression.backends.tensorflow.plans.calibrating import note_calibration
 from tasks.compression.backends.tensorflow.weight_kernels import (
     none_as_asked,
     obstacle,
@@ -14,7 +15,6 @@ from tasks.compression.backends.tensorflow.weight_kernels import (
 )
 from tasks.compression.outline.facts import Outline, Weight
 from tasks.compression.outline.operations import kernel
-from tasks.compression.planning.costs import forward_cost
 from tasks.compression.planning.state import Context, State, select
 
 __all__ = ["check_program", "plan_program"]
@@ -51,13 +51,7 @@ def plan_program(state: State, step: Quantize, context: Context) -> State:
     else:
         context.layers += _layers(outline, step, context)
         dtypes = {layer.layer: layer.dtype or _FLOAT for layer in context.layers}
-    if step.sensitivity is not None:
-        context.details["sensitivity"] = step.sensitivity.model_dump()
-        context.warn("not_looked_at", what="Which layers are left in float for the sake of the metric")
-    if step.calibrates and context.data is not None:
-        samples = min(step.calibration_samples, context.data.train)
-        context.details["calibration_samples"] = samples
-        context.cost = forward_cost(outline, samples * step.calibration_candidates)
+    note_calibration(outline, step, context)
     return replace(state, dtypes=dtypes, integers=step.calibrates_ranges)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tasks.compression.backends.tensorflow._framework import calibrator, tf
-from tasks.compression.backends.tensorflow.converted import refuse_unknown_int16
+from tasks.compression.backends.tensorflow.converted import not_quantised, refuse_unknown_int16
 from tasks.compression.backends.tensorflow.programs.networks import FloatProgram
-from tasks.compression.errors import CompressionError
 from tasks.compression.litert import fed, tensors_by_name
 from tasks.compression.samples import Tensors
 
@@ -39,12 +38,7 @@ def _made(model: FloatProgram, make: Callable[[Any], Any]) -> bytes:
         return bytes(make(calibrator().Calibrator(model.program)))
     # It raises RuntimeError and ValueError, and what its parts raise.
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise CompressionError(
-            "conversion_failed",
-            f"TensorFlow's converter could not quantise the model: {text.splitlines()[0][:300]}",
-            hint="dynamic_int8 or float16 may work",
-        ) from error
+        raise not_quantised(error) from error
 
 
 def _each(model: FloatProgram, samples: Tensors) -> Callable[[], Iterator[list[Any]]]:

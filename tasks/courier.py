@@ -1,0 +1,70 @@
+"""The courier: ``celery -A tasks.courier worker -Q webhooks,schedules``.
+
+It does what takes little work and much waiting: it runs no jobs, imports no framework and needs no sandbox
+to be ready. What is to be done is in the records; a message only says where to look.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import redis
+from celery import Celery
+from celery.exceptions import Reject
+
+from tasks.heartbeat import Heartbeat
+from tasks.queue import Queue, make_celery
+from tasks.settings import Settings
+from tasks.storage import Storage
+from tasks.store import connect
+
+__all__ = ["HANDLERS", "Handler", "Parts", "app", "make_courier"]
+
+_log = logging.getLogger(__name__)
+_THREADS = 8
+
+
+class Parts(NamedTuple):
+    """What the handlers work with."""
+
+    settings: Settings
+    client: redis.Redis
+    storage: Storage
+    queue: Queue
+
+
+# Takes the id in a message. What it raises is logged, and the message is not tried again: whatever is still
+# due the reaper announces anew.
+Handler = Callable[[str], None]
+
+HANDLERS: Mapping[str, Callable[[Parts], Handler]] = {}
+"""By the task's name."""
+
+
+def make_courier(settings: Settings) -> Celery:
+    """Nothing is connected to yet."""
+    logging.getLogger("tasks").setLevel(settings.log_level)
+    app = make_celery(settings)
+    app.conf.update(worker_pool="threads", worker_concurrency=_THREADS)
+    app.steps["consumer"].add(Heartbeat)
+    parts = Parts(settings, connect(settings), Storage(settings), Queue(app))
+    for name, make in HANDLERS.items():
+        _register(app, name, make(parts))
+    return app
+
+
+def _register(app: Celery, name: str, handler: Handler) -> None:
+    @app.task(name=name, bind=False)  # type: ignore[untyped-decorator]
+    def handle(id: str, signature: str) -> None:
+        seal: Any = app.seal
+        if not seal.accepts(id, signature, name):
+            raise Reject("the signature fits none of the keys", requeue=False)
+        try:
+            handler(id)
+        except Exception as error:  # noqa: BLE001 - what leaves a task may end the courier
+            _log.warning("%s of %s is left to the reaper: %s", name, id, error, exc_info=True)
+
+
+app = make_courier(Settings())

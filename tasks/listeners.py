@@ -1,0 +1,31 @@
+"""Who is told when a job has ended, and what the reaper looks after besides jobs: a line for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import redis
+
+from tasks.queue import Queue
+from tasks.settings import Settings
+from tasks.settle import Listener
+from tasks.storage import Storage
+from tasks.store import JobStore
+
+__all__ = ["Attendants", "attendants"]
+
+
+class Attendants(NamedTuple):
+    """`chores` are done by the one reaper whose turn it is, every ``reaper_interval_s``: each takes little
+    time, does a bounded share of what is due, and can be repeated."""
+
+    listeners: tuple[Listener, ...]
+    chores: tuple[Callable[[], None], ...]
+
+
+def attendants(
+    settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
+) -> Attendants:
+    """Nothing is connected to yet."""
+    return Attendants(listeners=(), chores=())
