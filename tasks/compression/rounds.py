@@ -14,7 +14,7 @@ __all__ = ["KeptRound", "NoRounds", "RoundResults", "Rounds"]
 
 
 class KeptRound(NamedTuple):
-    """The round `number`, from 1, and all before it have ended; `directory` has what `keep` was told to save."""
+    """The round `number`, from 1, and all before it have ended; `directory` has what `keep` saved."""
 
     number: int
     directory: Path

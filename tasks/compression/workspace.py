@@ -1,7 +1,7 @@
 """The job's directory: step results named by what made them, and the files delivered.
 
-    <workdir>/steps/<key>/     a finished step's network, as its backend saves it, and step.json; of a step that
-                               trains in rounds, those of the last round meanwhile
+    <workdir>/steps/<key>/     a finished step's network, as its backend saves it, and step.json; while a step
+                               trains in rounds, those of its last round
     <workdir>/checkpoints/<key>.npz   how far a step that trains has got
     <workdir>/out/             what is delivered
 

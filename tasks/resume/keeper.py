@@ -48,6 +48,7 @@ class _Cost:
     times: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    cpu_s: float = 0.0
 
 
 class Keeper:
@@ -106,14 +107,10 @@ class Keeper:
         self._end(keep_newest=error is not None and not lost)
         if self._cost.times:
             cost = self._cost
-            _log.info(
-                "%s: attempt %d kept its progress %d times: %d bytes in %.2f s",
-                self._claim.job_id,
-                self._claim.attempt,
-                cost.times,
-                cost.bytes,
-                cost.seconds,
+            what = (
+                f"{cost.times} times, {cost.bytes:,} bytes, {cost.seconds:.2f} s, {cost.cpu_s:.2f} s of CPU"
             )
+            _log.info("%s: attempt %d kept its progress: %s", self._claim.job_id, self._claim.attempt, what)
 
     def start(self, *, stored: bool) -> None:
         """Begin to keep. `stored`: what is in the working folder came from storage, and is there still."""
@@ -183,6 +180,7 @@ class Keeper:
         self._put_index([self._stored[entry] for entry in found])
         self._cost.times += 1
         self._cost.seconds += time.monotonic() - began
+        self._cost.cpu_s = time.thread_time()
         self._next_at = began + self._settings.progress_interval_s
         self._known = frozenset(found)
         for entry in self._stored.keys() - self._known:

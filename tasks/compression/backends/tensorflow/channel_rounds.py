@@ -68,7 +68,9 @@ def train_in_rounds(network: Network, step: TrainingStep, context: Context, trai
     Every training begins with the step's own learning rate, and draws with a seed of its own. The record gets
     the epochs with their round, `prune_channels` (what was removed in all, and in each round) and the
     optimiser steps taken in all. It goes on after the newest of `context.rounds`, within the next one where
-    its training has a checkpoint. CompressionError not_finite for Taylor's gradients, and what `train` raises.
+    its training has a checkpoint.
+
+    CompressionError not_finite for Taylor's gradients, and what `train` raises.
     """
     (pending,) = network.waiting(PruneChannels)
     asked = pending.step
