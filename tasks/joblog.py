@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 
@@ -24,11 +25,12 @@ class Hidden:
 
 
 class JobLog:
-    """Keeps the first and the last `half_bytes` of what is written."""
+    """Keeps the first and the last `half_bytes` of what is written. Sentences may come from any thread."""
 
     def __init__(self, hidden: Hidden, *, half_bytes: int = 512 * 1024) -> None:
         self._hidden = hidden
         self._half = half_bytes
+        self._lock = threading.Lock()
         self._head = bytearray()
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
@@ -62,12 +64,13 @@ class JobLog:
 
     def _add(self, line: bytes) -> None:
         line = self._hidden(line.decode(errors="replace")).encode()
-        if not self._tail and len(self._head) + len(line) <= self._half:
-            self._head += line
-            return
-        self._tail.append(line)
-        self._tail_bytes += len(line)
-        while self._tail_bytes > self._half:
-            gone = len(self._tail.popleft())
-            self._tail_bytes -= gone
-            self._left_out += gone
+        with self._lock:
+            if not self._tail and len(self._head) + len(line) <= self._half:
+                self._head += line
+                return
+            self._tail.append(line)
+            self._tail_bytes += len(line)
+            while self._tail_bytes > self._half:
+                gone = len(self._tail.popleft())
+                self._tail_bytes -= gone
+                self._left_out += gone

@@ -9,9 +9,12 @@ projects/<project>/
 ├── jobs/<id>/
 │   ├── job.json              the request, at submission
 │   ├── result.json           how the job ended, once it has been committed
-│   └── a<attempt>/           what an attempt made; only the committed attempt's is kept
-│       ├── <artifact name>   report.json among them
-│       └── log.txt
+│   ├── a<attempt>/           what an attempt made; only the committed attempt's is kept
+│   │   ├── <artifact name>   report.json among them
+│   │   └── log.txt
+│   └── progress/a<attempt>/  how far an attempt has got, for the next; gone once the job has ended
+│       ├── index.json        names the files that belong together, written after them
+│       └── <number>          one of them; a number is never used for another
 ├── batch_files/<id>/<id>.bin input files of batches; batch_file.json
 └── batches/<id>/
     ├── batch.json            the request, at creation
@@ -43,6 +46,9 @@ __all__ = [
     "log_key",
     "model_key",
     "model_record_key",
+    "progress_file_key",
+    "progress_index_key",
+    "progress_prefix",
     "project_prefix",
     "receipt_key_key",
     "report_key",
@@ -96,6 +102,20 @@ def attempt_prefix(project: str, job_id: str, attempt: int) -> str:
 
 def artifact_key(project: str, job_id: str, attempt: int, name: str) -> str:
     return f"{attempt_prefix(project, job_id, attempt)}{check_name(name)}"
+
+
+def progress_prefix(project: str, job_id: str, attempt: int | None = None) -> str:
+    """Of all attempts, or of one: an attempt writes beneath its own alone."""
+    own = "" if attempt is None else f"a{attempt}/"
+    return f"{job_prefix(project, job_id)}progress/{own}"
+
+
+def progress_index_key(project: str, job_id: str, attempt: int) -> str:
+    return f"{progress_prefix(project, job_id, attempt)}index.json"
+
+
+def progress_file_key(project: str, job_id: str, attempt: int, number: int) -> str:
+    return f"{progress_prefix(project, job_id, attempt)}{number}"
 
 
 def report_key(project: str, job_id: str, attempt: int) -> str:

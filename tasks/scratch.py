@@ -4,6 +4,7 @@
         in/      the inputs, fetched anew by each attempt
         home/    HOME and TMPDIR of the runner
         work/    finished steps: kept from one attempt to the next, so that none is run again
+        attempt  the number of the last attempt whose runner was at work here
         task.json, result.json
 
 A folder belongs to whoever holds the lock on it. A worker that lost a job while it was frozen still
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,21 +25,29 @@ from tasks.sandbox.removal import remove_tree
 __all__ = ["Scratch", "claimed_scratch", "discard_leftovers", "job_ids"]
 
 _KEPT = "work"
+_ATTEMPT = "attempt"
 _SUFFIX = "~"
 
 
 class Scratch:
-    """A folder for one attempt. `discard` it once nothing in it will be needed again."""
+    """A folder for one attempt. `discard` it once nothing in it will be needed again.
+
+    `left_by` is the attempt that left what is in the working folder, 0 for none. The job that ran here may
+    have made another number of it, which costs itself alone.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.inputs = path / "in"
+        self.work = path / _KEPT
+        self.left_by = 0
 
     def prepare(self) -> None:
         """Remove what an earlier attempt left, except its finished steps.
 
         Nothing of it is followed or reused: the job that ran here may have planted links.
         """
+        self.left_by = _number(self.path / _ATTEMPT)
         for entry in os.scandir(self.path):
             if entry.is_dir(follow_symlinks=False):
                 if entry.name != _KEPT:
@@ -46,11 +56,36 @@ class Scratch:
                 os.unlink(entry.path)
         self.inputs.mkdir()
         (self.path / "home").mkdir()
-        (self.path / _KEPT).mkdir(exist_ok=True)
+        self.work.mkdir(exist_ok=True)
+        self.mark(self.left_by)
+
+    def mark(self, attempt: int) -> None:
+        """The runner of this attempt is about to work here. For a folder in which none works."""
+        (self.path / _ATTEMPT).write_text(str(attempt))
+        self.left_by = attempt
+
+    def empty_work(self, owner: int | None) -> None:
+        """Nothing is left in the working folder; it is `owner`'s, None for ours. OSError."""
+        remove_tree(self.work)
+        self.work.mkdir()
+        if owner is not None:
+            os.chown(self.work, owner, owner)
+        self.mark(0)
 
     def discard(self) -> None:
         with suppress(OSError):
             remove_tree(self.path)
+
+
+def _number(path: Path) -> int:
+    """What stands in a small file that may be anything; 0 when it is no number of an attempt."""
+    with suppress(OSError, ValueError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                text = file.read(10)
+                return int(text) if text.isdigit() else 0
+    return 0
 
 
 @contextmanager

@@ -128,6 +128,10 @@ class Settings(BaseSettings):
     runner_disk_bytes: int = Field(default=32 * GIB, ge=1)
     runner_files: int = Field(default=50_000, ge=100)
     runner_processes: int = Field(default=2000, ge=1)
+    # What a job may keep in storage while it runs, for another machine to go on with (0: nothing), and how
+    # far apart, at least.
+    max_progress_bytes: int = Field(default=8 * GIB, ge=0)
+    progress_interval_s: float = Field(default=5, ge=0)
     # Who jobs and plans run as where the worker or the service was started as root.
     runner_uid: int = Field(default=61_234, ge=1, lt=2**31)
     # What confines those who read callers' files: Landlock and seccomp, or something of the operator's

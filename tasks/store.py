@@ -30,7 +30,7 @@ from typing import Any, cast
 
 import redis
 
-from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent
+from featherweight.events import Event, LogEvent, ProgressEvent, ResumedEvent, StageEvent
 from featherweight.job import (
     TRANSITIONS,
     Attempt,
@@ -39,6 +39,7 @@ from featherweight.job import (
     JobState,
     Origin,
     Progress,
+    ResumedFrom,
 )
 from featherweight.problem import Problem
 from tasks.endings import with_evidence
@@ -282,7 +283,11 @@ class JobStore:
         return Renewal(owned, owned and cancel_requested is not None)
 
     def emit(self, claim: Claim, event: Event) -> bool:
-        """Append to the job's events and fold stage and progress into the record; False: not ours."""
+        """Append to the job's events and fold stage, progress and where the attempt goes on into the record;
+        False: not ours."""
+        if isinstance(event, ResumedEvent):
+            place = ResumedFrom.model_validate(event.model_dump()).model_dump_json(exclude_none=True)
+            return bool(self._run("resumed", *_token(claim), event.model_dump_json(), place))
         stage = event.stage if isinstance(event, StageEvent | ProgressEvent) else ""
         progress = _progress(event).model_dump_json() if isinstance(event, ProgressEvent) else ""
         return bool(self._run("emit", *_token(claim), event.model_dump_json(), stage, progress))
@@ -466,7 +471,9 @@ def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> JobRecord:
 
 
 def _attempt(item: dict[str, Any]) -> Attempt:
-    fields = {name: _time(value) if name.endswith("_at") else value for name, value in item.items()}
+    fields: dict[str, Any] = {
+        name: _time(value) if name.endswith("_at") else value for name, value in item.items()
+    }
     if "log_tail" in fields:
         fields["log_tail"] = fields["log_tail"][-_LOG_TAIL_LENGTH:]
     return Attempt.model_validate(fields)

@@ -52,6 +52,7 @@ from tasks.receipts import Signer
 from tasks.records import Claim, DatasetRecord, Evidence, ModelRecord, Outcome
 from tasks.recordstore import RecordStore
 from tasks.relay import Relay
+from tasks.resume import Keeper, take_up
 from tasks.runner import Failed, Made, Result
 from tasks.sandbox.children import Exit, Runners
 from tasks.sandbox.choice import chosen_sandbox, source_of
@@ -151,8 +152,10 @@ class Supervisor:
                 claimed_scratch(self._settings.scratch_dir, claim.job_id, claim.attempt) as scratch,
             ):
                 log = JobLog(hidden := _hidden(scratch.path))
-                outcome = self._outcome(claim, lease, scratch, log, hidden)
-                self._commit(claim, outcome, scratch, log)
+                with self._keeper(claim, scratch, lease, log) as keeper:
+                    outcome = self._outcome(claim, lease, scratch, log, hidden, keeper)
+                    keeper.stop()
+                    self._commit(claim, outcome, scratch, log)
         except Interrupted as error:
             if error.reason is Reason.LOST:
                 self._lost(claim)
@@ -162,10 +165,16 @@ class Supervisor:
             _log.warning("%s: attempt %d cannot go on here: %s", claim.job_id, claim.attempt, error)
             self._release(claim, code_of(error), counted=True, evidence=evidence_of_loss(error, log))
 
-    def _outcome(self, claim: Claim, lease: Lease, scratch: Scratch, log: JobLog, hidden: Hidden) -> Outcome:
+    def _keeper(self, claim: Claim, scratch: Scratch, lease: Lease, log: JobLog) -> Keeper:
+        parts = (self._settings, self._store, self._storage)
+        return Keeper(*parts, claim, scratch.path, lease, log, owner=self._sandbox.uid)
+
+    def _outcome(
+        self, claim: Claim, lease: Lease, scratch: Scratch, log: JobLog, hidden: Hidden, keeper: Keeper
+    ) -> Outcome:
         """How the job ends; Interrupted or an infrastructure error when it does not end here."""
         try:
-            return self._attempt(claim, lease, scratch, log, hidden)
+            return self._attempt(claim, lease, scratch, log, hidden, keeper)
         except Refused as error:
             return Outcome.failed(error.problem, evidence=evidence_of_exit(error.exit, log))
         except Interrupted as error:
@@ -180,11 +189,15 @@ class Supervisor:
             _log.exception("%s: attempt %d", claim.job_id, claim.attempt)
             return Outcome.failed(problem("internal_error", "the worker failed"))
 
-    def _attempt(self, claim: Claim, lease: Lease, scratch: Scratch, log: JobLog, hidden: Hidden) -> Outcome:
+    def _attempt(
+        self, claim: Claim, lease: Lease, scratch: Scratch, log: JobLog, hidden: Hidden, keeper: Keeper
+    ) -> Outcome:
         task = self._patiently(
             lambda: interruptible(lambda: self._fetch(claim, scratch, lease), lease.check), lease
         )
         (scratch.path / "task.json").write_text(json.dumps(task))
+        keeper.start(stored=self._patiently(lambda: self._take_up(claim, scratch, lease, log), lease))
+        scratch.mark(claim.attempt)
         relay = Relay(claim, self._store, lease, log, hidden)
         end = self._run_child(claim, scratch, relay, log, lease)
         result = self._result(scratch, end, log, hidden)
@@ -270,6 +283,11 @@ class Supervisor:
             "dataset": inputs.get("dataset"),
             "threads": self._settings.runner_threads,
         }
+
+    def _take_up(self, claim: Claim, scratch: Scratch, lease: Lease, log: JobLog) -> bool:
+        """Have what earlier attempts finished, elsewhere too; whether it came from storage."""
+        owner = self._sandbox.uid
+        return take_up(self._settings, self._storage, claim, scratch, log, owner=owner, check=lease.check)
 
     def _check(
         self,

@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
-__all__ = ["EVENT", "Event", "LogEvent", "ProgressEvent", "StageEvent", "StateEvent", "WarningEvent"]
+__all__ = [
+    "EVENT",
+    "Event",
+    "LogEvent",
+    "ProgressEvent",
+    "ResumedEvent",
+    "StageEvent",
+    "StateEvent",
+    "WarningEvent",
+]
 
 
 class _Event(BaseModel):
@@ -35,6 +44,17 @@ class StageEvent(_Event):
     stage: str
     index: int
     total: int
+
+
+class ResumedEvent(_Event):
+    """The attempt goes on where an earlier one stopped: the steps before `step` (from 0, as in the spec) are
+    not run again, and of the training in it `epoch` epochs had ended, of training in rounds `round` rounds
+    and then `epoch` epochs of the next."""
+
+    type: Literal["resumed"] = "resumed"
+    step: Annotated[int, Field(ge=0, le=10_000)]
+    epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
+    round: Annotated[int, Field(ge=0, le=10**9)] | None = None
 
 
 class ProgressEvent(_Event):
@@ -85,7 +105,7 @@ class WarningEvent(_Event):
 
 
 Event = Annotated[
-    StateEvent | StageEvent | ProgressEvent | LogEvent | WarningEvent,
+    StateEvent | StageEvent | ResumedEvent | ProgressEvent | LogEvent | WarningEvent,
     Field(discriminator="type"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -32,6 +32,7 @@ __all__ = [
     "JobState",
     "Origin",
     "Progress",
+    "ResumedFrom",
     "check_transition",
 ]
 
@@ -138,6 +139,16 @@ class Progress(_Answer):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+class ResumedFrom(_Answer):
+    """Where an attempt went on. The steps before `step` (from 0, as in the spec) were not run again; it is
+    the number of steps when all were finished. `epoch` epochs of the training in it had ended; of training
+    in rounds `round` rounds, and `epoch` epochs of the next one."""
+
+    step: int
+    epoch: int = 0
+    round: int | None = None
+
+
 class Attempt(_Answer):
     """One try at running the job. `ended_because` is ``succeeded``, ``cancelled`` or a problem code.
 
@@ -145,6 +156,7 @@ class Attempt(_Answer):
     says how it ended, as far as anybody saw, and `stage` where the job was. `exit_code` or `signal`
     (``SIGKILL``) are those of the process that ran the job. `log_tail` is the end of its log, which for an
     attempt that was lost is kept nowhere else; of a lost worker only what the job had said itself.
+    `resumed_from` is null for an attempt that began at the beginning.
     """
 
     number: int
@@ -158,6 +170,7 @@ class Attempt(_Answer):
     exit_code: int | None = None
     signal: str | None = None
     log_tail: str | None = None
+    resumed_from: ResumedFrom | None = None
 
 
 class Artifact(_Answer):

@@ -12,6 +12,7 @@ from tasks.compression.checkpoints import Checkpoints, NoCheckpoints
 from tasks.compression.data import Data
 from tasks.compression.progress import Progress
 from tasks.compression.remarks import remark
+from tasks.compression.rounds import NoRounds, Rounds
 from tasks.compression.stopping import Never, Stop
 from tasks.compression.workspace import StepRecord
 
@@ -24,7 +25,8 @@ class Context:
 
     A handler writes what it did into `record` and says warnings through `warn`; `scratch` is a directory
     for its temporary files. `original` is a copy of the uploaded model, where the spec has a distill step.
-    A handler that takes long keeps how far it got in `checkpoints`, and looks whether it is to `stop`.
+    A handler that takes long keeps how far it got in `checkpoints`, of rounds in `rounds`, and looks whether
+    it is to `stop`. `rounds_ended` is how many rounds came before a training that is one of several.
     """
 
     index: int
@@ -36,6 +38,8 @@ class Context:
     scratch: Path
     original: Any = None
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
+    rounds: Rounds = field(default_factory=NoRounds)
+    rounds_ended: int | None = None
     stop: Stop = field(default_factory=Never)
     record: StepRecord = field(default_factory=StepRecord)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ from tasks.compression.reached import reached
 from tasks.compression.remarks import remark
 from tasks.compression.report import Findings, build_report
 from tasks.compression.resolve import resolve_spec
+from tasks.compression.rounds import RoundResults
 from tasks.compression.sizes import sha256
 from tasks.compression.stopping import Never, Stop
 from tasks.compression.tflite import strip
@@ -205,25 +207,25 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
 
 
 def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:
-    """Every step in order; results that an earlier try at the job left in the workspace are taken over."""
+    """Every step in order; results that an earlier try at the job left in the workspace are taken over, up to
+    the first that is not there."""
     steps = job.spec.steps
     keys = _keys(job)
-    found = {index: job.workspace.find(key) for index, key in enumerate(keys)}
-    last = max((index for index, result in found.items() if result is not None), default=-1)
-    for index, step in enumerate(steps):
+    finished = list(takewhile(lambda result: result is not None, map(job.workspace.find, keys)))
+    if finished:
+        job.progress.resumed(len(finished))
+    for index, (step, result) in enumerate(zip_longest(steps, finished)):
         job.progress.begin()
-        result = found[index]
-        reused = index <= last and (result is not None or index < last)
-        if reused and result is not None:
-            record = result[1]
+        if result is not None:
+            directory, record = result
             for warning in record.warnings:
                 job.progress.warn(warning)
-            if index == last:
-                network = job.backend.restore(result[0])
+            if index == len(finished) - 1:
+                network = job.backend.restore(directory)
         else:
             network, record = _take_step(job, network, index, step, data, keys[index])
         job.records.append(record)
-        job.steps.append(_step_report(index, step, record, keys[index], reused))
+        job.steps.append(_step_report(index, step, record, keys[index], reused=result is not None))
     return network
 
 
@@ -240,6 +242,7 @@ def _take_step(
         scratch=job.workspace.scratch,
         original=job.original,
         checkpoints=job.workspace.checkpoints(key),
+        rounds=RoundResults(job.workspace, key),
         stop=job.stop,
     )
     before = job.backend.fingerprint(network)
@@ -256,6 +259,7 @@ def _take_step(
     made = network
     job.workspace.keep(key, record, lambda directory: _save(job, made, record, data, directory))
     context.checkpoints.discard()
+    context.rounds.discard()
     return network, record
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent, WarningEvent
+from featherweight.events import Event, LogEvent, ProgressEvent, ResumedEvent, StageEvent, WarningEvent
 from featherweight.report import ReportWarning
 
 __all__ = ["Progress"]
@@ -34,7 +34,7 @@ class Progress:
         self._index = -1
         self._began = self._last = clock()
         self._fraction = 0.0
-        self._done_before = 0
+        self._done_before = (1, 0)
         self._portion = (1, 1)
         self.warnings: list[ReportWarning] = []
 
@@ -47,14 +47,19 @@ class Progress:
         self._index += 1
         name = self._names[self._index]
         self._began = self._last = self._clock()
-        self._done_before = 0
+        self._done_before = (1, 0)
         self._fraction = sum(self._shares[: self._index])
         self._emit(StageEvent(stage=name, index=self._index, total=len(self._names)))
         self._emit(ProgressEvent(stage=name, fraction=round(self._fraction, 4)))
 
     def resume(self, step: int) -> None:
-        """`step` steps of the current stage were done before it began here."""
-        self._done_before = step
+        """`step` steps of the current stage, or portion of it, and the portions before, were done before it
+        began here."""
+        self._done_before = (self._portion[0], step)
+
+    def resumed(self, step: int, epoch: int = 0, round: int | None = None) -> None:
+        """The attempt goes on in the step with this index: see `ResumedEvent`."""
+        self._emit(ResumedEvent(step=step, epoch=epoch, round=round))
 
     def elapsed(self) -> float:
         """Seconds in the current stage."""
@@ -74,15 +79,17 @@ class Progress:
         """`step` of `total` of the current stage, or of a portion of it, is done. Too soon after the last
         report, says nothing."""
         number, count = self._portion
+        portions, before = self._done_before
+        done_before = (portions - 1) * total + before
         step, total = step + (number - 1) * total, count * total
         now = self._clock()
         if now - self._last < MIN_INTERVAL_S and step < total:
             return
         self._last = now
-        here = step - self._done_before
+        here = step - done_before
         done = min(step / total, 1.0)
-        before = sum(self._shares[: self._index])
-        self._fraction = max(self._fraction, before + done * self._shares[self._index])
+        earlier = sum(self._shares[: self._index])
+        self._fraction = max(self._fraction, earlier + done * self._shares[self._index])
         self._emit(
             ProgressEvent(
                 stage=self._names[self._index],

@@ -1,11 +1,14 @@
 """The job's directory: step results named by what made them, and the files delivered.
 
-    <workdir>/steps/<key>/     a finished step's network, as its backend saves it, and step.json
+    <workdir>/steps/<key>/     a finished step's network, as its backend saves it, and step.json; while a step
+                               trains in rounds, those of its last round
     <workdir>/checkpoints/<key>.npz   how far a step that trains has got
     <workdir>/out/             what is delivered
 
 A key is a hash of the step, its input's key, the toolchain's versions and the seed. A job tried again in
-the same directory goes on after the last finished step; two specs that begin alike share the beginning.
+the same directory, or with copies of `steps` and `checkpoints` in another, goes on after the last finished
+step; two specs that begin alike share the beginning. What has its name there is whole: it is made elsewhere,
+and moved.
 """
 
 from __future__ import annotations
@@ -88,6 +91,10 @@ class Workspace:
         (making / "step.json").write_text(record.model_dump_json(), encoding="utf-8")
         shutil.rmtree(self._steps / key, ignore_errors=True)
         making.rename(self._steps / key)
+
+    def forget(self, key: str) -> None:
+        """Remove a finished step's result, if there is one."""
+        shutil.rmtree(self._steps / key, ignore_errors=True)
 
     def checkpoints(self, key: str) -> CheckpointFile:
         """Those of the step that is making the result `key`."""

@@ -1,9 +1,9 @@
-"""Take the outputs of a runner that is dead, believing nothing it says about them.
+"""Take what a runner has written, believing nothing it says about it.
 
 The runner could plant links, pipes or other people's files under the names it declares. So a name is
 opened without following any link and without leaving the folder (openat2), and what is opened must be
 a regular file with a single name, of a right owner, not too large, and not one of holes. Size and
-sha256 are counted by those who copy it.
+sha256 are counted by those who copy it. Of a runner that is still alive, what is read may change meanwhile.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from tasks.sandbox.kernel import syscall
 
-__all__ = ["OutputRefused", "open_output", "read_output"]
+__all__ = ["FileEntry", "OutputRefused", "list_outputs", "open_output", "read_output"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OPENAT2 = 437
@@ -38,6 +38,14 @@ class OutputRefused(ValueError):
     """A file the runner declared is not what it should be; says which and why."""
 
 
+class FileEntry(NamedTuple):
+    """A regular file by its path. `state` is another once it was replaced or written to."""
+
+    path: str
+    bytes: int
+    state: tuple[int, ...]
+
+
 @contextmanager
 def open_output(
     scratch: Path, relative: str, *, max_bytes: int, owner: int | None = None
@@ -46,11 +54,9 @@ def open_output(
 
     `owner` is who the runner was, None for who we are.
     """
-    *folders, name = relative.split("/")
-    if not all(_NAME.fullmatch(part) for part in (*folders, name)):
-        raise OutputRefused("an output has a name that is not allowed")
+    name = _checked(relative)
     try:
-        fd = _open_beneath(scratch, relative)
+        fd = _open_beneath(scratch, relative, _FILE)
     except OSError as error:
         raise OutputRefused(f"{name}: {os.strerror(error.errno or 0)}") from error
     with os.fdopen(fd, "rb") as file:
@@ -64,22 +70,77 @@ def read_output(scratch: Path, relative: str, *, max_bytes: int, owner: int | No
         return file.read(max_bytes)
 
 
-def _open_beneath(scratch: Path, relative: str) -> int:
+def list_outputs(scratch: Path, relative: str, *, max_files: int) -> list[FileEntry]:
+    """The files beneath the folder `relative` of `scratch`, in folders of it too; none where it is missing.
+
+    OutputRefused for anything but files and folders of allowed names, and for more than `max_files` of both.
+    """
+    found: list[FileEntry] = []
+    folders, seen = [relative], 0
+    while folders:
+        folder = folders.pop()
+        name = _checked(folder)
+        try:
+            fd = _open_beneath(scratch, folder, _FOLDER)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise OutputRefused(f"{name}: {os.strerror(error.errno or 0)}") from error
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    seen += 1
+                    if seen > max_files:
+                        raise OutputRefused(f"{_checked(relative)} has more than {max_files} files in it")
+                    path = f"{folder}/{entry.name}"
+                    _checked(path)
+                    status = _status(entry)
+                    if status is None:
+                        continue
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append(path)
+                    elif stat.S_ISREG(status.st_mode):
+                        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+                        found.append(FileEntry(path, status.st_size, state))
+                    else:
+                        raise OutputRefused(f"{entry.name} is not a regular file")
+        finally:
+            os.close(fd)
+    return sorted(found)
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None when it has gone meanwhile."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _checked(relative: str) -> str:
+    """The last part of a path whose parts are all allowed; OutputRefused."""
+    parts = relative.split("/")
+    if not all(_NAME.fullmatch(part) for part in parts):
+        raise OutputRefused("an output has a name that is not allowed")
+    return parts[-1]
+
+
+def _open_beneath(scratch: Path, relative: str, flags: int) -> int:
     top = os.open(scratch, _FOLDER)
     try:
-        how = struct.pack("=3Q", _FILE, 0, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
+        how = struct.pack("=3Q", flags, 0, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
         try:
             return syscall(_OPENAT2, top, ctypes.c_char_p(relative.encode()), ctypes.c_char_p(how), len(how))
         except OSError as error:
             # What confines the worker itself may not know the call: the same, step by step.
             if error.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            return _open_by_steps(top, relative.split("/"))
+            return _open_by_steps(top, relative.split("/"), flags)
     finally:
         os.close(top)
 
 
-def _open_by_steps(top: int, parts: list[str]) -> int:
+def _open_by_steps(top: int, parts: list[str], flags: int) -> int:
     *folders, name = parts
     here = os.dup(top)
     try:
@@ -87,7 +148,7 @@ def _open_by_steps(top: int, parts: list[str]) -> int:
             below = os.open(folder, _FOLDER, dir_fd=here)
             os.close(here)
             here = below
-        return os.open(name, _FILE, dir_fd=here)
+        return os.open(name, flags, dir_fd=here)
     finally:
         os.close(here)
 

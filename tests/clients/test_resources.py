@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from featherweight.events import EVENT, LogEvent, ProgressEvent, StageEvent, StateEvent, WarningEvent
+from featherweight.events import (
+    EVENT,
+    LogEvent,
+    ProgressEvent,
+    ResumedEvent,
+    StageEvent,
+    StateEvent,
+    WarningEvent,
+)
 from featherweight.resources import Model, Page, Technique, Upload, UploadRequest
 
 UPLOAD: dict[str, Any] = {"kind": "model", "filename": "model.keras", "size": 1, "sha256": "a" * 64}
@@ -71,6 +79,7 @@ def test_page_holds_what_it_lists() -> None:
     [
         StateEvent(state="running", attempt=1),
         StageEvent(stage="load", index=1, total=7),
+        ResumedEvent(step=2, epoch=3),
         ProgressEvent(stage="step 1", fraction=0.5, metrics={"loss": 0.1}),
         LogEvent(message="hello"),
         WarningEvent(code="slower", message="it is"),

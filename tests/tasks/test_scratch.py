@@ -17,7 +17,7 @@ def test_only_finished_steps_are_kept_for_the_next_attempt(tmp_path: Path) -> No
         (scratch.path / "in" / "model").write_text("x")
         (scratch.path / "result.json").write_text("{}")
     with claimed_scratch(tmp_path, "job_a", 2) as scratch:
-        assert {path.name for path in scratch.path.iterdir()} == {"in", "home", "work"}
+        assert {path.name for path in scratch.path.iterdir()} == {"in", "home", "work", "attempt"}
         assert (scratch.path / "work" / "step").read_text() == "done"
         assert list(scratch.inputs.iterdir()) == []
 
@@ -34,6 +34,24 @@ def test_links_that_an_attempt_planted_are_removed_and_not_followed(tmp_path: Pa
     with claimed_scratch(root, "job_a", 2) as scratch:
         assert not any(path.is_symlink() for path in scratch.path.iterdir())
     assert (tmp_path / "outside" / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("planted", ["7", "-7", "9" * 100, "x", ""])
+def test_number_of_the_last_attempt_is_believed_if_it_is_one(tmp_path: Path, planted: str) -> None:
+    with claimed_scratch(tmp_path, "job_a", 1) as scratch:
+        assert scratch.left_by == 0
+        (scratch.path / "attempt").write_text(planted)
+    with claimed_scratch(tmp_path, "job_a", 2) as scratch:
+        assert scratch.left_by == {"7": 7, "9" * 100: 9_999_999_999}.get(planted, 0)
+        scratch.mark(2)
+    with claimed_scratch(tmp_path, "job_a", 3) as scratch:
+        assert scratch.left_by == 2
+        (scratch.path / "attempt").unlink()
+        (scratch.path / "attempt").symlink_to(tmp_path / "number")
+        (tmp_path / "number").write_text("5")
+    with claimed_scratch(tmp_path, "job_a", 4) as scratch:
+        assert scratch.left_by == 0
+    assert (tmp_path / "number").read_text() == "5"
 
 
 def test_folder_in_use_is_left_to_its_owner(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import redis
 from pydantic import BaseModel
 
-from featherweight.events import LogEvent, ProgressEvent, StageEvent
-from featherweight.job import Artifact, IllegalTransition
+from featherweight.events import LogEvent, ProgressEvent, ResumedEvent, StageEvent
+from featherweight.job import Artifact, IllegalTransition, ResumedFrom
 from featherweight.problem import problem
 from tasks.identifiers import new_id
 from tasks.records import Claim, JobRecord, Outcome
@@ -389,6 +389,22 @@ def test_version_changes_with_what_a_caller_can_see(store: JobStore) -> None:
     assert note()
     store.commit(claim, Outcome.cancelled())
     assert note()
+
+
+def test_attempt_tells_where_it_went_on_and_keeps_it(store: JobStore) -> None:
+    claim = claimed(store, create(store))
+    before = store.version(PROJECT, claim.job_id)
+    store.emit(claim, ResumedEvent(step=2))
+    store.emit(claim, ResumedEvent(step=2, epoch=3, round=1))
+    assert store.version(PROJECT, claim.job_id) != before
+    assert store.release(claim, "worker_stopped")
+    second = store.claim(claim.job_id, "other")
+    assert second is not None
+    assert not store.emit(claim, ResumedEvent(step=9))
+    first_try, second_try = store.get(PROJECT, claim.job_id).attempts
+    assert first_try.resumed_from == ResumedFrom(step=2, epoch=3, round=1)
+    assert first_try.ended_because == "worker_stopped"
+    assert second_try.resumed_from is None
 
 
 def test_events_come_after_the_one_named(store: JobStore) -> None:

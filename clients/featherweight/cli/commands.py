@@ -20,10 +20,18 @@ from featherweight.cli.progress import NoProgress
 from featherweight.cli.report_text import report_text
 from featherweight.client import Client
 from featherweight.errors import FeatherweightError, JobError, job_error
-from featherweight.events import Event, LogEvent, ProgressEvent, StageEvent, StateEvent, WarningEvent
+from featherweight.events import (
+    Event,
+    LogEvent,
+    ProgressEvent,
+    ResumedEvent,
+    StageEvent,
+    StateEvent,
+    WarningEvent,
+)
 from featherweight.eventstream import UnknownEvent
 from featherweight.handle import JobHandle
-from featherweight.job import Attempt, Job
+from featherweight.job import Attempt, Job, ResumedFrom
 from featherweight.spec import CompressionSpec
 from featherweight.specfile import load_spec, parse_spec
 
@@ -193,6 +201,7 @@ def _job_text(job: Job) -> str:
         ("data set", job.dataset_id),
         ("made by", _origin_text(job)),
         ("attempt", job.attempt),
+        *((f"  {attempt.number}", _attempt_text(attempt)) for attempt in job.attempts),
         ("created", _when(job.created_at)),
         ("started", _when(job.started_at)),
         ("ended", _when(job.ended_at)),
@@ -215,9 +224,21 @@ def _origin_text(job: Job) -> str | None:
 
 
 def _attempt_text(attempt: Attempt) -> str:
-    where = f" in {attempt.stage}" if attempt.stage else ""
-    how = f": {attempt.detail}" if attempt.detail else ""
-    return f"attempt {attempt.number} on {attempt.worker}: {attempt.ended_because}{where}{how}"
+    parts = [f"{_when(attempt.started_at)} to {_when(attempt.ended_at) or 'now'} on {attempt.worker}"]
+    if attempt.resumed_from is not None:
+        parts.append(_resumed_text(attempt.resumed_from))
+    if attempt.ended_because is not None:
+        where = f" in {attempt.stage}" if attempt.stage else ""
+        how = f" ({attempt.detail})" if attempt.detail else ""
+        parts.append(f"ended: {attempt.ended_because}{where}{how}")
+    return "; ".join(parts)
+
+
+def _resumed_text(place: ResumedFrom | ResumedEvent) -> str:
+    of = [f"round {place.round}"] if place.round else []
+    of += [f"epoch {place.epoch}"] if place.epoch else []
+    after = f" after {' and '.join(of)}" if of else ""
+    return f"went on in step {place.step}{after}"
 
 
 def job_logs(context: Context) -> int:
@@ -251,6 +272,8 @@ def _event_text(event: Event | UnknownEvent) -> str:
             return f"{event.state}{f' (attempt {event.attempt})' if event.attempt else ''}"
         case StageEvent():
             return f"stage {event.index + 1}/{event.total}: {event.stage}"
+        case ResumedEvent():
+            return _resumed_text(event)
         case ProgressEvent():
             metrics = "".join(f"  {name}={value:.5g}" for name, value in event.metrics.items())
             step = f"  {event.step}/{event.total}" if event.step is not None else ""

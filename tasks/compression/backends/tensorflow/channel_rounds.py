@@ -6,11 +6,16 @@ Less is lost by several small cuts with training between them than by a large on
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from featherweight.spec import PruneChannels
+from tasks.compression.backends.tensorflow import checkpoints
+from tasks.compression.backends.tensorflow.backend import restore, save
 from tasks.compression.backends.tensorflow.channel_cuts import (
     cut,
     paths_of,
@@ -25,7 +30,6 @@ from tasks.compression.backends.tensorflow.channel_request import (
 from tasks.compression.backends.tensorflow.joint import loss_of
 from tasks.compression.backends.tensorflow.network import Network, Pending
 from tasks.compression.backends.tensorflow.structured import Plan, PruningReport, Rounds, joined
-from tasks.compression.checkpoints import NoCheckpoints
 from tasks.compression.context import Context
 from tasks.compression.waiting import TrainingStep
 from tasks.compression.workspace import StepRecord
@@ -35,8 +39,27 @@ __all__ = ["train_in_rounds"]
 Train = Callable[[Network, TrainingStep, Context], Network]
 
 MAX_SEED = 2**31 - 1
-OF_A_ROUND = ("optimiser_steps", "best_epoch", "stopped_after_epoch")
+OF_A_ROUND = (
+    "optimiser_steps",
+    "best_epoch",
+    "stopped_after_epoch",
+    "resumed_from_epoch",
+    "resumed_from_step",
+)
 """Of what a training notes, that which differs from round to round."""
+
+
+@dataclass
+class _Ended:
+    """What the rounds that have ended told: the report of each cut, a round as the job's report has it, and
+    the details of the last training."""
+
+    reports: list[PruningReport] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+_ENDED = TypeAdapter(_Ended)
 
 
 def train_in_rounds(network: Network, step: TrainingStep, context: Context, train: Train) -> Network:
@@ -44,38 +67,75 @@ def train_in_rounds(network: Network, step: TrainingStep, context: Context, trai
 
     Every training begins with the step's own learning rate, and draws with a seed of its own. The record gets
     the epochs with their round, `prune_channels` (what was removed in all, and in each round) and the
-    optimiser steps taken in all. CompressionError not_finite for Taylor's gradients, and what `train` raises.
+    optimiser steps taken in all. It goes on after the newest of `context.rounds`, within the next one where
+    its training has a checkpoint.
+
+    CompressionError not_finite for Taylor's gradients, and what `train` raises.
     """
     (pending,) = network.waiting(PruneChannels)
     asked = pending.step
     request = request_of(paths_of(network.model), asked, pending.pointer, seed=context.seed)
     rounds = Rounds.of(network.model, request, asked.iterations)
-    network = replace(network, pending=())
-    reports: list[PruningReport] = []
-    told: list[dict[str, Any]] = []
-    for number in range(1, asked.iterations + 1):
+    network, ended = _taken_up(replace(network, pending=()), asked.iterations, context)
+    first, kept_at = len(ended.told) + 1, time.monotonic()
+    for number in range(first, asked.iterations + 1):
         plan = _chosen(rounds, network, number, context)
-        reports.append(plan.report)
         context.progress.log(f"round {number} of {asked.iterations}: {_outline(plan.report)}")
         record = StepRecord()
         with context.progress.portion(number, asked.iterations):
+            if number == first:
+                context.progress.resume(0)
             network = train(
                 cut(network, plan),
                 step.model_copy(update={"seed": _seed(step, context, number)}),
-                # A checkpoint is of one training, and does not say which cut came before it.
-                replace(context, record=record, checkpoints=NoCheckpoints()),
+                replace(
+                    context,
+                    record=record,
+                    checkpoints=context.rounds.checkpoints(number),
+                    rounds_ended=number - 1,
+                ),
             )
-        told.append(_round(number, plan.report, pending, record))
+        ended.reports.append(plan.report)
+        ended.told.append(_round(number, plan.report, pending, record))
+        ended.details = record.details
         _take_over(record, number, context.record)
-    whole = joined(reports)
+        if number < asked.iterations and time.monotonic() - kept_at >= checkpoints.AT_EPOCH_END_S:
+            _keep(network, number, ended, context)
+            kept_at = time.monotonic()
+    whole = joined(ended.reports)
     warn_of_target(whole, asked, context)
-    alike = {name: value for name, value in record.details.items() if name not in OF_A_ROUND}
+    alike = {name: value for name, value in ended.details.items() if name not in OF_A_ROUND}
     context.record.details.update(
         alike,
-        optimiser_steps=sum(part["optimiser_steps"] for part in told),
-        prune_channels={**described(whole, asked), "rounds": told},
+        optimiser_steps=sum(part["optimiser_steps"] for part in ended.told),
+        prune_channels={**described(whole, asked), "rounds": ended.told},
     )
     return network
+
+
+def _taken_up(network: Network, count: int, context: Context) -> tuple[Network, _Ended]:
+    """The network after the rounds that an earlier attempt finished."""
+    kept = context.rounds.newest(count)
+    if kept is None:
+        return network, _Ended()
+    for warning in kept.record.warnings:
+        context.progress.warn(warning)
+    context.record.epochs[:] = kept.record.epochs
+    context.record.layers |= kept.record.layers
+    context.record.warnings[:] = kept.record.warnings
+    context.record.details.update(resumed_from_round=kept.number)
+    context.progress.resumed(context.index, 0, kept.number)
+    context.progress.log(f"goes on after round {kept.number} of {count} of an earlier attempt")
+    return restore(kept.directory), _ENDED.validate_python(kept.record.details)
+
+
+def _keep(network: Network, number: int, ended: _Ended, context: Context) -> None:
+    """A round that cannot be kept is warned of, and ends nothing."""
+    record = context.record.model_copy(update={"details": _ENDED.dump_python(ended, mode="json")})
+    try:
+        context.rounds.keep(number, record, lambda directory: save(network, directory))
+    except OSError as error:
+        context.warn("checkpoint_not_kept", why=error.strerror or type(error).__name__)
 
 
 def _chosen(rounds: Rounds, network: Network, number: int, context: Context) -> Plan:

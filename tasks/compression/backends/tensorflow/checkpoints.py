@@ -161,6 +161,7 @@ class Checkpointing(keras.callbacks.Callback):  # type: ignore[misc]
         steps = found.epoch * self._per_epoch + found.step
         self._context.record.details.update(resumed_from_epoch=found.epoch, resumed_from_step=steps)
         self._context.progress.resume(steps)
+        self._context.progress.resumed(self._context.index, found.epoch, self._context.rounds_ended)
         self._context.progress.log(f"goes on after epoch {found.epoch}, step {steps}, of an earlier attempt")
 
 
