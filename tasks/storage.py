@@ -146,9 +146,7 @@ class Storage:
         condition: Any = {"IfNoneMatch": "*"} if if_none_match else {}
         with self._asking(key):
             client = self._client if len(data) <= _SMALL else self._file_client
-            client.put_object(
-                Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, **condition
-            )
+            client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, **condition)
 
     def get_json(self, key: str) -> Any:
         return json.loads(self.read(key))
