@@ -30,6 +30,10 @@ from tasks.supervisor import Supervisor
 __all__ = ["app", "make_worker"]
 
 
+# A worker that can do no job rests so long between two looks at whether it can.
+_UNFIT_S = 5.0
+
+
 class _Parts:
     """What a worker is made of. Nothing is connected or started before `start`."""
 
@@ -43,7 +47,7 @@ class _Parts:
         settler = Settler(store, storage, besides.listeners)
         self.supervisor = Supervisor(settings, client, store, storage, queue, self.runners, settler)
         self.reaper = Reaper(settings, client, store, storage, queue, settler=settler, chores=besides.chores)
-        self.presence = Presence(client, self.supervisor.worker)
+        self.presence = Presence(client, self.supervisor.worker, self.supervisor.fitness.why_not)
 
     def start(self) -> None:
         """Returns once jobs can be taken; WorkerShutdown when that is not to be any more."""
@@ -97,6 +101,12 @@ def make_worker(settings: Settings) -> Celery:
             raise Reject("the signature fits none of the keys", requeue=False)
         if parts.supervisor.stopping:
             raise Reject("this worker is shutting down", requeue=True)
+        if (why := parts.supervisor.fitness.why_not()) is not None:
+            logging.getLogger(__name__).warning("%s is not taken: %s", job_id, why)
+            parts.presence.say()
+            # Somebody else may take the job; if nobody does, it comes back.
+            parts.supervisor.stop_asked.wait(_UNFIT_S)
+            raise Reject(why, requeue=True)
         parts.supervisor.run(job_id)
 
     # Sooner than the step above, which has to wait for the connection to close.

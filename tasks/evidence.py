@@ -10,6 +10,7 @@ import os
 import redis
 from kombu.exceptions import OperationalError
 
+from tasks.fitness import is_disk_full
 from tasks.gate import GateFailed
 from tasks.joblog import JobLog
 from tasks.records import Evidence
@@ -41,6 +42,8 @@ def code_of(error: BaseException) -> str:
         return "storage_unavailable"
     if isinstance(error, redis.RedisError | OperationalError):
         return "queue_unavailable"
+    if is_disk_full(error):
+        return "disk_full"
     return "runner_killed" if isinstance(error, RunnerKilled) else "worker_failed"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Literal, cast
 
 import redis
@@ -29,11 +30,15 @@ class WorkerStatus(BaseModel):
 
 
 class Presence:
-    """Says how the worker `name` is until it is stopped. `status` may be set at any time."""
+    """Says how the worker `name` is until it is stopped. `status` may be set at any time; `why_not` tells why
+    one that is ready takes no job all the same."""
 
-    def __init__(self, client: redis.Redis, name: str) -> None:
+    def __init__(
+        self, client: redis.Redis, name: str, why_not: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._redis = client
         self._name = name
+        self._why_not = why_not
         self._status = WorkerStatus()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="presence", daemon=True)
@@ -45,7 +50,7 @@ class Presence:
     @status.setter
     def status(self, status: WorkerStatus) -> None:
         self._status = status
-        self._say()
+        self.say()
 
     def start(self) -> None:
         self._thread.start()
@@ -63,15 +68,19 @@ class Presence:
 
     def _work(self) -> None:
         while True:
-            self._say()
+            self.say()
             if self._over.wait(_INTERVAL_S):
                 return
 
-    def _say(self) -> None:
+    def say(self) -> None:
+        """How it is now."""
+        status, why = self._status, self._why_not() if self._status.state == "ready" else None
+        if why is not None:
+            status = status.model_copy(update={"state": "unusable", "why": why})
         try:
             pipe = self._redis.pipeline()
             pipe.sadd(_NAMES, self._name)
-            pipe.set(_key(self._name), self._status.model_dump_json(), ex=_EXPIRY_S)
+            pipe.set(_key(self._name), status.model_dump_json(), ex=_EXPIRY_S)
             pipe.execute()
         except redis.RedisError as error:
             _log.warning("cannot say how this worker is: %s", error)

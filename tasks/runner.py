@@ -32,7 +32,7 @@ from tasks.termination import Termination, end_by_sigterm
 
 __all__ = ["Failed", "Made", "Result", "main"]
 
-_NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 OutputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -123,8 +123,10 @@ def _problem(error: BaseException) -> Problem:
             "the job needed more memory than it got",
             hint="a smaller batch_size needs less memory",
         )
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return disk_limit("a file larger than any may be")
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return disk_limit("a file larger than any may be, or more than the disk holds")
+        return problem("disk_full", "the disk of the worker was full")
     return problem(
         "runner_crashed", f"an unexpected {type(error).__name__}", hint="the job's log may show more"
     )

@@ -127,6 +127,8 @@ class Settings(BaseSettings):
     # What a job may fill its scratch folder with, inputs and kept steps included, and its threads.
     runner_disk_bytes: int = Field(default=32 * GIB, ge=1)
     runner_files: int = Field(default=50_000, ge=100)
+    # With less than this free on the disk of its scratch folder a worker takes no job.
+    scratch_reserve_bytes: int = Field(default=512 * MIB, ge=0)
     runner_processes: int = Field(default=2000, ge=1)
     # What a job may keep in storage while it runs, for another machine to go on with (0: nothing), and how
     # far apart, at least.

@@ -42,6 +42,7 @@ from featherweight.report import FileDigest
 from tasks import keys
 from tasks.endings import total_timeout
 from tasks.evidence import INFRASTRUCTURE, code_of, evidence_of_exit, evidence_of_loss
+from tasks.fitness import DiskFull, Fitness, is_disk_full
 from tasks.gate import VERSION as GATE_VERSION
 from tasks.gate import judge
 from tasks.interruptible import interruptible
@@ -106,6 +107,7 @@ class Supervisor:
         self._models = RecordStore(client, "model", ModelRecord)
         self._datasets = RecordStore(client, "dataset", DatasetRecord)
         self._stopping = threading.Event()
+        self.fitness = Fitness(settings)
         key = settings.receipt_key
         self._signer = None if key is None else Signer(key.get_secret_value())
         self._key_published = False
@@ -163,6 +165,7 @@ class Supervisor:
                 self._release(claim, "worker_stopped", counted=False)
         except INFRASTRUCTURE as error:
             _log.warning("%s: attempt %d cannot go on here: %s", claim.job_id, claim.attempt, error)
+            self.fitness.note(error)
             self._release(claim, code_of(error), counted=True, evidence=evidence_of_loss(error, log))
 
     def _keeper(self, claim: Claim, scratch: Scratch, lease: Lease, log: JobLog) -> Keeper:
@@ -183,7 +186,10 @@ class Supervisor:
             if error.reason is Reason.OVERDUE:
                 return Outcome.expired(total_timeout())
             raise
-        except INFRASTRUCTURE:
+        except INFRASTRUCTURE as error:
+            if is_disk_full(error):
+                # What it kept would keep the disk full.
+                scratch.discard()
             raise
         except Exception:  # noqa: BLE001 - a fault of ours, which the next attempt would meet too
             _log.exception("%s: attempt %d", claim.job_id, claim.attempt)
@@ -200,7 +206,7 @@ class Supervisor:
         scratch.mark(claim.attempt)
         relay = Relay(claim, self._store, lease, log, hidden)
         end = self._run_child(claim, scratch, relay, log, lease)
-        result = self._result(scratch, end, log, hidden)
+        result = self._said(scratch, end, log, hidden)
         if isinstance(result, Failed) and not result.artifacts:
             return Outcome.failed(result.problem)
         if not self._patiently(lambda: self._store.finalizing(claim), lease):
@@ -356,6 +362,18 @@ class Supervisor:
             self._accounts.charge(claim.job.project, cpu_s)
         except redis.RedisError as error:
             _log.warning("%s: %.1f CPU seconds are not counted: %s", claim.job_id, cpu_s, error)
+
+    def _said(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> Made | Failed:
+        """`_result`, and DiskFull instead of a failure that a worker with room might not have met."""
+        try:
+            result = self._result(scratch, end, log, hidden)
+        except Refused as error:
+            if self.fitness.disk_is_full:
+                raise DiskFull from error
+            raise
+        if isinstance(result, Failed) and (result.problem.code == "disk_full" or self.fitness.disk_is_full):
+            raise DiskFull
+        return result
 
     def _result(self, scratch: Scratch, end: Exit, log: JobLog, hidden: Hidden) -> Made | Failed:
         """What the runner says; Refused, with a problem for how it died, where it has nothing to say."""

@@ -141,6 +141,7 @@ CODES: dict[str, Code] = {
     "runner_crashed": Code(500, "The process that ran the job crashed"),
     "runner_killed": Code(503, "The process that ran the job was killed", True),
     "worker_lost": Code(503, "The worker that ran the job was lost", True),
+    "disk_full": Code(503, "The worker's disk is full", True),
     "worker_failed": Code(503, "The worker could not go on with the job", True),
     "worker_stopped": Code(503, "The worker that ran the job was shut down", True),
     "too_many_attempts": Code(503, "Every attempt at the job was lost"),

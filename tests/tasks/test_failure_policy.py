@@ -114,7 +114,7 @@ def test_a_job_that_runs_out_of_time_is_not_tried_again(bench: Bench) -> None:
         (StorageUnavailable("http://10.0.0.1/secret"), "storage_unavailable", "object storage"),
         (RunnerLost("x"), "worker_failed", "process"),
         (GateFailed("/srv/secret"), "worker_failed", "judged"),
-        (OSError(28, "No space left on device", "/srv/secret"), "worker_failed", "No space left"),
+        (OSError(28, "No space left on device", "/srv/secret"), "disk_full", "No space left"),
         (MemoryError(), "worker_failed", "memory"),
         (ConnectionError("secret"), "worker_failed", "system"),
     ],

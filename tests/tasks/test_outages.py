@@ -16,8 +16,9 @@ from tasks.messages import new_message_key
 from tasks.queue import Queue, make_celery
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageUnavailable
 from tasks.store import JobStore, connect
+from tests.faults.proxy import Answer, BlackHole, Cut, Fault, FaultProxy, Refuse, Slow
 from tests.tasks.conftest import PROJECT, Bench, eventually, pids
 from tests.tasks.test_worker import Workers, done, submit, times_ended
 
@@ -122,3 +123,68 @@ def test_job_waits_for_storage_before_it_begins_and_can_be_cancelled(
     assert bench.store.get(PROJECT, job.id).state == "cancelled"
     # Its result could not be written; the reaper does it later.
     assert bench.client.zcard("fw:unsettled") == 1
+
+
+@pytest.fixture
+def proxy(object_store: ObjectStore) -> Iterator[FaultProxy]:
+    with FaultProxy(object_store.ports.s3) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind_proxy(bench: Bench, proxy: FaultProxy) -> Bench:
+    """The same bench, whose supervisors reach storage through the proxy."""
+    settings = bench.settings.model_copy(update={"s3_endpoint_url": proxy.url})
+    return Bench(settings, bench.client, bench.store, Storage(settings), bench.queue, bench.runners)
+
+
+FETCHING = {"500": Answer(500), "silent": BlackHole(), "cut": Cut(after_bytes=50_000)}
+STORING = {
+    "some 503": Answer(503, share=0.5),
+    "silent": BlackHole(),
+    "slow": Slow(bytes_per_s=100_000, latency_s=0.2),
+}
+
+
+@pytest.mark.parametrize("fault", FETCHING.values(), ids=FETCHING)
+def test_job_waits_until_its_inputs_can_be_fetched(
+    behind_proxy: Bench, proxy: FaultProxy, fault: Fault
+) -> None:
+    job = behind_proxy.submit(data=bytes(300_000))
+    thread = threading.Thread(target=behind_proxy.supervisor("behaves").run, args=(job.id,))
+    with proxy.fault(fault):
+        thread.start()
+        # Longer than the lease, which stays.
+        time.sleep(3)
+        assert behind_proxy.store.get(PROJECT, job.id).attempt == 1
+    thread.join(60)
+    ended = behind_proxy.store.get(PROJECT, job.id)
+    assert (ended.state, ended.attempt) == ("succeeded", 1)
+    assert proxy.seen.total() > 1
+
+
+@pytest.mark.parametrize("fault", STORING.values(), ids=STORING)
+def test_job_waits_until_its_outputs_can_be_stored(
+    behind_proxy: Bench, proxy: FaultProxy, fault: Fault
+) -> None:
+    job = behind_proxy.submit()
+    thread = threading.Thread(target=behind_proxy.supervisor("waits_for_a_file").run, args=(job.id,))
+    thread.start()
+    eventually(lambda: pids(behind_proxy.store, job))
+    with proxy.fault(fault):
+        (behind_proxy.settings.scratch_dir / job.id / "work" / "go").touch()
+        time.sleep(3)
+    thread.join(60)
+    ended = behind_proxy.store.get(PROJECT, job.id)
+    assert (ended.state, ended.attempt) == ("succeeded", 1)
+    assert behind_proxy.keys(job) == {"a1/model.tflite", "a1/log.txt", "result.json"}
+
+
+def test_worker_whose_storage_went_away_leaves_the_queue_alone_until_it_is_back(
+    bench: Bench, proxy: FaultProxy
+) -> None:
+    supervisor = bench.supervisor("behaves", s3_endpoint_url=proxy.url)
+    supervisor.fitness.note(StorageUnavailable("as an attempt has found out"))
+    with proxy.fault(Refuse()):
+        assert "does not answer" in (supervisor.fitness.why_not() or "")
+    assert supervisor.fitness.why_not() is None
