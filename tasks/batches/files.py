@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -24,8 +23,6 @@ PAGE_ITEMS = 500
 PAGE_BYTES = 2 * 1024 * 1024
 
 _JSONL = "application/x-ndjson"
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def page_of(pages: Sequence[int], index: int) -> int:
@@ -61,14 +58,16 @@ class BatchFiles:
     def put_items(self, number: int, items: Iterable[StoredItem]) -> None:
         self._put_lines(f"items/{number:05}.jsonl", items)
 
-    def items(self, number: int) -> list[StoredItem]:
-        return self._lines(f"items/{number:05}.jsonl", StoredItem)
+    def item_lines(self, number: int) -> list[bytes]:
+        """The page's lines, a `StoredItem` each."""
+        return self._storage.read(self._key(f"items/{number:05}.jsonl")).splitlines()
 
     def put_outcomes(self, number: int, items: Iterable[BatchItem]) -> None:
         self._put_lines(f"outcomes/{number:05}.jsonl", items)
 
     def outcomes(self, number: int) -> list[BatchItem]:
-        return self._lines(f"outcomes/{number:05}.jsonl", BatchItem)
+        lines = self._storage.read(self._key(f"outcomes/{number:05}.jsonl")).splitlines()
+        return [BatchItem.model_validate_json(line) for line in lines]
 
     # Results
 
@@ -100,9 +99,6 @@ class BatchFiles:
 
     def _put_lines(self, name: str, items: Iterable[BaseModel]) -> None:
         self._storage.put_bytes(self._key(name), b"".join(map(_line, items)), media_type=_JSONL)
-
-    def _lines(self, name: str, type_: type[M]) -> list[M]:
-        return [type_.model_validate_json(line) for line in self._storage.read(self._key(name)).splitlines()]
 
 
 class _Lines:

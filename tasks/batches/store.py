@@ -214,6 +214,10 @@ class BatchStore:
         stored = cast("dict[bytes, bytes]", self._redis.hgetall(_key(batch_id, "active")))
         return {int(index): float(since) for index, since in stored.items()}
 
+    def begin_again(self, batch_id: str, index: int) -> None:
+        """The item could not be begun now: whoever looks next shall begin it."""
+        self._redis.hset(_key(batch_id, "active"), str(index), 0)
+
     def mates(self, batch_id: str, leader: int, limit: int) -> _Indexes:
         """Some of the items that wait for the result of `leader`."""
         key = _key(batch_id, f"mates:{leader}")

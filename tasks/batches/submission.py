@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from featherweight.batch import BatchItem, BatchState
 from featherweight.job import Origin
@@ -41,26 +41,25 @@ class Submission:
         self._submitter = submitter
         self._earlier = earlier
         self._files = files
+        self._pages = _Pages()
 
     def submit(self, batch: BatchRecord, at_most: int) -> bool:
         """Begin the next items; whether more could be begun at once."""
-        pages = _Pages(self._store.pages(batch.id), self._files(batch))
         for _ in range(at_most):
             index = self._store.take(batch.id)
-            if index is None or not self._begin(batch, pages.item(index)):
+            if index is None or not self._begin(batch, self._stored(batch, index)):
                 return False
         return True
 
     def look_after(self, batch: BatchRecord) -> None:
         """End the items whose jobs have ended unnoticed, and begin those again whose beginning broke off."""
         active, now = self._store.active(batch.id), self._store.now()
-        pages = _Pages(self._store.pages(batch.id), self._files(batch))
         for item in self._store.items(batch.id, active):
             job = self._submitter.jobs.find(job_id_of(batch.id, item.custom_id or ""))
             if job is not None and job.done:
                 self.end_by_job(batch, item, job)
             elif job is None and now - active[item.index] > _BEGINNING_S:
-                self._begin(batch, pages.item(item.index))
+                self._begin(batch, self._stored(batch, item.index))
         leaders = self._store.leaders(batch.id)
         for leader, ended in zip(leaders, self._store.have_ended(batch.id, leaders), strict=True):
             if ended:
@@ -69,6 +68,9 @@ class Submission:
     def end_by_job(self, batch: BatchRecord, item: BatchItem, job: JobRecord) -> None:
         """The item has the job's result, and with it all that wait for the same."""
         self._end(batch, by_job(self._storage, batch, item, job))
+
+    def _stored(self, batch: BatchRecord, index: int) -> StoredItem:
+        return self._pages.item(batch, self._files(batch), self._store.pages(batch.id), index)
 
     def _end(self, batch: BatchRecord, item: BatchItem) -> None:
         self._store.end_item(batch.id, item)
@@ -126,6 +128,7 @@ class Submission:
         if error.retry_after_s is None and not error.problem.retryable:
             self._end(batch, by_refusal(item, error.problem))
             return True
+        self._store.begin_again(batch.id, item.index)
         self._store.due_at(batch.id, min(_ROOM_S, error.retry_after_s or _ROOM_S))
         return False
 
@@ -137,17 +140,15 @@ class Submission:
 
 
 class _Pages:
-    """Stored items by index; one page is in memory."""
+    """Stored items, found by index. The lines of the page used last are kept: batches are begun in order."""
 
-    def __init__(self, pages: list[int], files: BatchFiles) -> None:
-        self._pages = pages
-        self._files = files
-        self._number: int | None = None
-        self._items: dict[int, StoredItem] = {}
+    def __init__(self) -> None:
+        self._kept: tuple[str, int, list[bytes]] | None = None
 
-    def item(self, index: int) -> StoredItem:
-        number = page_of(self._pages, index)
-        if number != self._number:
-            self._items = {stored.item.index: stored for stored in self._files.items(number)}
-            self._number = number
-        return self._items[index]
+    def item(self, batch: BatchRecord, files: BatchFiles, pages: Sequence[int], index: int) -> StoredItem:
+        """`pages` are the first indexes of each. StorageUnavailable."""
+        number = page_of(pages, index)
+        kept = self._kept
+        if kept is None or kept[:2] != (batch.id, number):
+            kept = self._kept = (batch.id, number, files.item_lines(number))
+        return StoredItem.model_validate_json(kept[2][index - pages[number]])

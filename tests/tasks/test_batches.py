@@ -278,7 +278,6 @@ def test_a_full_queue_is_waited_for(
     batch = shop.advance(shop.of_items(5))
     assert len(shop.jobs.list(PROJECT, state="queued")[0]) == 2
     assert shop.see(batch).counts.invalid == 0
-    shop.client.hset(f"fw:batch:{batch.id}:active", mapping=dict.fromkeys(range(5), 0))
     for _ in range(5):
         shop.work()
         shop.advance(batch)
@@ -391,7 +390,7 @@ def test_ended_jobs_may_be_told_of_again_and_again(shop: Shop) -> None:
 
 
 def test_a_long_input_file_is_read_page_by_page(shop: Shop) -> None:
-    """Read page by page; lines that are wrong are told, all of them, and the others run."""
+    """Lines that are wrong in one way or another are told, all of them, and the others run."""
     model = shop.model()
     wrong = {
         3: b"no json at all",

@@ -5,6 +5,7 @@ if not batch or is_done(batch.state) or batch.state == 'finalizing' then
   return 0
 end
 if redis.call('SETBIT', key_of(id, 'ended'), index, 1) == 1 then
+  redis.call('HDEL', key_of(id, 'active'), index)
   return 0
 end
 redis.call('HSET', key_of(id, 'items'), index, ARGV[4])
