@@ -7,7 +7,6 @@ of ``tasks.settings``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -23,6 +22,7 @@ from tasks.reaper import Reaper
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
 from tasks.settle import Settler
+from tasks.solitude import keep_alone
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
 from tasks.supervisor import Supervisor
@@ -80,18 +80,13 @@ class _Supervision(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
-def _alone(worker: Callable[..., Any]) -> Callable[..., Any]:
-    """`worker` without what lets workers talk to each other: whoever can, can tell them what to do."""
-    return lambda **options: worker(**{**options, "without_gossip": True, "without_mingle": True})
-
-
 def make_worker(settings: Settings) -> Celery:
     # Ours alone: --loglevel is about Celery and the rest.
     logging.getLogger("tasks").setLevel(settings.log_level)
     app = make_celery(settings)
     app.conf.update(worker_pool="threads", worker_concurrency=settings.worker_concurrency)
     app.parts = parts = _Parts(settings, app)
-    app.Worker = _alone(app.Worker)
+    keep_alone(app)
     app.steps["worker"].add(_Supervision)
     app.steps["consumer"].add(Heartbeat)
 

@@ -19,6 +19,7 @@ from tasks.messages import DELIVER
 from tasks.pulse import Pulse
 from tasks.queue import Queue, make_celery
 from tasks.settings import Settings
+from tasks.solitude import keep_alone
 from tasks.storage import Storage
 from tasks.store import connect
 from tasks.webhooks.courier import Announcer, Deliverer
@@ -60,6 +61,7 @@ def make_courier(settings: Settings) -> Celery:
     logging.getLogger("tasks").setLevel(settings.log_level)
     app = make_celery(settings)
     app.conf.update(worker_pool="threads", worker_concurrency=_THREADS)
+    keep_alone(app)
     app.steps["consumer"].add(Heartbeat)
     parts = Parts(settings, connect(settings), Storage(settings), Queue(app))
     for name, make in HANDLERS.items():

@@ -34,9 +34,15 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
     def _work(self, chores: Sequence[Callable[[], None]]) -> None:
+        said: dict[int, str] = {}
         while not self._over.wait(_EVERY_S):
-            for chore in chores:
+            for number, chore in enumerate(chores):
                 try:
                     chore()
                 except Exception as error:  # noqa: BLE001 - the next beat tries again
-                    _log.warning("the courier leaves a chore for later: %s", error)
+                    # Once for an outage, not once a second.
+                    if said.get(number) != str(error):
+                        _log.warning("the courier leaves a chore for later: %s", error)
+                    said[number] = str(error)
+                else:
+                    said.pop(number, None)

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 # Then the thread is somebody else's: schedules are fired by the same ones.
 _BUSY_S = 5.0
 # Less than what a lease has on top of an attempt.
-_RECORD_FOR_S = 15.0
+_RECORD_FOR_S = 6.0
 # Each has as much done as there is to do.
 _MESSAGES = 16
 

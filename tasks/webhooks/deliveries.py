@@ -44,7 +44,7 @@ DeliveryState = Literal["pending", "succeeded", "failed"]
 STATES: tuple[DeliveryState, ...] = ("pending", "succeeded", "failed")
 
 # Longer than any attempt: it has a deadline of its own.
-_LEASE_ON_TOP_S = 20.0
+_LEASE_ON_TOP_S = 10.0
 _BATCH = 100
 _REPLAYED_AT_ONCE = 500
 _LOST = {
