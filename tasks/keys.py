@@ -6,6 +6,9 @@ projects/<project>/
 ├── models/<id>/<id>.bin      the bytes, as they were uploaded
 │              model.json     the record beside it
 ├── datasets/<id>/<id>.bin    dataset.json
+├── schedules/<id>/
+│   ├── schedule.json         the record, as it was last changed by a caller
+│   └── runs/<item>.json      a run of it
 └── jobs/<id>/
     ├── job.json              the request, at submission
     ├── result.json           how the job ended, once it has been committed
@@ -33,6 +36,10 @@ __all__ = [
     "receipt_key_key",
     "report_key",
     "result_key",
+    "schedule_key",
+    "schedule_prefix",
+    "schedule_run_key",
+    "schedules_prefix",
 ]
 
 
@@ -89,6 +96,22 @@ def report_key(project: str, job_id: str, attempt: int) -> str:
 
 def log_key(project: str, job_id: str, attempt: int) -> str:
     return artifact_key(project, job_id, attempt, "log.txt")
+
+
+def schedules_prefix(project: str) -> str:
+    return f"projects/{check_name(project)}/schedules/"
+
+
+def schedule_prefix(project: str, schedule_id: str) -> str:
+    return _prefix(project, "schedules", schedule_id)
+
+
+def schedule_key(project: str, schedule_id: str) -> str:
+    return f"{schedule_prefix(project, schedule_id)}schedule.json"
+
+
+def schedule_run_key(project: str, schedule_id: str, item: str) -> str:
+    return f"{schedule_prefix(project, schedule_id)}runs/{check_name(item)}.json"
 
 
 def _prefix(project: str, kind: str, resource_id: str) -> str:
