@@ -15,7 +15,11 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from tasks.heartbeat import Heartbeat
+from tasks.messages import FIRE
+from tasks.notices import Unheard
 from tasks.queue import Queue, make_celery
+from tasks.schedules.parts import fire, schedule_parts
+from tasks.schedules.waker import Waker
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import connect
@@ -39,7 +43,13 @@ class Parts(NamedTuple):
 # due the reaper announces anew.
 Handler = Callable[[str], None]
 
-HANDLERS: Mapping[str, Callable[[Parts], Handler]] = {}
+
+def _schedules(parts: Parts) -> Handler:
+    made = schedule_parts(parts.settings, parts.client, parts.storage, parts.queue, Unheard())
+    return fire(made, Waker(make_celery(parts.settings), parts.settings).wake)
+
+
+HANDLERS: Mapping[str, Callable[[Parts], Handler]] = {FIRE: _schedules}
 """By the task's name."""
 
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import redis
 
+from tasks.notices import Unheard
 from tasks.queue import Queue
+from tasks.schedules.parts import chase, schedule_parts
 from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
@@ -28,4 +30,9 @@ def attendants(
     settings: Settings, client: redis.Redis, store: JobStore, storage: Storage, queue: Queue
 ) -> Attendants:
     """Nothing is connected to yet."""
-    return Attendants(listeners=(), chores=())
+    notices = Unheard()
+    schedules = schedule_parts(settings, client, storage, queue, notices)
+    return Attendants(
+        listeners=(schedules.endings,),
+        chores=(chase(schedules, client, queue),),
+    )
