@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
 A module per resource holds a blueprint: uploads, imports, inbox, models, datasets, jobs, techniques, health,
-metrics, problems, plans, usage, audit, openapi, index. What they share:
+metrics, problems, plans, schedules, usage, audit, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     throttle    requests per second of a project
@@ -39,6 +39,7 @@ from service import (
     problems,
     receipts,
     requestlog,
+    schedules,
     techniques,
     throttle,
     uploads,
@@ -62,6 +63,7 @@ _BLUEPRINTS = (
     models.bp,
     datasets.bp,
     jobs.bp,
+    schedules.bp,
     plans.bp,
     techniques.bp,
     usage.bp,

@@ -25,6 +25,7 @@ _LINKS = {
     "datasets": "/v1/datasets",
     "inbox": "/v1/inbox",
     "jobs": "/v1/jobs",
+    "schedules": "/v1/schedules",
     "usage": "/v1/usage",
     "audit": "/v1/audit",
 }

@@ -18,11 +18,13 @@ from tasks.gate import Gate
 from tasks.inbox import Inbox
 from tasks.intake import Intake
 from tasks.limits import ProjectLimits
+from tasks.notices import Unheard
 from tasks.outbound import Fetcher, Policy
 from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
 from tasks.recordstore import RecordStore
+from tasks.schedules.parts import ScheduleParts, schedule_parts
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
@@ -50,6 +52,7 @@ class Services:
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
     submitter: Submitter
+    schedules: ScheduleParts
     keys: KeyRing
     limits: ProjectLimits
     accounts: Accounts
@@ -84,6 +87,7 @@ def make_services(settings: Settings) -> Services:
         datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
         submitter=submitter,
+        schedules=schedule_parts(settings, client, storage, queue, Unheard()),
         keys=KeyRing(client),
         limits=limits,
         accounts=accounts,

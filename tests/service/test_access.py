@@ -114,6 +114,7 @@ def test_another_projects_ids_answer_exactly_like_unknown_ones(
         "model_id": record.model_id,
         "dataset_id": record.dataset_id or "",
         "upload_id": upload.id,
+        "schedule_id": caller.schedule(),
     }
     tried = 0
     for method, rule in routes(app):
