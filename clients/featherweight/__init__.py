@@ -64,6 +64,14 @@ if TYPE_CHECKING:
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
     from featherweight.resources import Dataset, Health, Import, Model, Technique, Usage
+    from featherweight.schedule import (
+        CronTrigger,
+        IntervalTrigger,
+        ObjectChangedTrigger,
+        Schedule,
+        ScheduledJob,
+        ScheduleRun,
+    )
     from featherweight.spec import (
         CompressionSpec,
         ConstantSparsity,
@@ -90,6 +98,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "ConstantSparsity",
+    "CronTrigger",
     "DataSplit",
     "Dataset",
     "Event",
@@ -103,6 +112,7 @@ __all__ = [
     "InboxObject",
     "Inspection",
     "InternalError",
+    "IntervalTrigger",
     "InvalidRequest",
     "InvalidSpec",
     "Job",
@@ -118,6 +128,7 @@ __all__ = [
     "LogEvent",
     "Model",
     "NotFound",
+    "ObjectChangedTrigger",
     "Origin",
     "PayloadTooLarge",
     "PermissionDenied",
@@ -132,6 +143,9 @@ __all__ = [
     "Report",
     "RequestTimeout",
     "RerunFailed",
+    "Schedule",
+    "ScheduleRun",
+    "ScheduledJob",
     "ServiceUnavailable",
     "StageEvent",
     "StateEvent",
@@ -190,6 +204,14 @@ _HOMES = {
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
     "resources": ["Dataset", "Health", "Import", "InboxObject", "Model", "Technique", "Usage"],
+    "schedule": [
+        "CronTrigger",
+        "IntervalTrigger",
+        "ObjectChangedTrigger",
+        "Schedule",
+        "ScheduleRun",
+        "ScheduledJob",
+    ],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

@@ -23,6 +23,7 @@ from featherweight._jobs import Jobs
 from featherweight._models import Models
 from featherweight._plans import Plans
 from featherweight._retry import Clock, RetryPolicy
+from featherweight._schedules import Schedules
 from featherweight._stored import StoredFiles
 from featherweight._transport import DEFAULT_TIMEOUT, Session, Storage, decode
 from featherweight._uploads import OnProgress, Uploader
@@ -78,6 +79,7 @@ class Client:
         self.datasets: StoredFiles[Dataset] = StoredFiles(self._session, uploader, "dataset", Dataset)
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
         self.plans = Plans(self._session)
+        self.schedules = Schedules(self._session)
         self.imports = Imports(self._session)
         self.inbox = Inbox(self._session)
 
