@@ -1,8 +1,8 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
 A module per resource holds a blueprint: uploads, imports, inbox, models, datasets, jobs, batches,
-batch_files, techniques, health, metrics, problems, plans, usage, projects, audit, webhook_endpoints, openapi,
-index. What they share:
+batch_files, schedules, techniques, health, metrics, problems, plans, usage, projects, audit,
+webhook_endpoints, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     admission   requests at once                       (places, waiting)
@@ -48,6 +48,7 @@ from service import (
     repeats,  # noqa: F401 - adds views to those of jobs
     requestlog,
     retention_commands,
+    schedules,
     techniques,
     throttle,
     uploads,
@@ -74,6 +75,7 @@ _BLUEPRINTS = (
     jobs.bp,
     batches.bp,
     batch_files.bp,
+    schedules.bp,
     plans.bp,
     techniques.bp,
     usage.bp,

@@ -29,6 +29,7 @@ _LINKS = {
     "webhook_endpoints": "/v1/webhook_endpoints",
     "batches": "/v1/batches",
     "batch_files": "/v1/batch_files",
+    "schedules": "/v1/schedules",
     "usage": "/v1/usage",
     "audit": "/v1/audit",
 }

@@ -29,6 +29,7 @@ from tasks.recordstore import RecordStore
 from tasks.redis_clients import for_requests, for_waiting, redis_breaker
 from tasks.retention.removal import Removal
 from tasks.retention.sweeper import Sweeper
+from tasks.schedules.parts import ScheduleParts, schedule_parts
 from tasks.settings import Settings
 from tasks.storage import IMPATIENT, Storage
 from tasks.store import BLOCK_S, JobStore
@@ -59,6 +60,7 @@ class Services:
     uploads: RecordStore[UploadRecord]
     batches: Batches
     submitter: Submitter
+    schedules: ScheduleParts
     keys: KeyRing
     limits: ProjectLimits
     pauses: Pauses
@@ -114,6 +116,7 @@ def make_services(settings: Settings) -> Services:
             BatchStore(client, waits=waits, hurried=closing.is_set),
         ),
         submitter=submitter,
+        schedules=schedule_parts(settings, client, storage, queue, webhooks),
         keys=KeyRing(client),
         limits=limits,
         pauses=Pauses(client),

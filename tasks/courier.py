@@ -15,14 +15,17 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from tasks.heartbeat import Heartbeat
-from tasks.messages import DELIVER
+from tasks.messages import DELIVER, FIRE
 from tasks.pulse import Pulse
 from tasks.queue import Queue, make_celery
+from tasks.schedules.parts import fire, schedule_parts
+from tasks.schedules.waker import Waker
 from tasks.settings import Settings
 from tasks.solitude import keep_alone
 from tasks.storage import Storage
 from tasks.store import connect
 from tasks.webhooks.courier import Announcer, Deliverer
+from tasks.webhooks.notices import WebhookNotices
 
 __all__ = ["HANDLERS", "Handler", "Parts", "app", "make_courier"]
 
@@ -45,8 +48,16 @@ class Parts(NamedTuple):
 # due the reaper announces anew.
 Handler = Callable[[str], None]
 
+
+def _schedules(parts: Parts) -> Handler:
+    webhooks = WebhookNotices(parts.client, parts.settings, parts.queue)
+    made = schedule_parts(parts.settings, parts.client, parts.storage, parts.queue, webhooks)
+    return fire(made, Waker(make_celery(parts.settings), parts.settings).wake)
+
+
 HANDLERS: Mapping[str, Callable[[Parts], Handler]] = {
     DELIVER: lambda parts: Deliverer(parts.settings, parts.client, parts.queue, most_slow=_FOR_SLOW),
+    FIRE: _schedules,
 }
 """By the task's name."""
 

@@ -15,6 +15,9 @@ projects/<project>/
 │   └── progress/a<attempt>/  how far an attempt has got, for the next; gone once the job has ended
 │       ├── index.json        names the files that belong together, written after them
 │       └── <number>          one of them; a number is never used for another
+├── schedules/<id>/
+│   ├── schedule.json         the record, as it was last changed by a caller
+│   └── runs/<item>.json      a run of it
 ├── batch_files/<id>/<id>.bin input files of batches; batch_file.json
 └── batches/<id>/
     ├── batch.json            the request, at creation
@@ -53,6 +56,10 @@ __all__ = [
     "receipt_key_key",
     "report_key",
     "result_key",
+    "schedule_key",
+    "schedule_prefix",
+    "schedule_run_key",
+    "schedules_prefix",
 ]
 
 
@@ -149,6 +156,22 @@ def batch_prefix(project: str, batch_id: str) -> str:
 def batch_key(project: str, batch_id: str, name: str) -> str:
     """`name` is one of those above, with a slash at most between folder and number."""
     return f"{batch_prefix(project, batch_id)}{name}"
+
+
+def schedules_prefix(project: str) -> str:
+    return f"projects/{check_name(project)}/schedules/"
+
+
+def schedule_prefix(project: str, schedule_id: str) -> str:
+    return _prefix(project, "schedules", schedule_id)
+
+
+def schedule_key(project: str, schedule_id: str) -> str:
+    return f"{schedule_prefix(project, schedule_id)}schedule.json"
+
+
+def schedule_run_key(project: str, schedule_id: str, item: str) -> str:
+    return f"{schedule_prefix(project, schedule_id)}runs/{check_name(item)}.json"
 
 
 def _prefix(project: str, kind: str, resource_id: str) -> str:

@@ -10,6 +10,7 @@ import redis
 from tasks.batches.engine import Batches
 from tasks.queue import Queue
 from tasks.retention.sweeper import Sweeper
+from tasks.schedules.parts import chase, schedule_parts
 from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
@@ -35,11 +36,13 @@ def attendants(
     """Nothing is connected to yet."""
     webhooks = WebhookNotices(client, settings, queue)
     batches = Batches.of(settings, client, storage, queue, webhooks)
+    schedules = schedule_parts(settings, client, storage, queue, webhooks)
     return Attendants(
-        listeners=(JobNotices(webhooks, settings), batches),
+        listeners=(JobNotices(webhooks, settings), batches, schedules.endings),
         chores=(
             Announcer(settings, client, queue),
             batches.chore,
+            chase(schedules, client, queue),
             Sweeper(settings, client, storage).turn,
             Unfinished(client, storage).sweep,
         ),

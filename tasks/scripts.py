@@ -1,4 +1,4 @@
-"""The Lua scripts of ``tasks/lua``, each with the prelude and the settings it needs in front of it."""
+"""The Lua scripts of ``tasks/lua``, each with the preludes and the settings it needs in front of it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ __all__ = ["load_scripts"]
 _SCRIPTS = Path(__file__).with_name("lua")
 
 
-def load_scripts(client: redis.Redis, settings: Settings) -> Mapping[str, Any]:
-    """The scripts by name, to be called with ``keys=[]`` and ``args``. Redis is not asked yet."""
-    head = _constants(settings) + (_SCRIPTS / "prelude.lua").read_text()
+def load_scripts(client: redis.Redis, settings: Settings, folder: Path = _SCRIPTS) -> Mapping[str, Any]:
+    """The scripts by name, to be called with ``keys=[]`` and ``args``. Redis is not asked yet.
+
+    Those of another `folder` have the prelude of these in front of them, and then their own."""
+    preludes = dict.fromkeys((_SCRIPTS / "prelude.lua", folder / "prelude.lua"))
+    head = _constants(settings) + "".join(path.read_text() for path in preludes)
     return {
         path.stem: client.register_script(head + path.read_text())
-        for path in _SCRIPTS.glob("*.lua")
+        for path in folder.glob("*.lua")
         if path.stem != "prelude"
     }
 

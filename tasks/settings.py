@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     project_artifacts_ttl_s: int = Field(default=0, ge=0)
     project_jobs_ttl_s: int = Field(default=0, ge=0)
 
+    # Schedules: how often one may fire or look for changes, how late a fire still is on time, and how many a
+    # project may have (0: any number).
+    schedule_min_interval_s: int = Field(default=60, ge=1)
+    schedule_grace_s: float = Field(default=60, gt=0)
+    project_schedules: int = Field(default=100, ge=0)
+
     # How long, and how many for each project, entries of the audit log are kept.
     audit_expiry_s: int = Field(default=90 * 86_400, ge=60)
     audit_max: int = Field(default=100_000, ge=100)

@@ -70,6 +70,14 @@ if TYPE_CHECKING:
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
     from featherweight.resources import Dataset, Health, Import, Model, Project, Technique, Usage
+    from featherweight.schedule import (
+        CronTrigger,
+        IntervalTrigger,
+        ObjectChangedTrigger,
+        Schedule,
+        ScheduledJob,
+        ScheduleRun,
+    )
     from featherweight.signing import verify_webhook
     from featherweight.spec import (
         CompressionSpec,
@@ -105,6 +113,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "ConstantSparsity",
+    "CronTrigger",
     "DataSplit",
     "Dataset",
     "Event",
@@ -118,6 +127,7 @@ __all__ = [
     "InboxObject",
     "Inspection",
     "InternalError",
+    "IntervalTrigger",
     "InvalidManifest",
     "InvalidRequest",
     "InvalidSpec",
@@ -135,6 +145,7 @@ __all__ = [
     "LogEvent",
     "Model",
     "NotFound",
+    "ObjectChangedTrigger",
     "Origin",
     "PayloadTooLarge",
     "PermissionDenied",
@@ -151,6 +162,9 @@ __all__ = [
     "RequestTimeout",
     "RerunFailed",
     "ResumedEvent",
+    "Schedule",
+    "ScheduleRun",
+    "ScheduledJob",
     "ServiceUnavailable",
     "StageEvent",
     "StateEvent",
@@ -226,6 +240,14 @@ _HOMES = {
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
     "resources": ["Dataset", "Health", "Import", "InboxObject", "Model", "Project", "Technique", "Usage"],
+    "schedule": [
+        "CronTrigger",
+        "IntervalTrigger",
+        "ObjectChangedTrigger",
+        "Schedule",
+        "ScheduleRun",
+        "ScheduledJob",
+    ],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

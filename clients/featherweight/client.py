@@ -24,6 +24,7 @@ from featherweight._jobs import Jobs
 from featherweight._models import Models
 from featherweight._plans import Plans
 from featherweight._retry import Clock, RetryPolicy
+from featherweight._schedules import Schedules
 from featherweight._stored import StoredFiles
 from featherweight._transport import DEFAULT_TIMEOUT, Session, Storage, decode
 from featherweight._uploads import OnProgress, Uploader
@@ -81,6 +82,7 @@ class Client:
         self.jobs = Jobs(self._session, Downloader(self._session, self._storage))
         self.plans = Plans(self._session)
         self.batches = Batches(self._session, uploader, self.models, self.datasets)
+        self.schedules = Schedules(self._session)
         self.imports = Imports(self._session)
         self.webhook_endpoints = WebhookEndpoints(self._session)
         self.inbox = Inbox(self._session)

@@ -70,6 +70,8 @@ class LocalStack:
         self.workers: list[Process] = []
         self.api: Process | None = None
         self.courier: Process | None = None
+        self.schedulers: list[Process] = []
+        self._made_schedulers = 0
         self._wanted_workers = workers
         self._made_workers = 0
         self._locked: IO[bytes] | None = None
@@ -107,6 +109,7 @@ class LocalStack:
             for _ in range(self._wanted_workers):
                 self.start_worker()
             self.start_courier()
+            self.start_scheduler()
             self.start_api()
             self._ensure_api_key()
         except BaseException:
@@ -122,6 +125,8 @@ class LocalStack:
             self.api = None
         while self.workers:
             self.workers.pop().stop(timeout_s=15)
+        while self.schedulers:
+            self.schedulers.pop().stop(timeout_s=5)
         if self.courier is not None:
             self.courier.stop(timeout_s=15)
             self.courier = None
@@ -184,6 +189,18 @@ class LocalStack:
         arguments += ["--without-gossip", "--without-mingle"]
         return self._process(name, ["celery", f"--app={app}", "worker", *arguments], redis_user=redis_user)
 
+    def start_scheduler(self) -> Process:
+        """Start one more scheduler and return it; of several one works."""
+        self._made_schedulers += 1
+        arguments = ["--pidfile=", f"--loglevel={self.settings.log_level}"]
+        scheduler = self._process(
+            f"scheduler-{self._made_schedulers}",
+            ["celery", "--app=tasks.scheduler", "beat", *arguments],
+            redis_user="worker",
+        )
+        self.schedulers.append(scheduler)
+        return scheduler
+
     def kill_worker(self) -> None:
         """``kill -9`` of the newest worker's process alone: what hangs on it must notice by itself."""
         worker = self.workers.pop()
@@ -194,7 +211,9 @@ class LocalStack:
         """All that should be running."""
         servers = [self.object_store.process, self.redis_server.process if self.redis_server else None]
         return [
-            process for process in (*servers, self.api, self.courier, *self.workers) if process is not None
+            process
+            for process in (*servers, self.api, self.courier, *self.schedulers, *self.workers)
+            if process is not None
         ]
 
     def _process(self, name: str, command: list[str], *, redis_user: str = "api") -> Process:

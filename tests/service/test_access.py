@@ -143,6 +143,7 @@ def test_another_projects_ids_answer_exactly_like_unknown_ones(
         "upload_id": upload.id,
         "endpoint_id": endpoint.id,
         "delivery_id": delivery_id,
+        "schedule_id": caller.schedule(),
     }
     tried = 0
     for method, rule in routes(app):

@@ -14,6 +14,7 @@ from featherweight.cli import (
     inspections,
     repeats,
     reports,
+    schedules,
     webhook_arguments,
 )
 from featherweight.cli.argument_types import count as _count
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("model", help="a model file, or the id of an uploaded one (mdl_…)")
     _add_jobs(subparsers)
     _add_batches(subparsers)
+    _add_schedules(subparsers)
     _add_download(subparsers)
     _add_report(subparsers)
     _add_verify(subparsers)
@@ -235,6 +237,74 @@ def _add_batches(subparsers: Any) -> None:
     results = _command(group, "results", batches.results, "show what came of the items, as a table or JSONL")
     results.add_argument("batch", help="the batch's id")
     results.add_argument("--jsonl", action="store_true", help="JSONL: the result files as they are")
+
+
+def _add_schedules(subparsers: Any) -> None:
+    group = _group(subparsers, "schedule", "jobs made at times, or when objects change")
+    _add_schedule_create(_command(group, "create", schedules.create, "make a schedule"))
+    _add_limit(_command(group, "list", schedules.list_schedules, "list schedules, newest first"))
+    for name, run, summary in (
+        ("show", schedules.show, "show a schedule and when it fires next"),
+        ("pause", schedules.pause, "have it make no more runs"),
+        ("resume", schedules.resume, "have it go on"),
+        ("run", schedules.run, "run its job now"),
+        ("runs", schedules.list_runs, "list what its fires came to, newest first"),
+        ("delete", schedules.delete, "delete it; its jobs stay"),
+    ):
+        command = _command(group, name, run, summary)
+        command.add_argument("schedule", help="the schedule's id")
+        if name == "runs":
+            _add_limit(command)
+        if name == "run":
+            command.add_argument("--idempotency-key", metavar="KEY", help="the same key twice makes one run")
+
+
+def _add_schedule_create(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "model",
+        nargs="?",
+        help="a model file, the id of an uploaded one (mdl_…), or inbox:NAME for an object of the project's "
+        "inbox as it is at each run",
+    )
+    command.add_argument("--data", metavar="FILE", help="a data set, in the same three ways")
+    command.add_argument(
+        "--spec", required=True, help="YAML or JSON file, inline JSON, or - for standard input"
+    )
+    when = command.add_mutually_exclusive_group(required=True)
+    when.add_argument("--cron", metavar="EXPRESSION", help='fire at these times, such as "30 2 * * MON-FRI"')
+    when.add_argument("--every", type=_count, metavar="SECONDS", help="fire every so many seconds")
+    when.add_argument("--on-change", metavar="PREFIX", help="fire when objects of the inbox change")
+    when.add_argument("--on-object", metavar="NAME", help="fire when this object of the inbox changes")
+    command.add_argument("--timezone", default="UTC", metavar="ZONE", help="of --cron (default: UTC)")
+    command.add_argument("--poll", type=_count, metavar="SECONDS", help="look for changes so often")
+    command.add_argument(
+        "--changed", choices=("model", "dataset"), help="take the object that changed for this"
+    )
+    command.add_argument("--name", help="a name for the schedule")
+    command.add_argument(
+        "--metadata", action="append", default=[], metavar="KEY=VALUE", type=_pair, help="may be repeated"
+    )
+    command.add_argument(
+        "--catch-up", choices=("skip", "last", "all"), help="of missed fires (default: last)"
+    )
+    command.add_argument(
+        "--catch-up-window", type=_count, metavar="SECONDS", help="skip fires missed by more (default: a day)"
+    )
+    command.add_argument(
+        "--overlap",
+        choices=("allow", "skip", "cancel_previous"),
+        help="while an earlier job is at work (default: allow)",
+    )
+    command.add_argument(
+        "--accuracy-drop", type=_seconds, metavar="POINTS", help="a run that lost more has regressed"
+    )
+    command.add_argument(
+        "--size-growth", type=_seconds, metavar="PERCENT", help="a run that grew by more has regressed"
+    )
+    command.add_argument("--ends-at", metavar="TIME", help="fire no more after it, such as 2030-01-01T00:00Z")
+    command.add_argument("--max-runs", type=_count, metavar="N", help="fire no more after so many runs")
+    command.add_argument("--paused", action="store_true", help="fire only once it has been resumed")
+    command.add_argument("--idempotency-key", metavar="KEY", help="the same key twice makes one schedule")
 
 
 def _add_download(subparsers: Any) -> None:

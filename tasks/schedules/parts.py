@@ -1,0 +1,103 @@
+"""The parts of schedules put together, for those who have a use for them: courier, reaper, service."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+import redis
+from kombu.exceptions import OperationalError
+
+from tasks.inbox import Inbox
+from tasks.messages import FIRE, NoMessageKey
+from tasks.notices import Notices
+from tasks.queue import SCHEDULES, Queue
+from tasks.schedules.archive import Archive
+from tasks.schedules.changes import Watcher
+from tasks.schedules.endings import Endings
+from tasks.schedules.firing import Firing
+from tasks.schedules.inputs import Inputs
+from tasks.schedules.records import ScheduleRecord
+from tasks.schedules.store import ScheduleStore
+from tasks.settings import Settings
+from tasks.storage import Storage
+from tasks.submission import Submitter
+
+__all__ = ["ScheduleParts", "chase", "fire", "schedule_parts", "send_fire", "takes_time"]
+
+_log = logging.getLogger(__name__)
+
+# A message takes a moment, and so does the one who fires.
+_OVERDUE_S = 3.0
+_AGAIN_AFTER_S = 10.0
+_AT_ONCE = 50
+# With more of them waiting the couriers are away, and would find nothing new in further ones.
+_ENOUGH_MESSAGES = 1000
+
+
+class ScheduleParts(NamedTuple):
+    store: ScheduleStore
+    archive: Archive
+    firing: Firing
+    endings: Endings
+
+
+def schedule_parts(
+    settings: Settings, client: redis.Redis, storage: Storage, queue: Queue, notices: Notices
+) -> ScheduleParts:
+    """Nothing is connected to yet."""
+    store, archive, inbox = (
+        ScheduleStore(client, settings),
+        Archive(storage),
+        Inbox(settings, client, storage),
+    )
+    submitter = Submitter.of(settings, client, storage, queue)
+    return ScheduleParts(
+        store=store,
+        archive=archive,
+        firing=Firing(settings, store, submitter, archive, notices, Watcher(inbox), Inputs(inbox)),
+        endings=Endings(store, storage, archive, notices),
+    )
+
+
+def fire(parts: ScheduleParts, wake: Callable[[str, datetime | None], None]) -> Callable[[str], None]:
+    """What a courier does for a message: a look at the schedule, and the next wake-up."""
+
+    def handle(schedule_id: str) -> None:
+        try:
+            parts.firing.look(schedule_id)
+        finally:
+            wake(schedule_id, parts.store.due_at(schedule_id))
+
+    return handle
+
+
+def chase(parts: ScheduleParts, client: redis.Redis, queue: Queue) -> Callable[[], None]:
+    """A chore of the reaper: schedules that nobody was woken for."""
+
+    def look() -> None:
+        found = parts.store.overdue(by_s=_OVERDUE_S, again_after_s=_AGAIN_AFTER_S, limit=_AT_ONCE)
+        for schedule_id in found:
+            record = parts.store.find(schedule_id)
+            if record is not None and not takes_time(record):
+                parts.firing.look(schedule_id)
+            # The courier does what takes time, and has itself woken for the next fire.
+            if client.llen(SCHEDULES) < _ENOUGH_MESSAGES:
+                send_fire(queue, schedule_id)
+
+    return look
+
+
+def takes_time(record: ScheduleRecord) -> bool:
+    """Whether a look at it may list or copy objects."""
+    return record.wanted.trigger.type == "object_changed" or bool(record.wanted.job.inbox_inputs)
+
+
+def send_fire(queue: Queue, schedule_id: str) -> None:
+    """Wake a courier; a message that cannot be sent is no loss, for the reaper finds what is due."""
+    try:
+        queue.send(FIRE, schedule_id, queue=SCHEDULES)
+    except (OperationalError, OSError, NoMessageKey) as error:
+        _log.warning("no courier was woken for %s: %s", schedule_id, type(error).__name__)
