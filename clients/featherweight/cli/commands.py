@@ -209,7 +209,6 @@ def _job_text(job: Job) -> str:
         *((f"  {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in job.artifacts),
     ]
     lines = [f"{name:<12} {value}" for name, value in facts if value is not None]
-    lines += [f"  {_attempt_text(attempt)}" for attempt in job.attempts if attempt.ended_because]
     if job.error:
         lines.append(f"{'error':<12} {job.error.detail} ({job.error.code})")
         if job.error.hint:
