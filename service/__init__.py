@@ -39,6 +39,7 @@ from service import (
     problems,
     receipts,
     requestlog,
+    retention_commands,
     schedules,
     techniques,
     throttle,
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     bodies.init_app(app)
     key_commands.init_app(app)
     limit_commands.init_app(app)
+    retention_commands.init_app(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     if hops := settings.trusted_proxy_hops:

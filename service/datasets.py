@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from featherweight.resources import Dataset, Page
 from service.auth import project
+from service.expiry import all_dated, dated
 from service.openapi import Empty, Shape, Stream, operation, paging
 from service.receiving import PARAMETERS, PROBLEMS, receive
 from service.rendering import json_answer, page
@@ -38,7 +39,11 @@ def create() -> Response:
     problems=["bad_cursor", "invalid_request"],
 )
 def index() -> Response:
-    return page(lambda window: services().datasets.list(project(), limit=window.limit, cursor=window.cursor))
+    return page(
+        lambda window: all_dated(
+            services().datasets.list(project(), limit=window.limit, cursor=window.cursor)
+        )
+    )
 
 
 @bp.get("/<dataset_id>")
@@ -48,16 +53,20 @@ def index() -> Response:
     problems=["not_found"],
 )
 def show(dataset_id: str) -> Response:
-    return json_answer(services().datasets.get(project(), dataset_id).public())
+    return json_answer(dated(services().datasets.get(project(), dataset_id)).public())
 
 
 @bp.delete("/<dataset_id>")
 @operation(
     summary="Remove a data set",
-    answers={204: Empty("It is gone.")},
-    problems=["not_found", "storage_unavailable"],
+    answers={
+        204: Empty("It is gone, and so are its bytes."),
+        202: Empty("It is gone; its bytes go as soon as the storage can be reached."),
+    },
+    problems=["not_found", "resource_in_use"],
 )
 def delete(dataset_id: str) -> Response:
-    """A job that has not loaded it yet will fail; one that has goes on."""
-    services().intake.remove(DATASET, project(), dataset_id)
-    return Response(status=204)
+    """Refused while something needs it: a job that has not ended, a batch, a schedule. From then on nobody is
+    shown it, and its bytes do not count any more once they are gone."""
+    gone = services().removal.remove_file("dataset", project(), dataset_id)
+    return Response(status=204 if gone else 202)

@@ -17,6 +17,7 @@ from service.auth import project
 from service.bodies import json_body
 from service.errors import ProblemError, validated
 from service.eventstream import event_stream
+from service.expiry import all_dated, check_artifacts, dated
 from service.idempotency import Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Body, Empty, Parameter, Shape, Text, operation, paging
 from service.rendering import JSON, json_answer, page, query_number
@@ -154,8 +155,10 @@ def index() -> Response:
             "invalid_request", f"the query parameter state must be one of {', '.join(JobState)}"
         )
     return page(
-        lambda window: services().jobs.list(
-            project(), state=state, model_id=model_id, limit=window.limit, cursor=window.cursor
+        lambda window: all_dated(
+            services().jobs.list(
+                project(), state=state, model_id=model_id, limit=window.limit, cursor=window.cursor
+            )
         )
     )
 
@@ -195,6 +198,21 @@ def _waited(record: JobRecord, seconds: float) -> JobRecord:
         if not may_wait:
             return record
         return services().jobs.wait_change(project(), record.id, record.version, seconds)
+
+
+@bp.delete("/<job_id>")
+@operation(
+    summary="Remove a job that has ended, and all it made",
+    answers={
+        204: Empty("It is gone, with its files, logs and events."),
+        202: Empty("It is gone; its files go as soon as the storage can be reached."),
+    },
+    problems=["not_found", "job_not_done", "resource_in_use"],
+)
+def delete(job_id: str) -> Response:
+    """One that has not ended is to be cancelled first. Its files do not count any more once they are gone."""
+    gone = services().removal.remove_job(project(), job_id)
+    return Response(status=204 if gone else 202)
 
 
 @bp.post("/<job_id>/cancel")
@@ -244,10 +262,11 @@ def events(job_id: str) -> Response:
 @operation(
     summary="What a job printed and said, as text",
     answers={200: Text("text/plain", "The log so far, or all of it once the job has ended.")},
-    problems=["not_found", "storage_unavailable"],
+    problems=["not_found", "artifacts_expired", "storage_unavailable"],
 )
 def logs(job_id: str) -> Response:
     record = services().jobs.get(project(), job_id)
+    check_artifacts(record)
     return Response(_log(record), content_type="text/plain; charset=utf-8")
 
 
@@ -277,7 +296,7 @@ def _sentences(record: JobRecord) -> Iterator[bytes]:
     parameters=[
         Parameter("Accept", "text/html: the same as one page that needs no network.", place="header")
     ],
-    problems=["not_found", "job_not_done", "artifact_gone", "storage_unavailable"],
+    problems=["not_found", "job_not_done", "artifact_gone", "artifacts_expired", "storage_unavailable"],
 )
 def report(job_id: str) -> Response:
     """JSON, or with `Accept: text/html` one page for people."""
@@ -323,7 +342,14 @@ def artifacts(job_id: str) -> Response:
             {"type": "boolean", "default": True},
         )
     ],
-    problems=["not_found", "job_not_done", "artifact_gone", "invalid_request", "storage_unavailable"],
+    problems=[
+        "not_found",
+        "job_not_done",
+        "artifact_gone",
+        "artifacts_expired",
+        "invalid_request",
+        "storage_unavailable",
+    ],
 )
 def artifact(job_id: str, name: str) -> WerkzeugResponse:
     redirected = _redirected()
@@ -357,7 +383,7 @@ def _streamed(chunks: Iterator[bytes], artifact: Artifact) -> Response:
 
 
 def _job_answer(record: JobRecord, status: int, **headers: str) -> Response:
-    response = json_answer(record.public(), status, **headers)
+    response = json_answer(dated(record).public(), status, **headers)
     response.set_etag(record.version)
     return response
 
@@ -375,9 +401,10 @@ def _ended(job_id: str) -> JobRecord:
 
 
 def _artifact(record: JobRecord, name: str) -> Artifact:
-    """One of the job's own; not_found. Names are looked up, never made into keys unseen."""
+    """One of the job's own; not_found, artifacts_expired. Names are looked up, never made into keys."""
     for found in record.artifacts:
         if found.name == name:
+            check_artifacts(record)
             return found
     raise ProblemError("not_found", f"the job, which {record.state}, made no {name[:100]!r}")
 

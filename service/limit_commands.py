@@ -47,8 +47,12 @@ class _Limit(click.ParamType):  # type: ignore[type-arg]
 @click.option("--queued-jobs", type=_Limit(), help="More of them are refused.")
 @click.option("--cpu-seconds-per-day", type=_Limit(), help="Of its jobs, within any 24 hours.")
 @click.option("--requests-per-second", type=_Limit(), help="With bursts of twice as many.")
+@click.option("--models-ttl-s", type=_Limit(), help="Seconds that models are kept from when they came.")
+@click.option("--datasets-ttl-s", type=_Limit(), help="The same for data sets.")
+@click.option("--artifacts-ttl-s", type=_Limit(), help="Seconds that what a job made is kept after its end.")
+@click.option("--jobs-ttl-s", type=_Limit(), help="The same for jobs themselves, with all of theirs.")
 def limits(project: str, **given: float | None) -> None:
-    """Set the limits named, and print all of them. 0 is no limit."""
+    """Set the limits named, and print all of them. 0 is no limit, and of times to live for ever."""
     changes = {
         name: None if math.isnan(value) else _number(name, value)
         for name, value in given.items()
@@ -66,7 +70,8 @@ def limits(project: str, **given: float | None) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     for name, value in found:
-        click.echo(f"{name}  {value or 'no limit'}")
+        none = "for ever" if name.endswith("_ttl_s") else "no limit"
+        click.echo(f"{name}  {value or none}")
 
 
 @group.command("usage")

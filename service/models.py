@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 from featherweight.inspection import Inspection
 from featherweight.resources import Model, Page
 from service.auth import project
+from service.expiry import all_dated, dated
 from service.openapi import Empty, Shape, Stream, operation, paging
 from service.planning import planning
 from service.receiving import PARAMETERS, PROBLEMS, receive
@@ -42,7 +43,9 @@ def create() -> Response:
     problems=["bad_cursor", "invalid_request"],
 )
 def index() -> Response:
-    return page(lambda window: services().models.list(project(), limit=window.limit, cursor=window.cursor))
+    return page(
+        lambda window: all_dated(services().models.list(project(), limit=window.limit, cursor=window.cursor))
+    )
 
 
 @bp.get("/<model_id>")
@@ -52,7 +55,7 @@ def index() -> Response:
     problems=["not_found"],
 )
 def show(model_id: str) -> Response:
-    return json_answer(services().models.get(project(), model_id).public())
+    return json_answer(dated(services().models.get(project(), model_id)).public())
 
 
 @bp.post("/<model_id>/inspection")
@@ -75,10 +78,14 @@ def inspect(model_id: str) -> Response:
 @bp.delete("/<model_id>")
 @operation(
     summary="Remove a model",
-    answers={204: Empty("It is gone.")},
-    problems=["not_found", "storage_unavailable"],
+    answers={
+        204: Empty("It is gone, and so are its bytes."),
+        202: Empty("It is gone; its bytes go as soon as the storage can be reached."),
+    },
+    problems=["not_found", "resource_in_use"],
 )
 def delete(model_id: str) -> Response:
-    """A job that has not loaded it yet will fail; one that has goes on."""
-    services().intake.remove(MODEL, project(), model_id)
-    return Response(status=204)
+    """Refused while something needs it: a job that has not ended, a batch, a schedule. From then on nobody is
+    shown it, and its bytes do not count any more once they are gone."""
+    gone = services().removal.remove_file("model", project(), model_id)
+    return Response(status=204 if gone else 202)

@@ -24,6 +24,8 @@ from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord, UploadRecord
 from tasks.recordstore import RecordStore
+from tasks.retention.removal import Removal
+from tasks.retention.sweeper import Sweeper
 from tasks.schedules.parts import ScheduleParts, schedule_parts
 from tasks.settings import Settings
 from tasks.storage import Storage
@@ -62,6 +64,8 @@ class Services:
     gate: Gate
     intake: Intake
     inbox: Inbox
+    removal: Removal
+    sweeper: Sweeper
     planner: Planner
     fetcher: Fetcher
     imports: ImportSlots
@@ -97,6 +101,8 @@ def make_services(settings: Settings) -> Services:
         gate=gate,
         intake=intake,
         inbox=Inbox(settings, client, storage, intake=intake, accounts=accounts),
+        removal=Removal(settings, client, storage),
+        sweeper=Sweeper(settings, client, storage),
         planner=Planner(settings, client, storage),
         fetcher=Fetcher(
             Policy.of(settings.import_ports, settings.import_trusted_origins),

@@ -24,6 +24,7 @@ from tasks.intake import FileRefused, Intake, no_room, sniffed
 from tasks.locks import Busy, KeepAlive, held
 from tasks.records import DatasetRecord, ModelRecord
 from tasks.recordstore import NotFound
+from tasks.retention.removal import Removal
 from tasks.settings import Settings
 from tasks.sniffing import HEAD_BYTES
 from tasks.storage import ObjectChanged, Storage, StoredObject, TooLarge
@@ -60,6 +61,7 @@ class Inbox:
         self._storage = storage
         self._intake = intake or Intake(settings, client, storage)
         self._accounts = accounts or Accounts(client, settings)
+        self._removal = Removal(settings, client, storage)
 
     def list(self, project: str, prefix: str = "", after: str | None = None, limit: int = _PAGE) -> _Objects:
         """At most `limit` objects whose name begins with `prefix`, in the storage's order, from behind the
@@ -143,6 +145,8 @@ class Inbox:
         leftovers = self._intake.leftovers
         leftovers.sweep()
         key = kind.key(project, resource_id)
+        # What was made of the object before may have been removed, but for its bytes.
+        self._removal.clear(kind.name, project, resource_id)
         # Should this process be lost while it copies.
         leftovers.expect(key)
         try:

@@ -118,15 +118,6 @@ class Intake:
             self.records(kind).put(project, record)
         return record
 
-    def remove(self, kind: FileKind[R], project: str, resource_id: str) -> None:
-        """Forget a file and its record; NotFound. Should storage be away, the record stays."""
-        records = self.records(kind)
-        record = records.get(project, resource_id)
-        self._storage.delete(record.key)
-        self._storage.delete(kind.record_key(project, resource_id))
-        records.delete(project, resource_id)
-        self._accounts.forget(project, resource_id)
-
     @contextmanager
     def _whole_or_not_at_all(self, kind: FileKind[Any], project: str, resource_id: str) -> Iterator[None]:
         try:

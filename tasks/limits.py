@@ -27,6 +27,10 @@ def defaults(settings: Settings) -> Limits:
         queued_jobs=settings.project_queued_jobs,
         cpu_seconds_per_day=settings.project_cpu_seconds_per_day,
         requests_per_second=settings.project_requests_per_second,
+        models_ttl_s=settings.project_models_ttl_s,
+        datasets_ttl_s=settings.project_datasets_ttl_s,
+        artifacts_ttl_s=settings.project_artifacts_ttl_s,
+        jobs_ttl_s=settings.project_jobs_ttl_s,
     )
 
 

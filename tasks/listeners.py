@@ -9,6 +9,7 @@ import redis
 
 from tasks.notices import Unheard
 from tasks.queue import Queue
+from tasks.retention.sweeper import Sweeper
 from tasks.schedules.parts import chase, schedule_parts
 from tasks.settings import Settings
 from tasks.settle import Listener
@@ -34,5 +35,5 @@ def attendants(
     schedules = schedule_parts(settings, client, storage, queue, notices)
     return Attendants(
         listeners=(schedules.endings,),
-        chores=(chase(schedules, client, queue),),
+        chores=(chase(schedules, client, queue), Sweeper(settings, client, storage).turn),
     )

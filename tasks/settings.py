@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     project_queued_jobs: int = Field(default=10_000, ge=0)
     project_cpu_seconds_per_day: int = Field(default=0, ge=0)
     project_requests_per_second: float = Field(default=0, ge=0)
+    # And how long its things are kept; 0 is for ever.
+    project_models_ttl_s: int = Field(default=0, ge=0)
+    project_datasets_ttl_s: int = Field(default=0, ge=0)
+    project_artifacts_ttl_s: int = Field(default=0, ge=0)
+    project_jobs_ttl_s: int = Field(default=0, ge=0)
 
     # Schedules: how often one may fire or look for changes, how late a fire still is on time, and how many a
     # project may have (0: any number).

@@ -48,7 +48,15 @@ _Events = list[tuple[str, dict[str, Any]]]
 _BATCH = 100
 _EVENTS_AT_ONCE = 1000
 _STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
-_TIMES = ("created_at", "queued_at", "started_at", "finalizing_at", "ended_at", "updated_at")
+_TIMES = (
+    "created_at",
+    "queued_at",
+    "started_at",
+    "finalizing_at",
+    "ended_at",
+    "updated_at",
+    "artifacts_expired_at",
+)
 
 
 class Conflict(Exception):
@@ -289,6 +297,22 @@ class JobStore:
     def settled(self, job_id: str) -> None:
         """The job's result.json is written and storage holds nothing else of it."""
         self._redis.zrem("fw:unsettled", job_id)
+
+    # For the sweeper
+
+    def ended(self, job_id: str) -> tuple[float | None, bool]:
+        """When a job ended, in seconds of Redis' clock, None for one that has not; and whether the files it
+        made have been removed since."""
+        ended_at, removed = cast(
+            "list[Any]", self._redis.hmget(_key(job_id), ["ended_at", "artifacts_removed"])
+        )
+        return None if ended_at is None else float(ended_at), removed is not None
+
+    def artifacts_removed(self, job_id: str) -> None:
+        """The files that the job made are gone from storage."""
+        # Not for a job that was removed meanwhile.
+        if self._redis.exists(_key(job_id)):
+            self._redis.hset(_key(job_id), "artifacts_removed", 1)
 
     # Inside
 

@@ -88,6 +88,7 @@ class Submitter:
         self.check(project, wanted)
         with self._place_in_queue(project, job_id):
             record = self.jobs.create(project, wanted, job_id=job_id, request_id=request_id, origin=origin)
+        self._check_inputs_stayed(project, wanted, job_id)
         try:
             self.storage.put_json(
                 keys.job_key(project, job_id), record.model_dump(mode="json"), if_none_match=True
@@ -99,6 +100,15 @@ class Submitter:
             raise
         self._announce(record)
         return record
+
+    def _check_inputs_stayed(self, project: str, wanted: JobRequest, job_id: str) -> None:
+        """From its creation on nobody removes what a job needs; between the first look and that somebody may
+        have. SubmissionRefused, after which no job is left."""
+        try:
+            self.find_inputs(project, wanted)
+        except SubmissionRefused:
+            if self.jobs.discard(project, job_id):
+                raise
 
     def check(self, project: str, wanted: JobRequest) -> None:
         """SubmissionRefused with pointers: invalid_request, unsupported_technique, unsupported_output,

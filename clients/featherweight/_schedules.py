@@ -127,7 +127,7 @@ def _plain(value: BaseModel | Mapping[str, Any] | None) -> dict[str, Any] | None
 
 
 def _job(job: ScheduledJob | Mapping[str, Any]) -> dict[str, Any]:
-    fields = {
+    fields: dict[str, Any] = {
         name: _plain(value) if isinstance(value, BaseModel) and name != "spec" else value
         for name, value in (_plain(job) or {}).items()
     }

@@ -154,6 +154,10 @@ class Job(_Answer):
 
     `artifacts` are there once it is done. A job that failed has those that `error` names, if any:
     ``checkpoint.keras``, the model before a training diverged.
+
+    Where the project keeps things for a time: `artifacts_expire_at` is when the files become due to be
+    removed, `artifacts_expired_at` when they were, with their names left in `artifacts`; `expires_at` is when
+    the whole job becomes due.
     """
 
     id: str
@@ -183,3 +187,6 @@ class Job(_Answer):
     updated_at: datetime | None = None
     error: Problem | None = None
     artifacts: list[Artifact] = Field(default_factory=list)
+    artifacts_expire_at: datetime | None = None
+    artifacts_expired_at: datetime | None = None
+    expires_at: datetime | None = None

@@ -41,7 +41,8 @@ class _Answer(BaseModel):
 
 class Model(_Answer):
     """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, or of the archive that a
-    SavedModel is in zip, tar or tar_gz."""
+    SavedModel is in zip, tar or tar_gz. `expires_at`, where the project keeps models for a time, is when it
+    is due to be removed, unless something needs it."""
 
     id: str
     object: Literal["model"] = "model"
@@ -51,11 +52,12 @@ class Model(_Answer):
     bytes: int
     sha256: str
     created_at: datetime
+    expires_at: datetime | None = None
 
 
 class Dataset(_Answer):
     """A stored data set. `format` is what the first bytes say: npz, csv, parquet, zip, tar, tar_gz, tfrecord
-    or tfrecord_gz."""
+    or tfrecord_gz. `expires_at` is as of a model."""
 
     id: str
     object: Literal["dataset"] = "dataset"
@@ -64,6 +66,7 @@ class Dataset(_Answer):
     bytes: int
     sha256: str
     created_at: datetime
+    expires_at: datetime | None = None
 
 
 class UploadRequest(BaseModel):
@@ -194,13 +197,20 @@ Amount = Annotated[int, Field(ge=0)]
 
 class Limits(_Answer):
     """What a project may use. 0 is no limit. Requests beyond `requests_per_second` are answered with 429
-    once a burst of twice as many is used up; jobs beyond `running_jobs` wait in the queue."""
+    once a burst of twice as many is used up; jobs beyond `running_jobs` wait in the queue.
+
+    The ``_ttl_s`` are how long things are kept, in seconds: models and data sets from when they came, the
+    files that jobs made and the jobs themselves from when these ended."""
 
     stored_bytes: Amount = 0
     running_jobs: Amount = 0
     queued_jobs: Amount = 0
     cpu_seconds_per_day: Amount = 0
     requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    models_ttl_s: Amount = 0
+    datasets_ttl_s: Amount = 0
+    artifacts_ttl_s: Amount = 0
+    jobs_ttl_s: Amount = 0
 
 
 class Usage(_Answer):

@@ -5,6 +5,9 @@ if not job or job.project ~= ARGV[2] or job.state ~= 'queued' or job.attempt ~= 
   return 0
 end
 leave_everything(id, job)
+for _, input in ipairs(inputs(job)) do
+  redis.call('SREM', users_key(job.project, input), id)
+end
 redis.call('ZREM', 'fw:jobs:' .. job.project, id)
 redis.call('ZREM', 'fw:jobs:' .. job.project .. ':model:' .. job.model_id, id)
 for _, key in ipairs(state_indexes(job, 'queued')) do

@@ -12,6 +12,13 @@
 -- fw:turns:<queue>           zset  projects with such ids, by when                               it can be
 --                                  one of theirs was last claimed       fw:served:<queue>  hash  that time,
 -- fw:claimed:<nonce>         what a claim got                                                    of everybody
+-- For who looks at it from outside (tasks/figures.py):
+-- fw:waiting:<queue>     zset    queued ids by since when
+-- fw:attempts:reasons    hash    attempts ended, by why       fw:seconds:<what>  hash  a histogram
+-- What may be removed (tasks/retention):
+-- fw:users:<project>:<id>  set   who needs a model, data set or job: jobs that have not ended, and whoever else says so
+-- fw:removing              zset  "<kind>/<project>/<id>": gone for everybody, its bytes still to be removed, by since when
+-- fw:projects              set   all that ever had anything
 -- Keys are computed from the record, so the store needs one Redis, not a cluster.
 
 local TIME = redis.call('TIME')
@@ -61,6 +68,31 @@ local function state_indexes(job, state)
   return { all .. ':state:' .. state, all .. ':model:' .. job.model_id .. ':state:' .. state }
 end
 
+local function users_key(project, subject)
+  return 'fw:users:' .. project .. ':' .. subject
+end
+
+-- The model and the data set of a job.
+local function inputs(job)
+  local dataset = cjson.decode(job.request).dataset_id
+  return dataset and dataset ~= cjson.null and { job.model_id, dataset } or { job.model_id }
+end
+
+local BUCKETS = { 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200 }
+
+-- Counts `value` in the histogram `what`; each bucket has what is in it alone, not what is below.
+local function observe(what, value)
+  local key, bucket = 'fw:seconds:' .. what, '+Inf'
+  for _, bound in ipairs(BUCKETS) do
+    if value <= bound then
+      bucket = tostring(bound)
+      break
+    end
+  end
+  redis.call('HINCRBY', key, bucket, 1)
+  redis.call('HINCRBYFLOAT', key, 'sum', seconds(math.max(0, value)))
+end
+
 local function line_key(queue, project)
   return 'fw:line:' .. queue .. ':' .. project
 end
@@ -84,6 +116,7 @@ end
 local function enter_queue(id, job, hint_at, rest)
   redis.call('ZADD', 'fw:deadlines', seconds(NOW + tonumber(job.max_queue_s)), id)
   redis.call('ZADD', 'fw:hints', seconds(hint_at), id)
+  redis.call('ZADD', 'fw:waiting:' .. job.queue, seconds(NOW), id)
   if rest > 0 then
     redis.call('ZADD', 'fw:later:' .. job.queue, seconds(NOW + rest), id)
   else
@@ -95,6 +128,7 @@ local function leave_everything(id, job)
   redis.call('ZREM', 'fw:deadlines', id)
   redis.call('ZREM', 'fw:hints', id)
   redis.call('ZREM', 'fw:leases', id)
+  redis.call('ZREM', 'fw:waiting:' .. job.queue, id)
   leave_line(id, job.queue, job.project)
 end
 
@@ -119,6 +153,11 @@ local function move(id, job, state, attempt)
   if is_done(state) then
     redis.call('EXPIRE', record_key(id) .. ':events', EVENT_EXPIRY)
     redis.call('ZADD', 'fw:unsettled', seconds(NOW + SETTLE_AFTER), id)
+    for _, input in ipairs(inputs(job)) do
+      redis.call('SREM', users_key(job.project, input), id)
+    end
+  elseif state == 'running' then
+    observe('queued', NOW - tonumber(job.queued_at))
   end
 end
 
@@ -127,6 +166,8 @@ local function end_attempt(id, job, because)
   local attempts = cjson.decode(job.attempts)
   attempts[#attempts].ended_at = seconds(NOW)
   attempts[#attempts].ended_because = because
+  redis.call('HINCRBY', 'fw:attempts:reasons', because, 1)
+  observe('running', NOW - tonumber(attempts[#attempts].started_at))
   redis.call('HSET', record_key(id), 'attempts', cjson.encode(attempts))
   redis.call('HDEL', record_key(id), 'lease_until', 'worker')
 end

@@ -17,6 +17,7 @@ from tasks.intake import FileRefused, Intake
 from tasks.limits import ProjectLimits
 from tasks.records import ModelRecord
 from tasks.recordstore import RecordStore
+from tasks.retention.removal import Removal
 from tasks.settings import Settings
 from tasks.storage import Storage, StorageUnavailable
 from tasks.usage import Accounts
@@ -95,9 +96,7 @@ def test_an_object_is_adopted_once_while_it_and_what_was_made_of_it_are_there(
     assert other.id != record.id
     assert storage.read(record.key) == KERAS
     # Removed, it can be adopted again.
-    from tasks.filekinds import MODEL
-
-    Intake(settings, redis_client, storage).remove(MODEL, project, other.id)
+    assert Removal(settings, redis_client, storage).remove_file("model", project, other.id)
     assert inbox.adopt(project, "nets/le net.keras", "model").created_at > other.created_at
     assert not redis_client.exists("fw:leftovers")
 

@@ -322,6 +322,11 @@ def usage(context: Context) -> int:
         ["jobs queued", _number(found.queued_jobs), _number(most.queued_jobs or None)],
         ["CPU seconds in 24 h", _number(found.cpu_seconds), _number(most.cpu_seconds_per_day or None)],
         ["requests per second", None, _number(most.requests_per_second or None)],
+        *(
+            [f"{name.removesuffix('_ttl_s')} kept, in s", None, _number(value)]
+            for name, value in most
+            if name.endswith("_ttl_s") and value
+        ),
     ]
     context.output.result(found, columns([found.project, "used", "at most"], rows, right=[1, 2]))
     return OK
