@@ -1,4 +1,4 @@
-"""``/metrics``: requests by route and status, how long they took, jobs by state.
+"""``/metrics``: requests by route and status, how long they took, and the state of everything else.
 
 With more than one process, as under gunicorn, set PROMETHEUS_MULTIPROC_DIR to an empty folder, else
 every scrape shows the process it happens to meet.
@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 
-import redis
 from flask import Blueprint, Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
 
-from featherweight.job import JobState
 from service.auth import public
 from service.openapi import Text, operation
-from service.services import Services, services
+from service.services import services
+from service.state_metrics import StateMetrics
 
 __all__ = ["bp", "init_app"]
 
@@ -46,31 +42,6 @@ class _RequestMetrics:
         )
 
 
-class _JobStates(Collector):
-    """Jobs of every project with a key, counted when asked."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def collect(self) -> Iterable[Metric]:
-        gauge = GaugeMetricFamily("featherweight_jobs", "Jobs stored, by state.", labels=("state",))
-        try:
-            for state, count in self._counts().items():
-                gauge.add_metric((state,), count)
-        except redis.RedisError:
-            return  # nothing is known, and the other metrics are worth having all the same
-        yield gauge
-
-    def _counts(self) -> dict[str, int]:
-        projects = {record.project for record in self._services.keys.list()}
-        pipeline = self._services.redis.pipeline(transaction=False)
-        for state in JobState:
-            for project in projects:
-                pipeline.zcard(f"fw:jobs:{project}:state:{state}")
-        counted = iter(pipeline.execute())
-        return {state.value: sum(next(counted) for _ in projects) for state in JobState}
-
-
 def init_app(app: Flask) -> None:
     app.extensions["featherweight.metrics"] = _RequestMetrics(CollectorRegistry())
     app.before_request(_begin)
@@ -82,7 +53,7 @@ def init_app(app: Flask) -> None:
 @operation(summary="Metrics for Prometheus", answers={200: Text("text/plain", "The exposition format.")})
 def show() -> Response:
     registry = CollectorRegistry()
-    registry.register(_JobStates(services()))
+    registry.register(StateMetrics(services()))
     return Response(_request_metrics() + generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -19,6 +19,7 @@ from tasks.intake import FileRefused
 from tasks.recordstore import NotFound
 from tasks.schedules.agenda import agenda, begun
 from tasks.schedules.firing import manual_run
+from tasks.schedules.holding import hold, release
 from tasks.schedules.parts import ScheduleParts, send_fire, takes_time
 from tasks.schedules.records import RunRecord, ScheduleRecord
 from tasks.schedules.store import TooManySchedules, seconds
@@ -37,6 +38,16 @@ Fields = Mapping[str, str]
 def create(app: Services, project: str, wanted: ScheduleRequest, *, schedule_id: str) -> ScheduleRecord:
     """Raises invalid_request and the problems of a job, with pointers; too_many_schedules; and
     storage_unavailable, after which there is no schedule."""
+    hold(app.schedules.uses, project, wanted.job, schedule_id)
+    try:
+        return _created(app, project, wanted, schedule_id)
+    except Exception:
+        if app.schedules.store.find(schedule_id) is None:
+            release(app.schedules.uses, project, wanted.job, schedule_id)
+        raise
+
+
+def _created(app: Services, project: str, wanted: ScheduleRequest, schedule_id: str) -> ScheduleRecord:
     parts = app.schedules
     now = parts.store.now()
     _check(app, project, wanted, now)
@@ -76,7 +87,17 @@ def change(app: Services, project: str, schedule_id: str, wanted: ScheduleChange
             _check(app, project, changed, now, only=given.keys())
         return {"wanted": changed.model_dump_json(), **_replanned(record, changed, now)}
 
-    return _changed(app, project, schedule_id, fields)
+    before = app.schedules.store.get(project, schedule_id).wanted.job
+    if wanted.job is None:
+        return _changed(app, project, schedule_id, fields)
+    hold(app.schedules.uses, project, wanted.job, schedule_id)
+    try:
+        changed = _changed(app, project, schedule_id, fields)
+    except Exception:
+        release(app.schedules.uses, project, wanted.job, schedule_id, but=before)
+        raise
+    release(app.schedules.uses, project, before, schedule_id, but=wanted.job)
+    return changed
 
 
 def pause(app: Services, project: str, schedule_id: str) -> ScheduleRecord:
@@ -136,9 +157,10 @@ def run_now(app: Services, project: str, schedule_id: str, *, job_id: str) -> Ru
 def delete(app: Services, project: str, schedule_id: str) -> None:
     """Forget it and its runs; NotFound. Their jobs stay as they are."""
     parts = app.schedules
-    parts.store.get(project, schedule_id)
+    record = parts.store.get(project, schedule_id)
     parts.archive.drop(project, schedule_id)
     parts.store.delete(project, schedule_id)
+    release(parts.uses, project, record.wanted.job, schedule_id)
     # So that nobody is woken for it any more.
     send_fire(app.queue, schedule_id)
 

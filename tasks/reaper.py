@@ -101,6 +101,7 @@ class Reaper:
         turn_ms = int(900 * self._settings.reaper_interval_s)
         if self._redis.set("fw:reaper", "1", nx=True, px=turn_ms):
             self.look()
+            self._redis.set("fw:reaper:looked", f"{time.time():.3f}")
         self._note_absence()
 
     def _note_absence(self) -> None:

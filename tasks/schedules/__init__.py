@@ -8,7 +8,8 @@
     changes      which objects of an inbox have changed
     regression   a run compared with the last good one
     endings      what the end of a job means for its run
-    archive      the durable copies in storage, and everything made anew from them
+    holding      the models and data sets that schedules need are not removed
+    archive      the durable copies in storage; restoring makes both anew from them
     waker        the entries in redbeat that wake a courier when something is due
 
 The record says how far a schedule has been worked off (`cursor`); a fire is known by schedule and time. So

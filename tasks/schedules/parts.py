@@ -24,6 +24,7 @@ from tasks.schedules.store import ScheduleStore
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.submission import Submitter
+from tasks.uses import Uses
 
 __all__ = ["ScheduleParts", "chase", "fire", "schedule_parts", "send_fire", "takes_time"]
 
@@ -39,6 +40,7 @@ _ENOUGH_MESSAGES = 1000
 
 class ScheduleParts(NamedTuple):
     store: ScheduleStore
+    uses: Uses
     archive: Archive
     firing: Firing
     endings: Endings
@@ -56,6 +58,7 @@ def schedule_parts(
     submitter = Submitter.of(settings, client, storage, queue)
     return ScheduleParts(
         store=store,
+        uses=Uses(client),
         archive=archive,
         firing=Firing(settings, store, submitter, archive, notices, Watcher(inbox), Inputs(inbox)),
         endings=Endings(store, storage, archive, notices),

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from featherweight.schedule import ObjectChangedTrigger
 from tasks import keys
 from tasks.records import JobRecord
 from tasks.schedules.agenda import agenda, begun
 from tasks.schedules.endings import Endings
+from tasks.schedules.holding import hold
+from tasks.schedules.parts import ScheduleParts
 from tasks.schedules.records import GoodRun, RunRecord, ScheduleRecord
 from tasks.schedules.store import ScheduleStore, seconds
 from tasks.storage import Storage
 
-__all__ = ["restore_schedules"]
+__all__ = ["Restored", "restore_schedules"]
 
 
-def restore_schedules(project: str, storage: Storage, store: ScheduleStore, endings: Endings) -> int:
-    """Make the project's schedules and runs anew where `store` has none; how many schedules that were.
+class Restored(NamedTuple):
+    """How many schedules were made anew, how many were there, and the keys of which nothing could be made,
+    each with the reason."""
+
+    restored: int
+    present: int
+    unreadable: dict[str, str]
+
+
+def restore_schedules(project: str, storage: Storage, parts: ScheduleParts) -> Restored:
+    """Make the project's schedules and runs anew where there are none. Jobs are to be restored before.
 
     What was due meanwhile is missed, as each schedule's rule has it. Changes of objects count from now on.
     May be repeated. StorageUnavailable, RedisError.
     """
-    made = 0
+    restored, present, unreadable = 0, 0, {}
     for key in storage.list_keys(keys.schedules_prefix(project)):
-        if key.endswith("/schedule.json"):
-            record = ScheduleRecord.model_validate(storage.get_json(key))
-            runs = _runs(storage, record)
-            made += store.restore(record, runs, _fields(store, record, runs))
-            for run in runs:
-                _end(storage, endings, run)
-    return made
+        if not key.endswith("/schedule.json"):
+            continue
+        try:
+            if _restored(storage, parts, _record(storage, project, key)):
+                restored += 1
+            else:
+                present += 1
+        except (ValueError, FileNotFoundError) as error:
+            unreadable[key] = str(error)
+    return Restored(restored, present, unreadable)
+
+
+def _record(storage: Storage, project: str, key: str) -> ScheduleRecord:
+    """ValueError for what is no schedule of this place."""
+    record = ScheduleRecord.model_validate(storage.get_json(key))
+    if keys.schedule_key(project, record.id) != key or record.project != project:
+        raise ValueError("it is the record of something else")
+    return record
+
+
+def _restored(storage: Storage, parts: ScheduleParts, record: ScheduleRecord) -> bool:
+    runs = _runs(storage, record)
+    hold(parts.uses, record.project, record.wanted.job, record.id)
+    restored = parts.store.restore(record, runs, _fields(parts.store, record, runs))
+    for run in runs:
+        _end(storage, parts.endings, run)
+    return restored
 
 
 def _fields(store: ScheduleStore, record: ScheduleRecord, runs: list[RunRecord]) -> dict[str, str]:

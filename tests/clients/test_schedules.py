@@ -125,7 +125,7 @@ def test_the_commands(run: Callable[..., Any], model: Path, tmp_path: Path) -> N
     fired = run("schedule", "run", made["id"])
     assert [each["job_id"] for each in run("schedule", "runs", made["id"])] == [fired["job_id"]]
     assert run("schedule", "delete", made["id"])["deleted"] is True
-    run("schedule", "show", made["id"], code=2)
+    run("schedule", "show", made["id"], code=5)
 
 
 def test_files_of_the_inbox_are_named_on_the_command_line(run: Callable[..., Any]) -> None:

@@ -235,10 +235,10 @@ class TestRunNow:
         second = caller.post(f"{path}/run").json
         assert (second["state"], second["skipped_because"], second["job_id"]) == ("skipped", "overlap", None)
 
-    def test_a_job_that_is_refused_says_why(self, caller: Caller) -> None:
+    def test_a_job_that_is_refused_says_why(self, caller: Caller, parts: Services) -> None:
         body = job(caller)
         path = f"/v1/schedules/{caller.schedule(job=body)}"
-        caller("DELETE", f"/v1/models/{body['model_id']}")
+        parts.models.delete(PROJECT, body["model_id"])
         assert_problem(caller.post(f"{path}/run"), "invalid_request", pointers={"/model_id"})
         (run,) = caller.get(f"{path}/runs").json["data"]
         assert (run["state"], run["error"]["code"]) == ("refused", "invalid_request")
@@ -248,6 +248,26 @@ class TestRunNow:
         job = {"model": {"changed": True}, "spec": SPEC}
         schedule_id = caller.schedule(trigger=trigger, job=job)
         assert_problem(caller.post(f"/v1/schedules/{schedule_id}/run"), "invalid_request")
+
+
+def test_what_a_schedule_needs_is_kept_until_it_needs_it_no_more(caller: Caller) -> None:
+    first, second = job(caller), job(caller)
+    schedule_id = caller.schedule(job=first)
+    path = f"/v1/schedules/{schedule_id}"
+    model, dataset = f"/v1/models/{first['model_id']}", f"/v1/datasets/{first['dataset_id']}"
+    for used in (model, dataset):
+        body = assert_problem(caller("DELETE", used), "resource_in_use")
+        assert schedule_id in body["detail"]
+    # A change that is refused changes nothing of it.
+    refused = caller("PATCH", path, json={"job": {**second, "dataset_id": "ds_none"}})
+    assert_problem(refused, "invalid_request")
+    assert caller("DELETE", f"/v1/models/{second['model_id']}").status_code == 204
+    third = {**first, "model_id": caller.model()}
+    assert caller("PATCH", path, json={"job": third}).status_code == 200
+    assert caller("DELETE", model).status_code == 204
+    assert_problem(caller("DELETE", dataset), "resource_in_use")
+    assert caller("DELETE", path).status_code == 204
+    assert caller("DELETE", dataset).status_code == 204
 
 
 def test_runs_are_listed_page_by_page(caller: Caller, parts: Services) -> None:

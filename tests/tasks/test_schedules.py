@@ -286,6 +286,17 @@ class TestRestoring:
         assert len(almanac.look(record)) == 4
         assert restore(almanac) == 0
 
+    def test_what_cannot_be_read_is_told_and_keeps_nothing_else_back(self, almanac: Almanac) -> None:
+        record = almanac.schedule()
+        forget(almanac, record)
+        bad = keys.schedule_key(PROJECT, "sch_bad")
+        moved = keys.schedule_key(PROJECT, "sch_moved")
+        almanac.storage.put_json(bad, {"id": "sch_bad"})
+        almanac.storage.put_json(moved, record.model_dump(mode="json"))
+        done = restore_schedules(PROJECT, almanac.storage, almanac.parts)
+        assert (done.restored, done.present, done.unreadable.keys()) == (1, 0, {bad, moved})
+        assert almanac.reloaded(record).wanted == record.wanted
+
     def test_a_job_that_ended_meanwhile_ends_its_run(self, almanac: Almanac) -> None:
         record = almanac.schedule(since_s=61)
         (run,) = almanac.look(record)
@@ -305,8 +316,9 @@ def request() -> Any:
 
 
 def restore(almanac: Almanac) -> int:
-    parts = almanac.parts
-    return restore_schedules(PROJECT, almanac.storage, parts.store, parts.endings)
+    done = restore_schedules(PROJECT, almanac.storage, almanac.parts)
+    assert done.unreadable == {}
+    return done.restored
 
 
 def forget(almanac: Almanac, record: Any) -> None:
