@@ -379,6 +379,8 @@ def aged(shelf: Shelf, job: JobRecord) -> JobRecord:
     shelf.client.hset(f"fw:job:{job.id}", "ended_at", time.time() - 5)
     model = shelf.models.get(shelf.project, job.model_id)
     shelf.models.put(shelf.project, model.model_copy(update={"created_at": datetime.fromtimestamp(1, UTC)}))
+    for list_, member in (("jobs", job.id), ("models", job.model_id)):
+        shelf.client.zadd(f"fw:{list_}:{shelf.project}", {member: (time.time() - 10) * 1e6}, xx=True)
     return job
 
 
