@@ -19,7 +19,7 @@ from service.bodies import stream_body
 from service.errors import ProblemError
 from service.filekinds import GATE_PROBLEMS, FileKind, R
 from service.idempotency import Answer, Attempt, json_fingerprint
-from service.leftovers import discard, reclaim, sweep
+from service.leftovers import discard, reclaim, sending, sweep
 from service.openapi import IDEMPOTENCY_KEY, Parameter
 from service.quotas import check_room
 from service.rendering import json_answer
@@ -100,9 +100,10 @@ def store(
     sweep(app)
     key = kind.key(project(), attempt.resource_id)
     reclaim(app, key)
-    size, sha256 = app.storage.put_stream(
-        _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
-    )
+    with sending(app, key):
+        size, sha256 = app.storage.put_stream(
+            _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app)
+        )
     try:
         _check_digest(sha256, announced)
         return kind.adopt(

@@ -324,6 +324,19 @@ class Storage:
         with suppress(FileNotFoundError), self._asking(key):
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
 
+    def abort_uploads(self, prefix: str) -> int:
+        """Forget every upload in parts under a key that begins with `prefix`, whoever began it; how many."""
+        with self._asking(prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            found = [(each["Key"], each["UploadId"]) for page in pages for each in page.get("Uploads", [])]
+        # Not every store filters by the prefix.
+        ours = [(key, upload_id) for key, upload_id in found if key.startswith(prefix)]
+        for key, upload_id in ours:
+            self.abort_multipart(key, upload_id)
+        return len(ours)
+
     # About objects
 
     def presign_get(self, key: str, *, filename: str, expires_s: int) -> str:
