@@ -99,10 +99,12 @@ def store(
     check_room(app, project(), request.content_length or len(head))
     app.intake.leftovers.sweep()
     key = kind.key(project(), attempt.resource_id)
-    app.intake.leftovers.reclaim(key)
-    size, sha256 = app.storage.put_stream(
-        _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app.settings)
-    )
+    leftovers = app.intake.leftovers
+    leftovers.reclaim(key)
+    with leftovers.sending(key):
+        size, sha256 = app.storage.put_stream(
+            _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app.settings)
+        )
     try:
         _check_digest(sha256, announced)
         return adopt(

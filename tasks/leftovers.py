@@ -2,13 +2,17 @@
 
 Who stored a file that was then refused takes it back. While storage is away that cannot be done; the key is
 noted in Redis then, and whoever stores something later takes it back.
+
+A process that dies while it sends a file in parts leaves the parts. So the key is noted before, and whoever
+comes to send the same file again, or anybody when no file can be on its way any more, forgets them.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import redis
@@ -18,6 +22,7 @@ from tasks.storage import Storage, StorageUnavailable
 __all__ = ["Leftovers"]
 
 _NOTED = "fw:leftovers"
+_SENDING = "fw:sending"
 # Who tries again with the same Idempotency-Key stores under the same key: that comes sooner, and reclaims it.
 _REST_S = 600.0
 # Longer than anybody takes to store a file.
@@ -53,11 +58,31 @@ class Leftovers:
         """Something is stored under the key now that shall stay. redis.RedisError."""
         self._redis.zrem(_NOTED, key)
 
+    @contextmanager
+    def sending(self, key: str) -> Iterator[None]:
+        """While parts of a file are being stored that shall lie under `key`. redis.RedisError,
+        StorageUnavailable."""
+        if self._redis.zscore(_SENDING, key) is not None:
+            self._storage.abort_uploads(key)
+        self._redis.zadd(_SENDING, {key: time.time() + _COPY_S})
+        yield
+        # After a failure it stays: taking back what was sent may have failed, too.
+        with suppress(redis.RedisError):
+            self._redis.zrem(_SENDING, key)
+
     def sweep(self) -> None:
         """Remove a few of those that are due. redis.RedisError; StorageUnavailable never."""
         now = time.time()
+        self._sweep_parts(now)
         due = cast("list[bytes]", self._redis.zrangebyscore(_NOTED, "-inf", now, start=0, num=_AT_ONCE))
         for name in due:
             # One of those who come at the same time takes it.
             if self._redis.zrem(_NOTED, name):
                 self.discard(name.decode())
+
+    def _sweep_parts(self, now: float) -> None:
+        due = cast("list[bytes]", self._redis.zrangebyscore(_SENDING, "-inf", now, start=0, num=_AT_ONCE))
+        for name in due:
+            with suppress(StorageUnavailable):
+                self._storage.abort_uploads(name.decode())
+                self._redis.zrem(_SENDING, name)

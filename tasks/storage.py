@@ -350,16 +350,16 @@ class Storage:
     def abort_uploads(self, prefix: str) -> int:
         """Forget the parts of every upload that has not ended, of keys that begin with `prefix`: those too
         whose id nobody was told, for the answer got lost. How many there were."""
-        with _translated(prefix):
+        with self._asking(prefix):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=prefix
             )
-            found = [
-                (upload["Key"], upload["UploadId"]) for page in pages for upload in page.get("Uploads", [])
-            ]
-        for key, upload_id in found:
+            found = [(each["Key"], each["UploadId"]) for page in pages for each in page.get("Uploads", [])]
+        # Not every store filters by the prefix.
+        ours = [(key, upload_id) for key, upload_id in found if key.startswith(prefix)]
+        for key, upload_id in ours:
             self.abort_multipart(key, upload_id)
-        return len(found)
+        return len(ours)
 
     # About objects
 

@@ -17,9 +17,11 @@ import logging
 import os
 import re
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +29,7 @@ from typing import Any, TypeVar
 import httpx
 
 from featherweight._files import PART_BYTES, SourceFile, atomic_writer
+from featherweight._outage import Outage
 from featherweight._transport import Session, Storage, connection_error, decode
 from featherweight.batch import BatchFile
 from featherweight.errors import (
@@ -35,6 +38,7 @@ from featherweight.errors import (
     ConnectionFailed,
     Gone,
     NotFound,
+    ServiceUnavailable,
     StorageError,
     UnexpectedResponse,
 )
@@ -92,7 +96,7 @@ class Uploader:
             log.warning("%s; sending %s through the API instead", error, file.path.name)
             self._give_up(upload, file)
             return self._sent_through_api(collection, type_, file, tally)
-        return self._session.get(f"{collection}/{resource_id}", type_)
+        return Outage(self._session).endured(lambda: self._session.get(f"{collection}/{resource_id}", type_))
 
     def _begun(self, kind: UploadKind, file: SourceFile) -> Upload:
         request = UploadRequest(
@@ -130,19 +134,25 @@ class Uploader:
 
     def _sent_in_parts(self, upload: Upload, file: SourceFile, tally: _Tally) -> str:
         """The id of what the upload became."""
-        fruitless = 0
+        fruitless, outage = 0, Outage(self._session)
         while True:
             tally.arrived({part.number: part.size for part in upload.received})
             try:
                 self._put_all(upload.parts, file, tally)
                 return self._completed(upload, file)
-            except (StorageError, ConnectionFailed, Conflict) as error:
-                if fruitless >= _FRUITLESS_ROUNDS or not _is_mended_by_asking(error, tally):
+            except (StorageError, ConnectionFailed, ServiceUnavailable, Conflict) as error:
+                if _is_outage(error, tally):
+                    outage.endure(error)
+                elif fruitless >= _FRUITLESS_ROUNDS or not _is_mended_by_asking(error):
                     raise
+                else:
+                    fruitless += 1
                 log.info("%s; asking which parts are missing", error)
             before = len(upload.received)
-            upload = self._fetched(upload.id)
-            fruitless = fruitless + 1 if len(upload.received) <= before else 0
+            upload = outage.endured(partial(self._fetched, upload.id))
+            if len(upload.received) > before:
+                fruitless = 0
+                outage.over()
 
     def _completed(self, upload: Upload, file: SourceFile) -> str:
         try:
@@ -205,14 +215,19 @@ class Uploader:
                 tally.sent(0, len(chunk))
                 yield chunk
 
-        response = self._session.post(
-            collection,
-            params={"filename": file.path.name, "sha256": file.sha256},
-            body=body,
-            headers={"Content-Length": str(file.size), "Content-Type": "application/octet-stream"},
-            timeout=_patience(file.size),
-        )
-        return decode(response, type_)
+        key = str(uuid.uuid4())
+
+        def post() -> httpx.Response:
+            return self._session.post(
+                collection,
+                params={"filename": file.path.name, "sha256": file.sha256},
+                body=body,
+                headers={"Content-Length": str(file.size), "Content-Type": "application/octet-stream"},
+                timeout=_patience(file.size),
+                idempotency_key=key,
+            )
+
+        return decode(Outage(self._session).endured(post), type_)
 
 
 class UploadState:
@@ -309,13 +324,18 @@ def _is_out_of_reach(failure: Exception, tally: _Tally) -> bool:
     return isinstance(failure, _StorageUnreachable) and not tally.storage_reached
 
 
-def _is_mended_by_asking(error: Exception, tally: _Tally) -> bool:
+def _is_outage(error: Exception, tally: _Tally) -> bool:
+    """The service or the storage is away, and was there before."""
+    if isinstance(error, StorageError):
+        return error.status is not None and error.status >= 500
+    return isinstance(error, ConnectionFailed | ServiceUnavailable) and not _is_out_of_reach(error, tally)
+
+
+def _is_mended_by_asking(error: Exception) -> bool:
     """Fresh URLs for what is missing may help: they had expired, or a part was lost."""
     if isinstance(error, Conflict):
         return error.code == "upload_incomplete"
-    if isinstance(error, StorageError):
-        return error.status in (403, 404, 408, 429)
-    return not _is_out_of_reach(error, tally)
+    return isinstance(error, StorageError) and error.status in (403, 404, 408, 429)
 
 
 def _patience(size: int) -> float:

@@ -12,8 +12,10 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from featherweight._outage import Outage
 from featherweight._sse import ServerSentEvent, parse
 from featherweight._transport import Session, connection_error
+from featherweight.errors import ConnectionFailed, FeatherweightError, ServiceUnavailable
 from featherweight.events import EVENT, Event, StateEvent
 from featherweight.job import Job, JobState
 
@@ -36,7 +38,8 @@ class UnknownEvent(BaseModel):
 
 
 class EventStream:
-    """Iterate over it: it ends with the job. A broken connection is taken up where it broke.
+    """Iterate over it: it ends with the job. A broken connection is taken up where it broke, and a
+    service that is away is waited for, for five minutes.
 
     `last_event_id` is the id of the last event handed out; given as `after`, a later stream goes
     on from there. Use it as a context manager, or close() it, to leave before the end.
@@ -47,6 +50,7 @@ class EventStream:
         self._path = f"/v1/jobs/{quote(job_id, safe='')}"
         self._events = self._follow()
         self._closed = False
+        self._was_connected = False
         self.last_event_id = after
 
     def __iter__(self) -> Iterator[Event | UnknownEvent]:
@@ -68,22 +72,32 @@ class EventStream:
         self._closed = True
 
     def _follow(self) -> Iterator[Event | UnknownEvent]:
-        attempt = 0
+        outage, quiet = Outage(self._session), 0
         while not self._closed:
             before = self.last_event_id
-            failure = None
+            failure: FeatherweightError | None = None
             try:
                 for event in self._connected():
+                    outage.over()
                     yield event
                     if isinstance(event, StateEvent) and event.state in _FINAL_STATES:
                         return
             except httpx.TransportError as error:
                 failure = connection_error(error, self._path)
-            if self._closed or (failure is None and self._job_is_done()):
+            except (ConnectionFailed, ServiceUnavailable) as error:
+                if not self._was_connected:
+                    raise  # not even that the job exists is known
+                failure = error
+            if self._closed:
                 return
-            attempt = 0 if self.last_event_id != before else attempt
-            self._pause(attempt, failure)
-            attempt += 1
+            if failure is not None:
+                outage.endure(failure)
+            elif outage.endured(self._job_is_done):
+                return
+            else:
+                quiet = 0 if self.last_event_id != before else quiet + 1
+                log.info("the event stream was closed by the service; connecting again")
+                self._session.clock.sleep(self._session.policy.jitter(quiet))
 
     def _connected(self) -> Iterator[Event | UnknownEvent]:
         """The events of one connection."""
@@ -93,6 +107,7 @@ class EventStream:
         with self._session.stream(
             "GET", f"{self._path}/events", headers=headers, timeout=_SILENCE_S
         ) as response:
+            self._was_connected = True
             for message in parse(response.iter_bytes()):
                 if self._closed:
                     return
@@ -102,13 +117,6 @@ class EventStream:
 
     def _job_is_done(self) -> bool:
         return self._session.get(self._path, Job).done
-
-    def _pause(self, attempt: int, failure: Exception | None) -> None:
-        policy = self._session.policy
-        if failure is not None and attempt >= policy.max_retries:
-            raise failure
-        log.info("the event stream ended early (%s); connecting again", failure or "closed by the service")
-        self._session.clock.sleep(policy.jitter(attempt))
 
 
 def _decoded(message: ServerSentEvent) -> Event | UnknownEvent:

@@ -205,12 +205,40 @@ def test_stream_that_was_closed_early_is_opened_again_until_the_job_is_done(
     assert len(service.asked("GET", f"/v1/jobs/{job}/events")) == 2
 
 
-def test_stream_that_only_breaks_is_given_up(service: FakeService, client: Client, job: str) -> None:
+def test_stream_that_only_breaks_is_given_up_after_five_minutes(
+    service: FakeService, client: Client, clock: FakeClock, job: str
+) -> None:
     service.script(
-        "GET", f"/v1/jobs/{job}/events", *[httpx.Response(200, stream=Breaking(b":\n")) for _ in range(9)]
+        "GET", f"/v1/jobs/{job}/events", *[httpx.Response(200, stream=Breaking(b":\n")) for _ in range(300)]
     )
+    began = clock.now()
     with pytest.raises(errors.ConnectionFailed):
         list(client.jobs.events(job))
+    assert 300 < clock.now() - began < 400
+
+
+def test_stream_outlives_a_service_that_is_away_for_a_while(
+    service: FakeService, client: Client, clock: FakeClock, job: str
+) -> None:
+    service.script(
+        "GET",
+        f"/v1/jobs/{job}/events",
+        httpx.Response(200, stream=Breaking(b":\n")),
+        *[httpx.Response(503) for _ in range(12)],
+    )
+    service.events[job] = EVENTS
+    service.change(job, state="succeeded", done=True)
+    assert [event.type for event in client.jobs.events(job)] == ["state", "progress", "poem", "state"]
+
+
+def test_stream_of_a_service_that_was_never_there_is_an_error_soon(
+    service: FakeService, client: Client, clock: FakeClock, job: str
+) -> None:
+    service.script("GET", f"/v1/jobs/{job}/events", *[httpx.Response(503) for _ in range(50)])
+    began = clock.now()
+    with pytest.raises(errors.ServiceUnavailable):
+        list(client.jobs.events(job))
+    assert clock.now() - began < 10
 
 
 def test_wait_hands_out_the_events_in_the_callers_thread(service: FakeService, job: str) -> None:

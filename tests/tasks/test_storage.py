@@ -247,3 +247,15 @@ def test_refused_credentials_are_unavailable(settings: Settings, key: str) -> No
     wrong = settings.model_copy(update={"s3_secret_access_key": SecretStr("wrong")})
     with pytest.raises(StorageUnavailable):
         Storage(wrong).put_bytes(key, b"x")
+
+
+def test_uploads_in_parts_that_nobody_ends_are_forgotten_by_their_prefix(storage: Storage, key: str) -> None:
+    folder = key.rpartition("/")[0] + "/"
+    begun = [storage.create_multipart(f"{folder}{name}") for name in ("a", "b")]
+    other = storage.create_multipart("tests-beside/a")
+    assert storage.abort_uploads(folder) == 2
+    assert storage.abort_uploads(folder) == 0
+    with pytest.raises(FileNotFoundError):
+        storage.list_parts(f"{folder}a", begun[0])
+    assert storage.list_parts("tests-beside/a", other) == []
+    storage.abort_multipart("tests-beside/a", other)
