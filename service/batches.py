@@ -23,6 +23,7 @@ from service.services import services
 from service.waiting import patiently, preferred_wait
 from tasks.batches.files import read_range
 from tasks.batches.records import BatchRecord
+from tasks.batches.store import TooManyOpen
 from tasks.filekinds import BATCH_FILE
 from tasks.recordstore import NotFound
 
@@ -34,6 +35,7 @@ _JSONL = "application/x-ndjson"
 _CURSOR = re.compile(r"1\.(\d{1,9})")
 # What the first items cost is done before the answer, so that a small batch begins at once.
 _HASTE_S = 0.5
+_BATCHES_END_S = 60
 
 _ETAG = {"ETag": "Changes with every change of the batch."}
 _WAIT_SCHEMA = {"type": "number", "minimum": 0}
@@ -70,6 +72,7 @@ EXAMPLE = {
         "payload_too_large",
         "unsupported_media_type",
         "invalid_request",
+        "too_many_open_batches",
         "idempotency_key_reused",
         "idempotency_key_in_flight",
         "storage_unavailable",
@@ -90,7 +93,14 @@ def create() -> Response:
 def _created(attempt: Attempt, wanted: BatchRequest) -> Response:
     _check_input(wanted)
     batches = services().batches
-    record = batches.create(project(), attempt.resource_id, wanted, request_id=g.request_id)
+    try:
+        record = batches.create(project(), attempt.resource_id, wanted, request_id=g.request_id)
+    except TooManyOpen:
+        raise ProblemError(
+            "too_many_open_batches",
+            "the project has as many batches that have not ended as it may have",
+            headers={"Retry-After": str(_BATCHES_END_S)},
+        ) from None
     if wanted.prefix is None and wanted.input_file_id is None:
         batches.hasten(record.id, _HASTE_S)
         record = batches.store.get(project(), record.id)

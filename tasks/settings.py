@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     project_stored_bytes: int = Field(default=0, ge=0)
     project_running_jobs: int = Field(default=0, ge=0)
     project_queued_jobs: int = Field(default=10_000, ge=0)
+    # Batches that have not ended; this one is the same for all projects.
+    project_open_batches: int = Field(default=100, ge=0)
     project_cpu_seconds_per_day: int = Field(default=0, ge=0)
     project_requests_per_second: float = Field(default=0, ge=0)
     # And how long its things are kept; 0 is for ever.

@@ -73,6 +73,7 @@ CODES: dict[str, Code] = {
     "not_plannable": Code(422, "No plan can be made of these files"),
     "rate_limited": Code(429, "Too many requests", True),
     "too_many_queued_jobs": Code(429, "The project has as many jobs queued as it may have", True),
+    "too_many_open_batches": Code(429, "The project has as many batches open as it may have", True),
     "cpu_quota_exceeded": Code(429, "The project's jobs used as many CPU seconds as they may in a day", True),
     "internal_error": Code(500, "The service failed", True),
     "storage_unavailable": Code(503, "The object storage cannot be reached", True),

@@ -202,9 +202,10 @@ class Batches:
     def create(
         self, project: str, batch_id: str, request: BatchRequest, *, request_id: str | None
     ) -> BatchRecord:
-        """Make the record, then keep the request in storage; may be repeated with the same id. RedisError,
-        and StorageUnavailable, after which no batch is left."""
-        record = self.store.create(project, batch_id, request, request_id=request_id)
+        """Make the record, then keep the request in storage; may be repeated with the same id. TooManyOpen,
+        RedisError, and StorageUnavailable, after which no batch is left."""
+        most = self._settings.project_open_batches
+        record = self.store.create(project, batch_id, request, request_id=request_id, max_open=most)
         try:
             self.files(record).put_request(request, record.created_at.timestamp())
         except StorageUnavailable:

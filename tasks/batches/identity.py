@@ -71,7 +71,11 @@ class Earlier:
         digests = {file.role: file.sha256 for file in made.inputs}
         if "model" not in digests or (record.dataset_id is not None and "dataset" not in digests):
             return
-        equal = equality(digests["model"], digests.get("dataset"), JobRequest.model_validate(_asked(record)))
+        try:
+            asked = JobRequest.model_validate(_asked(record))
+        except ValidationError:
+            return  # of a time when specs were others
+        equal = equality(digests["model"], digests.get("dataset"), asked)
         self._redis.hset(_key(record.project), _field(equal, made.versions), record.id)
 
     def find(self, project: str, equal: str) -> JobRecord | None:

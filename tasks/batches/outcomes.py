@@ -11,7 +11,7 @@ from featherweight.job import JobState
 from featherweight.problem import Problem, problem
 from featherweight.report import Report, Variant
 from tasks import keys
-from tasks.batches.records import BatchRecord
+from tasks.batches.records import BatchRecord, job_id_of
 from tasks.records import JobRecord
 from tasks.storage import Storage
 
@@ -29,7 +29,7 @@ def by_job(storage: Storage, batch: BatchRecord, item: BatchItem, job: JobRecord
     state, error = BatchItemState(job.state), job.error
     if job.state == JobState.CANCELLED and batch.stopping == "expired":
         state, error = BatchItemState.EXPIRED, _early("expired")
-    is_own = job.origin is not None and (job.origin.type, job.origin.id) == ("batch", batch.id)
+    is_own = job.id == job_id_of(batch.id, item.custom_id or "")
     return item.model_copy(
         update={
             "state": state,
@@ -48,9 +48,10 @@ def by_mate(item: BatchItem, leader: BatchItem) -> BatchItem:
     """The item, equal to `leader`, which has ended."""
     same = {"state", "verdict", "summary", "artifacts", "error"}
     told = {name: getattr(leader, name) for name in same}
-    return item.model_copy(
-        update={**told, "reused_from": leader.result_job_id, "ended_at": datetime.now(UTC)}
-    )
+    # Of a job that was cancelled or expired there is no result.
+    has_result = leader.state in (BatchItemState.SUCCEEDED, BatchItemState.FAILED)
+    told["reused_from"] = leader.result_job_id if has_result else None
+    return item.model_copy(update={**told, "ended_at": datetime.now(UTC)})
 
 
 def by_refusal(item: BatchItem, error: Problem) -> BatchItem:

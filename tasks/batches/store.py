@@ -26,7 +26,7 @@ from tasks.identifiers import check_name, is_id
 from tasks.recordstore import NotFound, checked, page, text
 from tasks.store import BLOCK_S
 
-__all__ = ["BatchStore"]
+__all__ = ["BatchStore", "TooManyOpen"]
 
 _SCRIPTS = Path(__file__).with_name("lua")
 _TIMES = (
@@ -41,6 +41,10 @@ _Ids = list[str]
 _Indexes = list[int]
 _Items = list[BatchItem]
 _Flags = list[bool]
+
+
+class TooManyOpen(Exception):
+    """The project has as many batches that have not ended as it may have."""
 
 
 class BatchStore:
@@ -71,8 +75,10 @@ class BatchStore:
         *,
         request_id: str | None = None,
         created_at: float | None = None,
+        max_open: int = 0,
     ) -> BatchRecord:
-        """A new batch in state validating, or the one that exists under this id.
+        """A new batch in state validating, or the one that exists under this id; TooManyOpen when the project
+        has `max_open` that have not ended (0: any number).
 
         It is due in a minute: `due_at` says that its request is stored."""
         bare = request.model_copy(update={"items": [] if request.items is not None else None})
@@ -87,6 +93,7 @@ class BatchStore:
                 request.max_concurrent,
                 request_id or "",
                 "" if created_at is None else created_at,
+                max_open,
             )
         )
 
@@ -301,7 +308,12 @@ class BatchStore:
         return text(newest[0][0]) if newest else "0-0"
 
     def _run(self, script: str, *args: str | float) -> Any:
-        return self._scripts[script](keys=[], args=list(args))
+        try:
+            return self._scripts[script](keys=[], args=list(args))
+        except redis.ResponseError as error:
+            if "TOO_MANY_OPEN" in str(error):
+                raise TooManyOpen from error
+            raise
 
     @cached_property
     def _scripts(self) -> Mapping[str, Any]:

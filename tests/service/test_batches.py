@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from featherweight.batch import MAX_INLINE_ITEMS
 from featherweight.problem import problem
-from service.services import Services
+from service.services import NAME, Services
 from tasks.records import Outcome
 from tasks.settle import Settler
 from tests.service.helpers import KERAS, PROJECT, SPEC, Caller, assert_problem, sha256, zip_of
@@ -293,3 +294,16 @@ def test_prefer_wait_answers_with_the_end(caller: Caller, parts: Services) -> No
     answer = caller.post("/v1/batches", json={"items": [item]}, headers={"Prefer": "wait=20"})
     assert (answer.status_code, answer.json["state"]) == (200, "failed")
     assert answer.headers["Preference-Applied"] == "wait=20"
+
+
+def test_a_project_has_only_so_many_open_batches(with_settings: Callable[..., Caller]) -> None:
+    caller = with_settings(project_open_batches=2)
+    body = {"models": [caller.model()], "defaults": {"spec": PRUNE}}
+    first, _ = (made(caller.post("/v1/batches", json=body)) for _ in range(2))
+    answer = caller.post("/v1/batches", json=body)
+    assert_problem(answer, "too_many_open_batches")
+    assert answer.headers["Retry-After"] == "60"
+    parts: Services = caller._client.application.extensions[NAME]
+    caller.post(f"/v1/batches/{first['id']}/cancel")
+    parts.batches.work()
+    made(caller.post("/v1/batches", json=body))

@@ -1,7 +1,12 @@
 -- ARGV: id, project, request without its items, max_total_s, on_failure, max_concurrent, request_id, at (seconds
--- of the epoch, or '' for now)
+-- of the epoch, or '' for now), how many of the project may be open (0: any number)
 local id, project = ARGV[1], ARGV[2]
 if not load(id) then
+  local open, most = 'fw:batches-open:' .. project, tonumber(ARGV[9])
+  if most > 0 and redis.call('SCARD', open) >= most then
+    error('TOO_MANY_OPEN')
+  end
+  redis.call('SADD', open, id)
   local at = tonumber(ARGV[8]) or NOW
   redis.call('HSET', key_of(id),
     'id', id, 'project', project, 'request', ARGV[3], 'on_failure', ARGV[5], 'max_concurrent', ARGV[6],

@@ -11,6 +11,7 @@
 -- fw:batch:<id>:leaders   set     the indexes that are waited for       /
 -- fw:batch:<id>:changes   stream  an entry for every change, the newest alone
 -- fw:batches:<project>    zset    ids by age
+-- fw:batches-open:<project>  set  ids of those that have not ended
 -- fw:batches-due          zset    id by when somebody is to look after it
 -- fw:batch-sequence       counter of batches
 
@@ -63,6 +64,9 @@ local function move(id, batch, state)
   end
   change(id, 'state', state, STAMP[state] or 'ended_at', seconds(NOW))
   batch.state = state
+  if is_done(state) then
+    redis.call('SREM', 'fw:batches-open:' .. batch.project, id)
+  end
   due_now(id)
 end
 
