@@ -40,6 +40,7 @@ from service import (
     receipts,
     requestlog,
     retention_commands,
+    storage_commands,
     techniques,
     throttle,
     uploads,
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     key_commands.init_app(app)
     limit_commands.init_app(app)
     retention_commands.init_app(app)
+    storage_commands.init_app(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     if hops := settings.trusted_proxy_hops:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OCTETS",
     "ObjectChanged",
+    "OpenUpload",
     "Storage",
     "StorageUnavailable",
     "StoredObject",
@@ -63,6 +64,14 @@ class StoredObject(NamedTuple):
     size: int
     etag: str
     modified: datetime
+
+
+class OpenUpload(NamedTuple):
+    """A multipart upload that has neither been completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begun: datetime
 
 
 class TooLarge(ValueError):
@@ -361,6 +370,16 @@ class Storage:
                     yield StoredObject(
                         item["Key"], item["Size"], item["ETag"].strip('"'), item["LastModified"]
                     )
+
+    def list_uploads(self, prefix: str) -> Iterator[OpenUpload]:
+        """The multipart uploads to keys that begin with `prefix`. Errors come while iterating."""
+        with _translated(prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            for page in pages:
+                for item in page.get("Uploads", []):
+                    yield OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
 
     def list_keys(self, prefix: str) -> list[str]:
         with _translated(prefix):

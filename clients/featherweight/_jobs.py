@@ -81,6 +81,11 @@ class Jobs:
         """Ask for the job to be stopped. A job that is done stays as it is."""
         return decode(self._session.post(f"{_one(id)}/cancel"), Job)
 
+    def delete(self, id: str) -> None:
+        """Remove a job that has ended, with its files, logs and events; Conflict for one that has not, or that
+        something still needs."""
+        self._session.delete(_one(id))
+
     def logs(self, id: str) -> str:
         return self._session.request("GET", f"{_one(id)}/logs", headers={"Accept": "text/plain"}).text
 

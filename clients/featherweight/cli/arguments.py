@@ -149,6 +149,7 @@ def _add_jobs(subparsers: Any) -> None:
         ("show", commands.show_job, "show a job"),
         ("logs", commands.job_logs, "show a job's log"),
         ("cancel", commands.cancel_job, "cancel a job"),
+        ("rm", commands.remove_job, "delete a job that has ended, and all it made"),
     ):
         _command(jobs, name, run, summary).add_argument("job", help="the job's id")
     events = _command(jobs, "events", commands.job_events, "follow a job's events until it is done")
