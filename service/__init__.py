@@ -49,6 +49,7 @@ from service import (
     requestlog,
     retention_commands,
     schedules,
+    storage_commands,
     techniques,
     throttle,
     uploads,
@@ -106,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     limit_commands.init_app(app)
     rebuild_commands.init_app(app)
     retention_commands.init_app(app)
+    storage_commands.init_app(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     if hops := settings.trusted_proxy_hops:

@@ -55,6 +55,7 @@ __all__ = [
     "project_prefix",
     "receipt_key_key",
     "report_key",
+    "resource_prefix",
     "result_key",
     "schedule_key",
     "schedule_prefix",
@@ -89,6 +90,11 @@ def dataset_key(project: str, dataset_id: str) -> str:
 
 def dataset_record_key(project: str, dataset_id: str) -> str:
     return f"{_prefix(project, 'datasets', dataset_id)}dataset.json"
+
+
+def resource_prefix(project: str, kind: str, resource_id: str) -> str:
+    """What all keys of a resource begin with; `kind` is the folder: models, datasets, jobs."""
+    return _prefix(project, kind, resource_id)
 
 
 def job_prefix(project: str, job_id: str) -> str:

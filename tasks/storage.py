@@ -39,6 +39,7 @@ __all__ = [
     "OCTETS",
     "PATIENT",
     "ObjectChanged",
+    "OpenUpload",
     "Patience",
     "Storage",
     "StorageUnavailable",
@@ -69,6 +70,14 @@ class StoredObject(NamedTuple):
     size: int
     etag: str
     modified: datetime
+
+
+class OpenUpload(NamedTuple):
+    """A multipart upload that has neither been completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begun: datetime
 
 
 class TooLarge(ValueError):
@@ -351,15 +360,11 @@ class Storage:
         """Forget the parts of every upload that has not ended, of keys that begin with `prefix`: those too
         whose id nobody was told, for the answer got lost. How many there were."""
         with self._asking(prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=prefix
-            )
-            found = [(each["Key"], each["UploadId"]) for page in pages for each in page.get("Uploads", [])]
-        # Not every store filters by the prefix.
-        ours = [(key, upload_id) for key, upload_id in found if key.startswith(prefix)]
-        for key, upload_id in ours:
-            self.abort_multipart(key, upload_id)
-        return len(ours)
+            # Not every store filters by the prefix.
+            found = [each for each in self.list_uploads(prefix) if each.key.startswith(prefix)]
+        for each in found:
+            self.abort_multipart(each.key, each.upload_id)
+        return len(found)
 
     # About objects
 
@@ -407,6 +412,16 @@ class Storage:
                     yield StoredObject(
                         item["Key"], item["Size"], item["ETag"].strip('"'), item["LastModified"]
                     )
+
+    def list_uploads(self, prefix: str) -> Iterator[OpenUpload]:
+        """The multipart uploads to keys that begin with `prefix`. Errors come while iterating."""
+        with _translated(prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            for page in pages:
+                for item in page.get("Uploads", []):
+                    yield OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
 
     def iter_keys(self, prefix: str) -> Iterator[str]:
         """The keys that begin with `prefix`, in order, holding one page of them. Errors may also come while

@@ -121,6 +121,11 @@ class Jobs:
             self._session.post(f"{_one(id)}/clone", json=given, idempotency_key=idempotency_key), Job
         )
 
+    def delete(self, id: str) -> None:
+        """Remove a job that has ended, with its files, logs and events; Conflict for one that has not, or that
+        something still needs."""
+        self._session.delete(_one(id))
+
     def logs(self, id: str) -> str:
         return self._session.request("GET", f"{_one(id)}/logs", headers={"Accept": "text/plain"}).text
 

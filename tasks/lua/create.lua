@@ -23,10 +23,6 @@ redis.call('ZADD', 'fw:jobs:' .. project .. ':model:' .. model_id, sequence, id)
 for _, key in ipairs(state_indexes(job, 'queued')) do
   redis.call('ZADD', key, sequence, id)
 end
-for _, input in ipairs(inputs(job)) do
-  redis.call('SADD', users_key(project, input), id)
-end
-redis.call('SADD', 'fw:projects', project)
 enter_queue(id, job, NOW + STALE_AFTER, 0)
 say(id, cjson.encode({ type = 'state', state = 'queued', attempt = 0 }))
 return redis.call('HGETALL', record_key(id))

@@ -11,6 +11,5 @@ end
 if instead_of ~= '' then
   keep_bytes(project, instead_of, 0)
 end
-redis.call('SADD', 'fw:projects', project)
 keep_bytes(project, id, bytes)
 return 1

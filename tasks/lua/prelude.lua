@@ -117,6 +117,10 @@ local function enter_queue(id, job, hint_at, rest)
   redis.call('ZADD', 'fw:deadlines', seconds(NOW + tonumber(job.max_queue_s)), id)
   redis.call('ZADD', 'fw:hints', seconds(hint_at), id)
   redis.call('ZADD', 'fw:waiting:' .. job.queue, seconds(NOW), id)
+  for _, input in ipairs(inputs(job)) do
+    redis.call('SADD', users_key(job.project, input), id)
+  end
+  redis.call('SADD', 'fw:projects', job.project)
   if rest > 0 then
     redis.call('ZADD', 'fw:later:' .. job.queue, seconds(NOW + rest), id)
   else
@@ -292,6 +296,7 @@ local function keep_bytes(project, id, bytes)
     redis.call('HDEL', key, id)
   end
   redis.call('HINCRBY', key .. ':sums', string.match(id, '^[^_]*'), bytes - before)
+  redis.call('SADD', 'fw:projects', project)
 end
 
 -- Whose turn it is

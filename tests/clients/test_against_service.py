@@ -28,6 +28,7 @@ from tasks import keys
 from tasks.identifiers import new_id
 from tasks.records import Claim, Outcome
 from tasks.settings import Settings
+from tasks.settle import Settler
 from tests.clients.conftest import SPEC
 from tests.clients.sample_report import REPORT
 
@@ -406,3 +407,21 @@ def test_the_inbox_from_the_command_line(
     code, made = run("inbox", "adopt", name, "--kind", "dataset")
     assert (code, made["kind"], made["filename"]) == (0, "dataset", "d.npz")
     assert run("inbox", "adopt", "../x") == (3, None)
+
+
+def test_a_job_that_has_ended_is_removed(
+    client: Client, connect: Callable[..., Client], parts: Services, model_file: Path
+) -> None:
+    job = client.compress(model_file, {"steps": [{"technique": "prune"}]})
+    with pytest.raises(errors.Conflict) as unfinished:
+        client.jobs.delete(job.id)
+    assert unfinished.value.problem.code == "job_not_done"
+    with pytest.raises(errors.Conflict) as needed:
+        client.models.delete(job.job.model_id)
+    assert needed.value.problem.code == "resource_in_use"
+    job.cancel()
+    Settler(parts.jobs, parts.storage).settle(parts.jobs.get(PROJECT, job.id))
+    assert cli.main(["jobs", "rm", job.id], connect=lambda args: connect()) == 0
+    with pytest.raises(errors.NotFound):
+        client.jobs.get(job.id)
+    client.models.delete(job.job.model_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -137,3 +138,23 @@ def test_an_operator_stops_and_resumes_the_sweeper(
     assert_problem(caller.get(f"/v1/jobs/{done}"), "not_found")
     found = run(args=["retention", "status", "--json"])
     assert '"jobs": 1' in found.output
+
+
+def test_an_operator_reconciles_storage(app: Flask, caller: Caller, parts: Services, done: str) -> None:
+    key = f"projects/{PROJECT}/models/mdl_nobody/mdl_nobody.bin"
+    run = app.test_cli_runner().invoke
+    options = ["storage", "reconcile", "--project", PROJECT]
+    # Storage is shared by all tests of a session, whose records are gone.
+    parts.storage.delete_prefix(f"projects/{PROJECT}/")
+    caller.model()
+    assert "all is well" in run(args=[*options]).output or run(args=options).exit_code == 1
+    parts.storage.put_bytes(key, b"12345")
+    young = run(args=[*options, "--delete-orphans"])
+    assert "1 objects without a record, too young to be orphans" in young.output
+    assert parts.storage.exists(key)
+    assert run(args=[*options, "--older-than", "0"]).exit_code == 2
+    lines = [json.loads(line) for line in run(args=[*options, "--json"]).output.splitlines()]
+    assert lines[-1]["younger"] == 1
+    # The job's files went with the folder.
+    assert {line["what"] for line in lines[:-1]} == {"missing_object"}
+    assert run(args=["storage", "reconcile", "--project", "../x"]).exit_code == 2

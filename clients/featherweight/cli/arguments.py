@@ -183,6 +183,7 @@ def _add_jobs(subparsers: Any) -> None:
         ("show", commands.show_job, "show a job"),
         ("logs", commands.job_logs, "show a job's log"),
         ("cancel", commands.cancel_job, "cancel a job"),
+        ("rm", commands.remove_job, "delete a job that has ended, and all it made"),
     ):
         _command(jobs, name, run, summary).add_argument("job", help="the job's id")
     retry = _command(

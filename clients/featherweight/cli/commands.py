@@ -205,6 +205,8 @@ def _job_text(job: Job) -> str:
         ("created", _when(job.created_at)),
         ("started", _when(job.started_at)),
         ("ended", _when(job.ended_at)),
+        ("files gone", _when(job.artifacts_expired_at)),
+        ("kept until", _when(job.expires_at)),
         *((f"  {key}", value) for key, value in job.metadata.items()),
         *((f"  {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in job.artifacts),
     ]
@@ -250,6 +252,12 @@ def cancel_job(context: Context) -> int:
     job = context.client.jobs.cancel(context.args.job)
     ending = " (the worker is stopping it)" if not job.done else ""
     context.output.result(job, f"{job.id} {job.state}{ending}")
+    return OK
+
+
+def remove_job(context: Context) -> int:
+    context.client.jobs.delete(context.args.job)
+    context.output.result({"id": context.args.job, "deleted": True}, "")
     return OK
 
 
