@@ -122,8 +122,8 @@ class Jobs:
         )
 
     def delete(self, id: str) -> None:
-        """Remove a job that has ended, with its files, logs and events; Conflict for one that has not, or that
-        something still needs."""
+        """Remove a job that has ended, with its files, logs and events; Conflict for one that has not, or
+        that something still needs."""
         self._session.delete(_one(id))
 
     def logs(self, id: str) -> str:
