@@ -8,15 +8,29 @@ from __future__ import annotations
 import click
 from flask.cli import ScriptInfo
 
-from service import create_app, key_commands, limit_commands
+from service import create_app, key_commands, limit_commands, retention_commands, storage_commands
 from service.rebuild_commands import rebuild_index
 
 __all__ = ["main"]
 
 _group = click.Group(
     "featherweight-admin",
-    commands=[key_commands.group, limit_commands.group, rebuild_index],
-    help="Keys and limits of projects, and records lost with Redis. Settings are those of the service.",
+    commands=[
+        key_commands.group,
+        limit_commands.group,
+        retention_commands.group,
+        storage_commands.group,
+        # By the name under which it is looked for; it is one of those of storage as well.
+        click.Command(
+            "reconcile",
+            callback=storage_commands.reconcile_command.callback,
+            params=storage_commands.reconcile_command.params,
+            help=storage_commands.reconcile_command.help,
+        ),
+        rebuild_index,
+    ],
+    help="Keys and limits of projects, what is kept and how long, and records lost with Redis. Settings are "
+    "those of the service.",
 )
 
 

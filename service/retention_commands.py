@@ -1,4 +1,4 @@
-"""``flask --app service retention``: the sweeper, which removes what has reached the age it is kept to."""
+"""``featherweight-admin retention``: the sweeper, which removes what has reached the age it is kept to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``flask --app service storage``: whether storage, records and counts say the same."""
+"""``featherweight-admin reconcile``: whether storage, records and counts say the same."""
 
 from __future__ import annotations
 
