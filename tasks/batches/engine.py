@@ -211,6 +211,8 @@ class Batches:
         except StorageUnavailable:
             self.store.discard(project, batch_id)
             raise
+        if request.input_file_id is not None:
+            self.store.hold(batch_id, [request.input_file_id])
         self.store.due_at(batch_id, 0)
         return record
 

@@ -19,7 +19,8 @@ _REQUEST = "batch.json"
 def rebuild_batches(store: BatchStore, storage: Storage, project: str) -> int:
     """Make the records of the project's batches anew from storage, the oldest first; how many were missing.
 
-    May be repeated. RedisError, StorageUnavailable.
+    Jobs, models, data sets and input files come before: what is not there is taken for gone. May be repeated.
+    RedisError, StorageUnavailable.
     """
     root = keys.batches_prefix(project)
     ids = [

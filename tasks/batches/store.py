@@ -34,6 +34,8 @@ _TIMES = (
     "updated_at",
 )
 _NUMBERS = ("read", "next", "swept")
+# As many arguments as a script takes without trouble.
+_HELD_AT_ONCE = 1000
 _JSON = ("error", "results", "errors", "pages")
 
 # Named here because inside the class `list` is a method.
@@ -167,6 +169,12 @@ class BatchStore:
         return {
             index for (index, _), holder in zip(ids, holders, strict=True) if holder and int(holder) != index
         }
+
+    def hold(self, batch_id: str, subjects: Iterable[str]) -> None:
+        """Nobody removes these before the batch has ended; whether they are there is to be asked after it."""
+        known = [subject for subject in subjects if is_id(subject)]
+        for first in range(0, len(known), _HELD_AT_ONCE):
+            self._run("hold", batch_id, *known[first : first + _HELD_AT_ONCE])
 
     def put_page(self, batch_id: str, number: int, cursor: str, items: Sequence[BatchItem]) -> bool:
         """Page `number` is stored and the source read up to `cursor`; False when somebody has been here."""

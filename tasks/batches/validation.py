@@ -67,6 +67,9 @@ class Validation:
         found = [checked_item(first + place, entry, request.defaults) for place, entry in enumerate(entries)]
         named = [(each.item.index, each.item.custom_id) for each in found if each.item.custom_id is not None]
         twice = self._store.claim_ids(batch.id, named)
+        requests = [each.request for each in found if each.request is not None]
+        needed = {name for each in requests for name in (each.model_id, each.dataset_id) if name is not None}
+        self._store.hold(batch.id, sorted(needed))
         page = [
             duplicate(each) if each.item.index in twice else self._checked(batch.project, each)
             for each in found

@@ -375,6 +375,16 @@ def test_a_batch_goes_on_where_its_worker_died(shop: Shop) -> None:
     assert shop.see(batch).state == "completed"
 
 
+def test_what_a_batch_needs_is_held_until_it_has_ended(shop: Shop) -> None:
+    batch = shop.advance(shop.of_items(2, max_concurrent=1))
+    models = [item.model_id for item in shop.batches.store.items(batch.id, range(2))]
+    users = [f"fw:users:{PROJECT}:{model}" for model in models]
+    assert all(shop.client.sismember(key, batch.id) for key in users)
+    shop.work()
+    assert shop.see(batch).done
+    assert not any(shop.client.sismember(key, batch.id) for key in users)
+
+
 def test_ended_jobs_may_be_told_of_again_and_again(shop: Shop) -> None:
     batch = shop.advance(shop.of_items(3, max_concurrent=3))
     claim = shop.claim()

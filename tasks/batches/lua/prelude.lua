@@ -8,7 +8,8 @@
 -- fw:batch:<id>:ids       hash    index by custom_id                     |
 -- fw:batch:<id>:same      hash    first index by what makes items equal  |
 -- fw:batch:<id>:mates:<i> set     items that wait for the result of i    |
--- fw:batch:<id>:leaders   set     the indexes that are waited for       /
+-- fw:batch:<id>:leaders   set     the indexes that are waited for        |
+-- fw:batch:<id>:needs     set     ids that nobody may remove meanwhile  /
 -- fw:batch:<id>:changes   stream  an entry for every change, the newest alone
 -- fw:batches:<project>    zset    ids by age
 -- fw:batches-open:<project>  set  ids of those that have not ended
@@ -55,6 +56,13 @@ local function due_now(id)
   due_at(id, NOW)
 end
 
+local function release_all(id, project)
+  for _, needed in ipairs(redis.call('SMEMBERS', key_of(id, 'needs'))) do
+    redis.call('SREM', 'fw:users:' .. project .. ':' .. needed, id)
+  end
+  redis.call('DEL', key_of(id, 'needs'))
+end
+
 local STAMP = { in_progress = 'in_progress_at', cancelling = 'cancelling_at', finalizing = 'finalizing_at' }
 
 -- Raises before anything is written.
@@ -66,6 +74,7 @@ local function move(id, batch, state)
   batch.state = state
   if is_done(state) then
     redis.call('SREM', 'fw:batches-open:' .. batch.project, id)
+    release_all(id, batch.project)
   end
   due_now(id)
 end

@@ -10,6 +10,7 @@ if not is_new and not is_done(batch.state) then
   return 0
 end
 redis.call('ZREM', 'fw:batches:' .. batch.project, id)
+release_all(id, batch.project)
 redis.call('SREM', 'fw:batches-open:' .. batch.project, id)
 redis.call('ZREM', DUE, id)
 redis.call('DEL', key_of(id), key_of(id, 'changes'))
