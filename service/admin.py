@@ -19,8 +19,6 @@ _group = click.Group(
         key_commands.group,
         limit_commands.group,
         retention_commands.group,
-        storage_commands.group,
-        # By the name under which it is looked for; it is one of those of storage as well.
         click.Command(
             "reconcile",
             callback=storage_commands.reconcile_command.callback,
