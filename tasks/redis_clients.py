@@ -43,7 +43,7 @@ def for_waiting(settings: Settings, breaker: Breaker, *, longest_s: float) -> re
 
 
 def _client(settings: Settings, breaker: Breaker, *, answer_s: float, connections: int) -> redis.Redis:
-    client = SparingRedis.from_url(
+    client: SparingRedis = SparingRedis.from_url(
         settings.redis_url,
         socket_timeout=answer_s,
         socket_connect_timeout=CONNECT_S,
@@ -64,7 +64,7 @@ class SparingRedis(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
             with self.breaker.call():
-                return super().execute_command(*args, **options)
+                return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except Open as error:
             raise redis.ConnectionError(str(error)) from None
 
