@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from featherweight._transport import Session
-from featherweight.errors import APIError, ConnectionFailed, FeatherweightError, ServiceUnavailable
+from featherweight.errors import APIError, Conflict, ConnectionFailed, FeatherweightError, ServiceUnavailable
 
 __all__ = ["LONGEST_OUTAGE_S", "Outage"]
 
@@ -50,6 +50,11 @@ class Outage:
             try:
                 answer = request()
             except (ConnectionFailed, ServiceUnavailable) as error:
+                self.endure(error)
+            except Conflict as error:
+                # Of a process that died over the first try: it is let go of within a minute.
+                if error.code != "idempotency_key_in_flight":
+                    raise
                 self.endure(error)
             else:
                 return answer

@@ -126,8 +126,10 @@ def test_a_streamed_upload_is_sent_again_and_makes_one_data_set(
         )
         time.sleep(1.5)
         _restart(api, end)
-    thread.join(90)
+    # A minute may pass until the first try, which died with its process, is let go of.
+    thread.join(120)
     (dataset,) = ended
+    assert _left(api) == 0
     assert {each.id for each in client.datasets.list()} - before == {dataset.id}
     assert dataset.bytes == file.size
 
