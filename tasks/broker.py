@@ -30,6 +30,21 @@ _NOT_OF_THE_MESSAGE = (Empty, redis.RedisError, OSError, MemoryError)
 
 
 class _QoS(kombu_redis.QoS):
+    def ack(self, delivery_tag: Any) -> None:
+        """A message that Redis could not be told of is done with all the same. kombu would go on counting it
+        as being worked on, and the worker, with as many as it may have, would never take another one. It is
+        given out again after the visibility timeout, and claims whatever is to be done then."""
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        finally:
+            self._quick_ack(delivery_tag)
+
+    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+        finally:
+            self._quick_ack(delivery_tag)
+
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """What was delivered and not acknowledged goes back into the queue, unless it cannot be read."""
         try:

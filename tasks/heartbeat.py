@@ -44,7 +44,10 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _beat(self, consumer: Any) -> None:
         channel = consumer.task_consumer.channel
-        tags = set(channel.qos._delivered) | {request.message.delivery_tag for request in _running()}
+        qos = channel.qos
+        # Without those that are done with: one whose acknowledgement got lost is to be given out again.
+        tags = set(qos._delivered) - set(qos._dirty)
+        tags |= {request.message.delivery_tag for request in _running()}
         if not tags:
             return
         try:
