@@ -6,6 +6,7 @@ metrics, problems, plans, usage, audit, openapi, index. What they share:
     auth        API keys, their project and their scope    (keys, key_commands)
     throttle    requests per second of a project
     quotas      what else a project may use                (usage, limit_commands)
+    expiry      when things are due to be removed          (retention_commands, storage_commands)
     audit       who did what                               (auditlog)
     bodies      strict JSON and streamed files             (strict_json, receiving, multipart, filekinds)
     errors      exceptions to RFC 9457 problems

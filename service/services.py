@@ -29,6 +29,7 @@ from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
 from tasks.submission import Submitter
+from tasks.uploads import Uploads
 from tasks.usage import Accounts
 
 __all__ = ["NAME", "Services", "make_services", "services"]
@@ -41,7 +42,8 @@ NAME = "featherweight"
 
 @dataclass(frozen=True)
 class Services:
-    """`waiting` counts the requests that hold their thread to wait for something to happen."""
+    """`begun` ends the uploads whose records `uploads` has; `waiting` counts the requests that hold their
+    thread to wait for something to happen."""
 
     settings: Settings
     redis: redis.Redis
@@ -51,6 +53,7 @@ class Services:
     models: RecordStore[ModelRecord]
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
+    begun: Uploads
     submitter: Submitter
     keys: KeyRing
     limits: ProjectLimits
@@ -87,6 +90,7 @@ def make_services(settings: Settings) -> Services:
         models=submitter.models,
         datasets=submitter.datasets,
         uploads=RecordStore(client, "upload", UploadRecord),
+        begun=Uploads(settings, client, storage),
         submitter=submitter,
         keys=KeyRing(client),
         limits=limits,

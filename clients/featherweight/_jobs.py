@@ -82,8 +82,8 @@ class Jobs:
         return decode(self._session.post(f"{_one(id)}/cancel"), Job)
 
     def delete(self, id: str) -> None:
-        """Remove a job that has ended, with its files, logs and events; Conflict for one that has not, or that
-        something still needs."""
+        """Remove a job that has ended, with its files, logs and events; Conflict for one that has not, or
+        that something still needs."""
         self._session.delete(_one(id))
 
     def logs(self, id: str) -> str:
