@@ -8,6 +8,7 @@ webhook_endpoints, openapi, index. What they share:
     admission   requests at once                       (places, waiting)
     throttle    requests per second of a project
     quotas      what else a project may use                (usage, limit_commands)
+    expiry      when things are due to be removed          (retention_commands, storage_commands)
     audit       who did what                               (auditlog)
     bodies      strict JSON and streamed files             (receiving, multipart, filekinds)
     errors      exceptions to RFC 9457 problems

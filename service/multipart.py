@@ -11,10 +11,9 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import cast
 
 from featherweight.problem import FieldError
 from featherweight.resources import ReceivedPart, Upload, UploadPart, UploadRequest
@@ -31,17 +30,12 @@ from tasks.sniffing import HEAD_BYTES
 from tasks.storage import Storage, StorageUnavailable, part_headers
 from tasks.store import NotFound
 from tasks.unfinished import Unfinished
+from tasks.uploads import REMEMBERED
 
 __all__ = ["abort", "begin", "complete", "load", "shown"]
 
 # S3 numbers parts up to this.
 _MAX_PARTS = 10_000
-# How many times as long as an upload may take the record of an ended one stays. An open one's stays until it
-# is swept: it alone knows which parts are to be removed.
-_REMEMBERED = 2
-# Open uploads, as "<project>/<id>" by the time they expire. Each new upload clears away some that did.
-_EXPIRING = "fw:uploads-expiring"
-_SWEPT_AT_ONCE = 5
 _BLOCK = 8 * 1024 * 1024
 _BLOCKS_AHEAD = 2
 # How long a second `complete` waits for the first, which reads the whole file.
@@ -51,7 +45,7 @@ _WAIT_S = 50
 def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
     """A new upload; invalid_request, payload_too_large, storage_quota_exceeded."""
     part_digests.check(wanted)
-    _sweep(app)
+    app.begun.sweep()
     kind = UPLOADS[wanted.kind]
     limit = kind.max_bytes(app.settings)
     if wanted.size > limit:
@@ -83,9 +77,9 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
         signs_parts=signs_parts,
     )
     if wanted.part_sha256:
-        kept_s = _REMEMBERED * app.settings.upload_expiry_s
+        kept_s = REMEMBERED * app.settings.upload_expiry_s
         part_digests.keep(app, project, upload_id, wanted.part_sha256, kept_s)
-    _save(app, record)
+    app.begun.save(record)
     _unfinished(app).recorded(key)
     return record
 
@@ -144,7 +138,7 @@ def abort(app: Services, project: str, upload_id: str) -> UploadRecord:
                 f"the upload became {record.resource_id}",
                 hint=f"DELETE /v1/{UPLOADS[record.kind].name}s/{record.resource_id} removes that",
             )
-        return _give_up(app, record)
+        return app.begun.give_up(record)
 
 
 @contextmanager
@@ -178,11 +172,11 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
     except ProblemError as error:
         # One that can succeed later finds everything where it is.
         if error.status < 500:
-            _give_up(app, record)
+            app.begun.give_up(record)
         raise
     # Begun by a request whose answer got lost on its way to us, it holds no parts, and nobody knows its id.
     app.storage.abort_uploads(record.key)
-    return _save(app, record.model_copy(update={"state": "completed", "resource_id": resource_id}))
+    return app.begun.save(record.model_copy(update={"state": "completed", "resource_id": resource_id}))
 
 
 def _assemble(app: Services, record: UploadRecord) -> None:
@@ -280,46 +274,5 @@ def _sizes(record: UploadRecord) -> list[int]:
     return [record.part_size] * whole + ([rest] if rest else [])
 
 
-def _give_up(app: Services, record: UploadRecord) -> UploadRecord:
-    """Remove whatever arrived. A second time there is nothing left to remove."""
-    app.storage.abort_uploads(record.key)
-    # The key is this upload's alone; something lies there when the parts had been put together.
-    app.storage.delete(record.key)
-    app.accounts.forget(record.project, record.id)
-    return _save(app, record.model_copy(update={"state": "aborted"}))
-
-
 def _unfinished(app: Services) -> Unfinished:
     return Unfinished(app.redis, app.storage)
-
-
-def _save(app: Services, record: UploadRecord) -> UploadRecord:
-    is_open = record.state == "open"
-    kept_s = None if is_open else _REMEMBERED * app.settings.upload_expiry_s
-    app.uploads.put(record.project, record, expire_s=kept_s)
-    name = f"{record.project}/{record.id}"
-    if is_open:
-        app.redis.zadd(_EXPIRING, {name: record.expires_at.timestamp()})
-    else:
-        app.redis.zrem(_EXPIRING, name)
-        part_digests.forget(app, record)
-    return record
-
-
-def _sweep(app: Services) -> None:
-    """Give up a few uploads that expired and were forgotten: their parts take up storage unseen."""
-    now = datetime.now(UTC).timestamp()
-    due = cast("list[bytes]", app.redis.zrangebyscore(_EXPIRING, "-inf", now, start=0, num=_SWEPT_AT_ONCE))
-    for name in due:
-        # Busy: somebody completes it in its last minute, which takes it off the list too.
-        with suppress(Busy), held(app.redis, f"upload:{name.decode().partition('/')[2]}"):
-            _give_up_forgotten(app, name.decode())
-
-
-def _give_up_forgotten(app: Services, name: str) -> None:
-    project, _, upload_id = name.partition("/")
-    with suppress(NotFound):
-        record = app.uploads.get(project, upload_id)
-        if record.state == "open":
-            _give_up(app, record)
-    app.redis.zrem(_EXPIRING, name)

@@ -12,10 +12,10 @@ from featherweight.problem import FieldError
 from featherweight.resources import UploadRequest
 from service.errors import ProblemError, invalid
 from service.services import Services
-from tasks.identifiers import check_name
 from tasks.records import UploadRecord
+from tasks.uploads import digests_key
 
-__all__ = ["check", "forget", "keep", "of"]
+__all__ = ["check", "keep", "of"]
 
 _BYTES = 32
 
@@ -39,7 +39,7 @@ def check(wanted: UploadRequest) -> None:
 def keep(app: Services, project: str, upload_id: str, digests: list[str], kept_s: float) -> None:
     """Remember `digests` (hexadecimal, in the order of the parts) for `kept_s` seconds."""
     value = b"".join(map(bytes.fromhex, digests))
-    app.redis.set(_key(project, upload_id), value, ex=timedelta(seconds=kept_s))
+    app.redis.set(digests_key(project, upload_id), value, ex=timedelta(seconds=kept_s))
 
 
 def of(app: Services, record: UploadRecord) -> dict[int, bytes]:
@@ -49,22 +49,12 @@ def of(app: Services, record: UploadRecord) -> dict[int, bytes]:
     """
     if not record.signs_parts:
         return {}
-    value = cast("bytes | None", app.redis.get(_key(record.project, record.id)))
+    value = cast("bytes | None", app.redis.get(digests_key(record.project, record.id)))
     if value is None:
         raise ProblemError("upload_expired", "the digests of the upload's parts are gone", hint="begin anew")
     starts = range(0, len(value), _BYTES)
     return {number: value[start : start + _BYTES] for number, start in enumerate(starts, start=1)}
 
 
-def forget(app: Services, record: UploadRecord) -> None:
-    """The upload has ended."""
-    if record.signs_parts:
-        app.redis.delete(_key(record.project, record.id))
-
-
 def _fault(field: str, code: str, detail: str) -> FieldError:
     return FieldError(pointer=f"/{field}", code=code, detail=detail)
-
-
-def _key(project: str, upload_id: str) -> str:
-    return f"fw:upload-parts:{check_name(project)}:{upload_id}"

@@ -34,6 +34,7 @@ from tasks.settings import Settings
 from tasks.storage import IMPATIENT, Storage
 from tasks.store import BLOCK_S, JobStore
 from tasks.submission import Submitter
+from tasks.uploads import Uploads
 from tasks.usage import Accounts
 from tasks.webhooks.deliveries import DeliveryStore
 from tasks.webhooks.endpoints import EndpointStore
@@ -47,8 +48,9 @@ NAME = "featherweight"
 
 @dataclass(frozen=True)
 class Services:
-    """`working` are the places of requests that are being answered, `waiting` those of requests that hold
-    their thread until something happens. `closing` is set when the process is about to end."""
+    """`begun` ends the uploads whose records `uploads` has. `working` are the places of requests that are being
+    answered, `waiting` those of requests that hold their thread until something happens. `closing` is set when
+    the process is about to end."""
 
     settings: Settings
     redis: redis.Redis
@@ -59,6 +61,7 @@ class Services:
     datasets: RecordStore[DatasetRecord]
     uploads: RecordStore[UploadRecord]
     batches: Batches
+    begun: Uploads
     submitter: Submitter
     schedules: ScheduleParts
     keys: KeyRing
@@ -115,6 +118,7 @@ def make_services(settings: Settings) -> Services:
             webhooks,
             BatchStore(client, waits=waits, hurried=closing.is_set),
         ),
+        begun=Uploads(settings, client, storage),
         submitter=submitter,
         schedules=schedule_parts(settings, client, storage, queue, webhooks),
         keys=KeyRing(client),

@@ -27,6 +27,7 @@ from tasks.retention.removal import REMOVING, Removal
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import Conflict, JobStore
+from tasks.uploads import Uploads
 
 __all__ = ["Progress", "Sweeper"]
 
@@ -77,12 +78,14 @@ class Sweeper:
         self._jobs = JobStore(client, settings)
         self._intake = Intake(settings, client, storage)
         self._removal = Removal(settings, client, storage)
+        self._uploads = Uploads(settings, client, storage)
 
     def turn(self) -> None:
         """Do a share of what is due. StorageUnavailable, after which the same is still due."""
         if self._redis.hexists(_STATE, "stopped_at"):
             return
         self._intake.leftovers.sweep()
+        self._uploads.sweep()
         self._removal.finish(_FINISHED_AT_ONCE)
         self._walk(time.monotonic() + _BUDGET_S)
         self._redis.hset(_STATE, "turned_at", self._now())

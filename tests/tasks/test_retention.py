@@ -15,7 +15,7 @@ from tasks import keys
 from tasks.identifiers import new_id
 from tasks.limits import ProjectLimits
 from tasks.queue import Queue
-from tasks.records import JobRecord, ModelRecord, Outcome
+from tasks.records import JobRecord, ModelRecord, Outcome, UploadRecord
 from tasks.recordstore import NotFound, RecordStore
 from tasks.retention.removal import REMOVING, Removal
 from tasks.retention.sweeper import Sweeper
@@ -24,6 +24,7 @@ from tasks.settle import Settler
 from tasks.storage import Storage, StorageUnavailable
 from tasks.store import Conflict, JobStore
 from tasks.submission import SubmissionRefused, Submitter
+from tasks.uploads import Uploads
 from tasks.usage import Accounts
 from tasks.uses import Uses
 from tests.tasks.conftest import request, submit
@@ -444,6 +445,41 @@ def test_an_object_that_is_adopted_again_is_not_removed_with_the_bytes_of_before
     shelf.round()
     assert shelf.storage.read(again.key) == KERAS
     assert shelf.stored_bytes == len(KERAS)
+
+
+def test_uploads_that_expired_are_given_up_and_those_that_were_made_stay(
+    shelf: Shelf, settings: Settings
+) -> None:
+    uploads, made = Uploads(settings, shelf.client, shelf.storage), shelf.ended()
+    begun = {}
+    for upload_id, model_id in (("upl_a", new_id("model")), ("upl_b", made.model_id)):
+        key = keys.model_key(shelf.project, model_id)
+        begun[upload_id] = UploadRecord(
+            id=upload_id,
+            kind="model",
+            state="open",
+            filename="m.keras",
+            size=5,
+            sha256="0" * 64,
+            part_size=5 << 20,
+            created_at=datetime.fromtimestamp(0, UTC),
+            expires_at=datetime.fromtimestamp(1, UTC),
+            project=shelf.project,
+            key=key,
+            s3_upload_id=shelf.storage.create_multipart(key),
+        )
+        uploads.save(begun[upload_id])
+    shelf.accounts.keep(shelf.project, "upl_a", 5)
+    before = shelf.keys()
+    shelf.round()
+    records = RecordStore(shelf.client, "upload", UploadRecord)
+    assert records.get(shelf.project, "upl_a").state == "aborted"
+    # Killed between making the model and saying so: the model is not taken back.
+    assert records.get(shelf.project, "upl_b").resource_id == made.model_id
+    assert shelf.keys() == before
+    assert list(shelf.storage.list_uploads(f"projects/{shelf.project}/")) == []
+    assert not shelf.client.exists("fw:uploads-expiring")
+    assert not shelf.client.hexists(f"fw:stored:{shelf.project}", "upl_a")
 
 
 @pytest.fixture(autouse=True)
