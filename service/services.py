@@ -48,9 +48,9 @@ NAME = "featherweight"
 
 @dataclass(frozen=True)
 class Services:
-    """`begun` ends the uploads whose records `uploads` has. `working` are the places of requests that are being
-    answered, `waiting` those of requests that hold their thread until something happens. `closing` is set when
-    the process is about to end."""
+    """`begun` ends the uploads whose records `uploads` has. `working` are the places of requests that are
+    being answered, `waiting` those of requests that hold their thread until something happens. `closing` is
+    set when the process is about to end."""
 
     settings: Settings
     redis: redis.Redis
