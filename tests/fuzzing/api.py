@@ -37,7 +37,7 @@ __all__ = ["Findings", "fuzz"]
 
 _PROJECT = "fuzz"
 # Nothing is worth waiting for here.
-_QUICK = {"long_poll_max_s": 0.05, "project_queued_jobs": 0, "log_level": "CRITICAL"}
+_QUICK = {"long_poll_max_s": 0.05, "project_queued_jobs": 0, "log_level": "CRITICAL", "max_gate_bytes": 0}
 
 
 class Fault(NamedTuple):
@@ -135,6 +135,18 @@ def _ids(operation: APIOperation, caller: Caller) -> Iterator[dict[str, str]]:
     if "upload_id" in named:
         wanted = {"kind": "model", "filename": "m.keras", "size": 7, "sha256": "0" * 64}
         made["upload_id"] = caller.post("/v1/uploads", json=wanted).json["id"]
+    if "batch_id" in named:
+        line = {"custom_id": "one", "model_id": made["model_id"], "spec": {"steps": [{"technique": "prune"}]}}
+        made["batch_id"] = caller.post("/v1/batches", json={"items": [line]}).json["id"]
+    if "batch_file_id" in named:
+        made["batch_file_id"] = caller.post("/v1/batch_files?filename=b.jsonl", data=b"{}").json["id"]
+    if "schedule_id" in named:
+        made["schedule_id"] = caller.schedule()
+    if "endpoint_id" in named:
+        endpoint = {"url": "https://1.1.1.1/", "events": ["*"]}
+        made["endpoint_id"] = caller.post("/v1/webhook_endpoints", json=endpoint).json["id"]
+    if "delivery_id" in named:
+        made["delivery_id"] = caller.post(f"/v1/webhook_endpoints/{made['endpoint_id']}/test").json["id"]
     made |= {"name": "report.json", "code": "bad_json"}
     if named <= made.keys():
         yield made
