@@ -7,7 +7,7 @@ even ask (`tasks.breaker`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.client
@@ -43,7 +43,7 @@ def for_waiting(settings: Settings, breaker: Breaker, *, longest_s: float) -> re
 
 
 def _client(settings: Settings, breaker: Breaker, *, answer_s: float, connections: int) -> redis.Redis:
-    client: Any = SparingRedis.from_url(
+    client = SparingRedis.from_url(
         settings.redis_url,
         socket_timeout=answer_s,
         socket_connect_timeout=CONNECT_S,
@@ -54,9 +54,9 @@ def _client(settings: Settings, breaker: Breaker, *, answer_s: float, connection
         max_connections=connections,
         client_name="featherweight",
     )
-    client.breaker = breaker
-    made: redis.Redis = client
-    return made
+    sparing = cast("SparingRedis", client)
+    sparing.breaker = breaker
+    return sparing
 
 
 class SparingRedis(redis.Redis):
