@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import redis
@@ -22,7 +22,7 @@ from tasks.schedules.inputs import Inputs
 from tasks.schedules.records import ScheduleRecord
 from tasks.schedules.store import ScheduleStore
 from tasks.settings import Settings
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageUnavailable
 from tasks.submission import Submitter
 from tasks.uses import Uses
 
@@ -71,8 +71,11 @@ def fire(parts: ScheduleParts, wake: Callable[[str, datetime | None], None]) -> 
     def handle(schedule_id: str) -> None:
         try:
             parts.firing.look(schedule_id)
-        finally:
-            wake(schedule_id, parts.store.due_at(schedule_id))
+        except Exception:
+            # While storage is away, looking at it all the time would take the threads from webhooks.
+            wake(schedule_id, datetime.now(UTC) + timedelta(seconds=_AGAIN_AFTER_S))
+            raise
+        wake(schedule_id, parts.store.due_at(schedule_id))
 
     return handle
 
@@ -83,14 +86,23 @@ def chase(parts: ScheduleParts, client: redis.Redis, queue: Queue) -> Callable[[
     def look() -> None:
         found = parts.store.overdue(by_s=_OVERDUE_S, again_after_s=_AGAIN_AFTER_S, limit=_AT_ONCE)
         for schedule_id in found:
-            record = parts.store.find(schedule_id)
-            if record is not None and not takes_time(record):
-                parts.firing.look(schedule_id)
+            _look_if_quick(parts, schedule_id)
             # The courier does what takes time, and has itself woken for the next fire.
             if client.llen(SCHEDULES) < _ENOUGH_MESSAGES:
                 send_fire(queue, schedule_id)
 
     return look
+
+
+def _look_if_quick(parts: ScheduleParts, schedule_id: str) -> None:
+    try:
+        record = parts.store.find(schedule_id)
+        if record is not None and not takes_time(record):
+            parts.firing.look(schedule_id)
+    except (redis.RedisError, StorageUnavailable):
+        raise
+    except Exception:  # noqa: BLE001 - one that cannot be looked at must not keep the others from firing
+        _log.exception("the schedule %s cannot be looked at", schedule_id)
 
 
 def takes_time(record: ScheduleRecord) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from tasks import keys
 from tasks.identifiers import derived_id
 from tasks.queue import Queue
 from tasks.schedules.firing import manual_run
-from tasks.schedules.parts import chase
+from tasks.schedules.parts import chase, fire
 from tasks.schedules.restoring import restore_schedules
 from tasks.settings import Settings
 from tasks.storage import Storage, StorageUnavailable
@@ -225,6 +225,32 @@ class TestRefusal:
         assert [run.state for run in almanac.look(record)] == ["submitted"]
 
 
+class TestCourier:
+    def test_it_has_itself_woken_when_there_is_something_to_do(self, almanac: Almanac) -> None:
+        record = almanac.schedule(since_s=61)
+        woken: dict[str, datetime | None] = {}
+        fire(almanac.parts, woken.__setitem__)(record.id)
+        assert woken == {record.id: record.anchor + timedelta(seconds=120)}
+        fire(almanac.parts, woken.__setitem__)("sch_gone")
+        assert woken["sch_gone"] is None
+
+    def test_what_fails_is_not_tried_again_at_once(
+        self, almanac: Almanac, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = almanac.schedule(since_s=61)
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise StorageUnavailable("away")
+
+        monkeypatch.setattr(Storage, "put_json", fail)
+        woken: dict[str, datetime | None] = {}
+        with pytest.raises(StorageUnavailable):
+            fire(almanac.parts, woken.__setitem__)(record.id)
+        again = woken[record.id]
+        assert again is not None
+        assert timedelta(seconds=5) < again - datetime.now(UTC) < timedelta(seconds=30)
+
+
 class TestReaper:
     def test_it_fires_what_nobody_was_woken_for(self, almanac: Almanac) -> None:
         late, early = almanac.schedule(since_s=70), almanac.schedule(since_s=61)
@@ -233,6 +259,12 @@ class TestReaper:
         # Not overdue yet: its message may still come.
         assert almanac.runs(early) == []
         assert almanac.client.llen("schedules") == 1
+
+    def test_one_that_cannot_be_read_keeps_no_other_from_firing(self, almanac: Almanac) -> None:
+        broken, sound = almanac.schedule(since_s=80), almanac.schedule(since_s=70)
+        almanac.client.hset(f"fw:schedule:{broken.id}", "wanted", "{}")
+        chase(almanac.parts, almanac.client, almanac.queue)()
+        assert [run.state for run in almanac.runs(sound)] == ["submitted"]
 
     def test_schedules_that_take_time_are_left_to_the_courier(self, almanac: Almanac) -> None:
         job = {"model": {"object": "nightly.keras"}, "spec": SPEC}
