@@ -20,6 +20,7 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from featherweight.problem import CODES, MEDIA_TYPE, Problem, problem
+from featherweight.webhooks import WebhookEvent
 from service.auth import is_public, public, scope_of
 from service.version import version
 
@@ -189,6 +190,7 @@ def describe(app: Flask) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{"api_key": []}],
         "paths": paths,
+        "webhooks": {"event": {"post": _webhook(refs)}},
         "components": {
             "schemas": schemas,
             "responses": {code: _problem_answer([code], refs) for code in CODES},
@@ -201,6 +203,26 @@ def describe(app: Flask) -> dict[str, Any]:
                 }
             },
         },
+    }
+
+
+def _webhook(refs: Refs) -> dict[str, Any]:
+    """What receivers are sent."""
+    headers = {
+        "webhook-id": "The event's id, the same for every attempt.",
+        "webhook-timestamp": "When this attempt was signed, in Unix seconds.",
+        "webhook-signature": "v1,<base64 of HMAC-SHA256 over id.timestamp.body>, one for each valid secret.",
+    }
+    return {
+        "operationId": "webhook_event",
+        "summary": "An event, sent to the project's webhook endpoints",
+        "description": "By Standard Webhooks 1.0. Any 2xx is success; everything else is attempted again.",
+        "parameters": [
+            {**_parameter(Parameter(name, sentence, place="header")), "required": True}
+            for name, sentence in headers.items()
+        ],
+        "requestBody": {"required": True, "content": {JSON: {"schema": {"$ref": refs[WebhookEvent]}}}},
+        "responses": {"2XX": {"description": "It was taken."}, "410": {"description": "Send nothing more."}},
     }
 
 
@@ -217,7 +239,7 @@ Refs = Mapping[type[BaseModel], str]
 def _schemas(operations: Iterable[Operation]) -> tuple[Refs, dict[str, Any]]:
     """A reference for every model used, and the definitions they point to."""
     taken: dict[type[BaseModel], None] = {}
-    given: dict[type[BaseModel], None] = {Problem: None}
+    given: dict[type[BaseModel], None] = {Problem: None, WebhookEvent: None}
     for described in operations:
         if isinstance(described.body, Body):
             taken[described.body.type] = None
