@@ -379,7 +379,9 @@ class Storage:
             )
             for page in pages:
                 for item in page.get("Uploads", []):
-                    yield OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
+                    # Not every storage filters by the prefix.
+                    if item["Key"].startswith(prefix):
+                        yield OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
 
     def list_keys(self, prefix: str) -> list[str]:
         with _translated(prefix):
