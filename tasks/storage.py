@@ -421,7 +421,9 @@ class Storage:
             )
             for page in pages:
                 for item in page.get("Uploads", []):
-                    yield OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
+                    # Not every storage filters by the prefix.
+                    if item["Key"].startswith(prefix):
+                        yield OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
 
     def iter_keys(self, prefix: str) -> Iterator[str]:
         """The keys that begin with `prefix`, in order, holding one page of them. Errors may also come while

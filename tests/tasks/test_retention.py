@@ -14,7 +14,9 @@ from featherweight.job import Artifact
 from tasks import keys
 from tasks.identifiers import new_id
 from tasks.limits import ProjectLimits
+from tasks.listeners import attendants
 from tasks.queue import Queue
+from tasks.reaper import Reaper
 from tasks.records import JobRecord, ModelRecord, Outcome, UploadRecord
 from tasks.recordstore import NotFound, RecordStore
 from tasks.retention.removal import REMOVING, Removal
@@ -487,3 +489,16 @@ def no_locks_are_left(redis_client: redis.Redis, request: pytest.FixtureRequest)
     yield
     if "killed" not in request.node.name:
         assert not redis_client.exists("fw:leftovers")
+
+
+def test_the_reaper_gives_the_sweeper_its_turns(shelf: Shelf, settings: Settings, queue: Queue) -> None:
+    job = shelf.ended()
+    shelf.keep_for(jobs_ttl_s=1)
+    time.sleep(1.1)
+    besides = attendants(settings, shelf.client, shelf.store, shelf.storage, queue)
+    reaper = Reaper(settings, shelf.client, shelf.store, shelf.storage, queue, chores=besides.chores)
+    reaper._look_if_my_turn()
+    assert not shelf.has(job)
+    looked = shelf.client.get("fw:reaper:looked")
+    assert looked is not None
+    assert abs(float(looked) - time.time()) < 60
