@@ -61,7 +61,8 @@ RUN install --directory --owner=10001 --group=10001 /scratch
 COPY --from=build-service /opt/venv /opt/venv
 COPY service/ service/
 COPY tasks/ tasks/
-COPY deploy/gunicorn.conf.py deploy/
+COPY deploy/gunicorn.conf.py deploy/featherweight-admin deploy/
+RUN ln -s /app/deploy/featherweight-admin /usr/local/bin/featherweight-admin
 USER 10001:10001
 VOLUME ["/scratch"]
 EXPOSE 8080

@@ -1,7 +1,7 @@
 """The HTTP service: ``create_app`` wires it together, and nothing more.
 
 A module per resource holds a blueprint: uploads, imports, models, datasets, jobs, techniques, health,
-metrics, problems, plans, usage, audit, openapi, index. What they share:
+metrics, problems, plans, usage, projects, audit, openapi, index. What they share:
 
     auth        API keys, their project and their scope    (keys, key_commands)
     throttle    requests per second of a project
@@ -36,7 +36,10 @@ from service import (
     openapi,
     plans,
     problems,
+    projects,
+    rebuild_commands,
     receipts,
+    repeats,  # noqa: F401 - adds views to those of jobs
     requestlog,
     techniques,
     throttle,
@@ -63,6 +66,7 @@ _BLUEPRINTS = (
     plans.bp,
     techniques.bp,
     usage.bp,
+    projects.bp,
     audit.bp,
 )
 
@@ -85,6 +89,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     bodies.init_app(app)
     key_commands.init_app(app)
     limit_commands.init_app(app)
+    rebuild_commands.init_app(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     if hops := settings.trusted_proxy_hops:

@@ -24,6 +24,7 @@ _LINKS = {
     "models": "/v1/models",
     "datasets": "/v1/datasets",
     "jobs": "/v1/jobs",
+    "project": "/v1/project",
     "usage": "/v1/usage",
     "audit": "/v1/audit",
 }

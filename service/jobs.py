@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from flask import Blueprint, Response, g, redirect, request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from featherweight.job import Artifact, Job, JobRequest, JobState
+from featherweight.job import Artifact, Job, JobRequest, JobState, Origin
 from featherweight.report import Report
 from featherweight.resources import Page
 from service.auth import project
@@ -26,7 +26,15 @@ from tasks import keys
 from tasks.records import JobRecord
 from tasks.storage import OCTETS
 
-__all__ = ["EXAMPLE", "bp"]
+__all__ = [
+    "EXAMPLE",
+    "JOB_HEADERS",
+    "PREFER_WAIT",
+    "SUBMIT_PROBLEMS",
+    "after_waiting",
+    "bp",
+    "submitted",
+]
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -58,6 +66,27 @@ EXAMPLE = {
 _ETAG = {"ETag": "Changes with every change of the job."}
 _WAIT_SCHEMA = {"type": "number", "minimum": 0}
 
+JOB_HEADERS = {"Location": "The job.", "Retry-After": "Seconds.", **_ETAG}
+PREFER_WAIT = Parameter(
+    "Prefer", "wait=30: answer when the job ends, at the latest after 30 s.", place="header"
+)
+SUBMIT_PROBLEMS = (
+    "bad_json",
+    "bad_request",
+    "payload_too_large",
+    "unsupported_media_type",
+    "invalid_request",
+    "unsupported_technique",
+    "unsupported_output",
+    "dataset_required",
+    "storage_quota_exceeded",
+    "too_many_queued_jobs",
+    "cpu_quota_exceeded",
+    "idempotency_key_reused",
+    "idempotency_key_in_flight",
+    "storage_unavailable",
+)
+
 
 @bp.post("")
 @operation(
@@ -65,48 +94,31 @@ _WAIT_SCHEMA = {"type": "number", "minimum": 0}
     body=Body(JobRequest, EXAMPLE),
     answers={
         200: Shape(Job, "The job ended while Prefer: wait was waited for."),
-        202: Shape(Job, "The job is queued.", {"Location": "The job.", "Retry-After": "Seconds.", **_ETAG}),
+        202: Shape(Job, "The job is queued.", JOB_HEADERS),
     },
-    parameters=[
-        IDEMPOTENCY_KEY,
-        Parameter("Prefer", "wait=30: answer when the job ends, at the latest after 30 s.", place="header"),
-    ],
-    problems=[
-        "bad_json",
-        "bad_request",
-        "payload_too_large",
-        "unsupported_media_type",
-        "invalid_request",
-        "unsupported_technique",
-        "unsupported_output",
-        "dataset_required",
-        "storage_quota_exceeded",
-        "too_many_queued_jobs",
-        "cpu_quota_exceeded",
-        "idempotency_key_reused",
-        "idempotency_key_in_flight",
-        "storage_unavailable",
-    ],
+    parameters=[IDEMPOTENCY_KEY, PREFER_WAIT],
+    problems=SUBMIT_PROBLEMS,
 )
 def create() -> Response:
     body = json_body(services().settings.max_json_bytes)
     wanted = validated(JobRequest, body)
     response = services().ledger.once(
-        project(), "job", json_fingerprint(body), lambda attempt: _submitted(attempt, wanted)
+        project(), "job", json_fingerprint(body), lambda attempt: submitted(attempt, wanted)
     )
     # Outside the ledger: who sends the request again shall not have to wait for this one's wait.
-    return _after_waiting(response, g.pop("submitted", None))
+    return after_waiting(response, g.pop("submitted", None))
 
 
-def _submitted(attempt: Attempt, wanted: JobRequest) -> Response:
+def submitted(attempt: Attempt, wanted: JobRequest, origin: Origin | None = None) -> Response:
+    """The answer about a new job under the attempt's id."""
     record = services().submitter.submit(
-        project(), wanted, job_id=attempt.resource_id, request_id=g.request_id
+        project(), wanted, job_id=attempt.resource_id, request_id=g.request_id, origin=origin
     )
     g.submitted = record
     return _job_answer(record, 202, Location=f"/v1/jobs/{record.id}", Retry_After="1")
 
 
-def _after_waiting(response: Response, record: JobRecord | None) -> Response:
+def after_waiting(response: Response, record: JobRecord | None) -> Response:
     """The answer that `Prefer: wait` asks for."""
     seconds = _preferred_wait()
     if record is None or not seconds:

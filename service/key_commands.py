@@ -1,4 +1,4 @@
-"""``flask --app service keys``: making, listing, rotating and revoking API keys."""
+"""``featherweight-admin keys``: making, listing, rotating and revoking API keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``flask --app service projects``: what a project may use, and what it does."""
+"""``featherweight-admin projects``: what a project may use, what it does, and whether it is paused."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from flask import Flask
 from flask.cli import AppGroup
 
 from featherweight.resources import Limits
+from service import projects
 from service.auditlog import OPERATOR
 from service.services import services
 
 __all__ = ["init_app"]
 
-group = AppGroup("projects", help="Limits and usage of projects.")
+group = AppGroup("projects", help="Limits and usage of projects, and their pauses.")
 
 
 def init_app(app: Flask) -> None:
@@ -77,6 +78,35 @@ def usage(project: str) -> None:
         click.echo(services().accounts.usage(project).model_dump_json(indent=2))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+
+
+@group.command("pause")
+@click.argument("project")
+def pause(project: str) -> None:
+    """Start no more jobs of a project; those that run go on."""
+    _switch(project, paused=True)
+
+
+@group.command("resume")
+@click.argument("project")
+def resume(project: str) -> None:
+    """Start jobs of a project again."""
+    _switch(project, paused=False)
+
+
+def _switch(project: str, *, paused: bool) -> None:
+    try:
+        found = (projects.pause if paused else projects.resume)(services(), project)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    services().audit.record(
+        project=project,
+        key_id=OPERATOR,
+        action=f"projects.{'pause' if paused else 'resume'}",
+        target=project,
+        outcome="ok",
+    )
+    click.echo(f"{project}  {'paused' if found.paused else 'not paused'}")
 
 
 def _number(name: str, value: float) -> float:

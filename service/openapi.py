@@ -83,6 +83,7 @@ class Body:
 
     type: type[BaseModel]
     example: Mapping[str, Any]
+    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ def _request_body(body: Body | Stream, refs: Refs) -> dict[str, Any]:
         # An empty schema is how OpenAPI 3.1 says: any bytes.
         return {"required": True, "description": body.description, "content": {OCTETS: {}}}
     schema = {"$ref": refs[body.type]}
-    return {"required": True, "content": {JSON: {"schema": schema, "example": dict(body.example)}}}
+    return {"required": body.required, "content": {JSON: {"schema": schema, "example": dict(body.example)}}}
 
 
 def _answers(view: Callable[..., Any], described: Operation, refs: Refs) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from service.keys import KeyRing
 from service.throttle import Throttle
 from service.version import version
 from tasks.gate import Gate
-from tasks.limits import ProjectLimits
+from tasks.limits import Pauses, ProjectLimits
 from tasks.outbound import Fetcher, Policy
 from tasks.plans import Planner
 from tasks.queue import Queue, make_celery
@@ -50,6 +50,7 @@ class Services:
     submitter: Submitter
     keys: KeyRing
     limits: ProjectLimits
+    pauses: Pauses
     accounts: Accounts
     throttle: Throttle
     audit: AuditLog
@@ -80,6 +81,7 @@ def make_services(settings: Settings) -> Services:
         submitter=submitter,
         keys=KeyRing(client),
         limits=limits,
+        pauses=Pauses(client),
         accounts=accounts,
         throttle=Throttle(accounts, limits),
         audit=AuditLog(client, settings),

@@ -16,7 +16,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ _PATIENCE_S = 20.0
 # Swept with the folders of plans when a process was killed over it.
 _PREFIX = "plan-gate-"
 _DAMAGED = {"model": "bad_model", "dataset": "bad_data"}
+
+
+def _nothing() -> None:
+    """Nobody minds."""
 
 
 class GateRefused(Exception):
@@ -100,13 +104,19 @@ class Gate:
 
 
 def judge(
-    settings: Settings, scratch: Path, files: Mapping[str, str], *, deadline_s: float | None = None
+    settings: Settings,
+    scratch: Path,
+    files: Mapping[str, str],
+    *,
+    deadline_s: float | None = None,
+    check: Callable[[], None] = _nothing,
 ) -> Problem | None:
     """What is wrong with `files` (paths below `scratch` by their roles, "model" and "dataset"); None for
     files that loaders may see.
 
     A process that dies over a file, or takes too long, has judged it too: bad_model, bad_data. GateFailed
-    where there cannot be such a process: what ended before it was confined has opened no file.
+    where there cannot be such a process: what ended before it was confined has opened no file. `check` is
+    called a few times a second and may raise, to stop.
     """
     size = sum((scratch / name).stat().st_size for name in files.values())
     deadline_s = deadline_s or _DEADLINE_S + size / _BYTES_PER_S
@@ -123,7 +133,7 @@ def judge(
     with tempfile.TemporaryFile(dir=scratch) as verdict, tempfile.TemporaryFile(dir=scratch) as given:
         given.write(json.dumps(task).encode())
         given.seek(0)
-        code, said = _run(scratch, given, verdict, deadline_s)
+        code, said = _run(scratch, given, verdict, deadline_s, check)
         verdict.seek(0)
         if verdict.readline(len(CONFINED)) != CONFINED:
             raise GateFailed(f"the process ended with {code}, unconfined: {said}")
@@ -133,12 +143,20 @@ def judge(
         return _problem(verdict.read(_VERDICT_BYTES), role)
 
 
-def _run(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[int | None, str]:
+def _run(
+    scratch: Path, given: Any, verdict: Any, deadline_s: float, check: Callable[[], None]
+) -> tuple[int | None, str]:
     """(exit code, None when it took too long; the last it said)."""
     with tempfile.TemporaryFile(dir=scratch) as said:
         try:
             code = run_module(
-                "tasks.gate_process", scratch, given=given, said=verdict, errors=said, within_s=deadline_s
+                "tasks.gate_process",
+                scratch,
+                given=given,
+                said=verdict,
+                errors=said,
+                within_s=deadline_s,
+                check=check,
             )
         except OSError as error:
             raise GateFailed(str(error)) from error

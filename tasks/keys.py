@@ -21,6 +21,7 @@ from __future__ import annotations
 from tasks.identifiers import check_name
 
 __all__ = [
+    "PROJECTS",
     "RECEIPT_KEYS",
     "artifact_key",
     "attempt_prefix",
@@ -34,6 +35,7 @@ __all__ = [
     "progress_file_key",
     "progress_index_key",
     "progress_prefix",
+    "project_prefix",
     "receipt_key_key",
     "report_key",
     "result_key",
@@ -41,6 +43,7 @@ __all__ = [
 
 
 RECEIPT_KEYS = "receipt-keys/"
+PROJECTS = "projects/"
 
 
 def receipt_key_key(key_id: str) -> str:
@@ -105,5 +108,9 @@ def log_key(project: str, job_id: str, attempt: int) -> str:
     return artifact_key(project, job_id, attempt, "log.txt")
 
 
+def project_prefix(project: str) -> str:
+    return f"{PROJECTS}{check_name(project)}/"
+
+
 def _prefix(project: str, kind: str, resource_id: str) -> str:
-    return f"projects/{check_name(project)}/{kind}/{check_name(resource_id)}/"
+    return f"{project_prefix(project)}{kind}/{check_name(resource_id)}/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from enum import Enum
@@ -22,6 +23,7 @@ _POLL_S = 1.0
 
 class Reason(Enum):
     CANCELLED = "cancelled"
+    OVERDUE = "overdue"
     LOST = "lost"
     STOPPING = "stopping"
 
@@ -38,7 +40,8 @@ class Lease:
     """A context in which the claim is renewed every ``heartbeat_s``, by a thread.
 
     `stopping` is set when the worker shuts down. When Redis cannot be reached the work goes on:
-    nobody else can claim the job meanwhile, and nothing is published without asking Redis.
+    nobody else can claim the job meanwhile, and nothing is published without asking Redis. How long the job
+    may still take by its max_total_s is known since the claim, so that this deadline needs no Redis.
     """
 
     def __init__(self, claim: Claim, store: JobStore, settings: Settings, stopping: threading.Event) -> None:
@@ -47,6 +50,7 @@ class Lease:
         self._heartbeat_s = settings.heartbeat_s
         self._stopping = stopping
         self._reason: Reason | None = None
+        self._due_at = _due_at(claim)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{claim.job_id}", daemon=True)
 
@@ -63,9 +67,11 @@ class Lease:
     @property
     def interruption(self) -> Reason | None:
         """Why the attempt must end, if it must. A lost lease comes before anything else."""
-        if self._reason is not None:
-            return self._reason
-        return Reason.STOPPING if self._stopping.is_set() else None
+        return self._claims_end or (Reason.STOPPING if self._stopping.is_set() else None)
+
+    @property
+    def _claims_end(self) -> Reason | None:
+        return self._reason or (Reason.OVERDUE if time.monotonic() >= self._due_at else None)
 
     def check(self) -> None:
         """Raise Interrupted when the attempt must end."""
@@ -75,8 +81,9 @@ class Lease:
 
     def check_claim(self) -> None:
         """The same, but a worker that shuts down still finishes what it is about."""
-        if self._reason is not None:
-            raise Interrupted(self._reason)
+        reason = self._claims_end
+        if reason is not None:
+            raise Interrupted(reason)
 
     def lose(self) -> None:
         """The store has said that the claim is not ours any more."""
@@ -110,3 +117,11 @@ class Lease:
             self.lose()
         elif answer.cancel_requested and self._reason is None:
             self._reason = Reason.CANCELLED
+
+
+def _due_at(claim: Claim) -> float:
+    """When the job's max_total_s will have passed, on this machine's monotonic clock."""
+    total_s, started_at = claim.job.limits.max_total_s, claim.job.started_at
+    if total_s is None or started_at is None:
+        return math.inf
+    return time.monotonic() + total_s - (started_at - claim.job.created_at).total_seconds()

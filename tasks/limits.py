@@ -1,4 +1,4 @@
-"""What a project may use: the limits of each, and the defaults of all.
+"""What a project may use: the limits of each, and the defaults of all; and whether it is paused.
 
 The limits of a project lie in the hash ``fw:limits:<project>``, where the job store's scripts read them
 too; a field that is not there has the default of the settings. 0 is no limit.
@@ -7,6 +7,7 @@ too; a field that is not there has the default of the settings. 0 is no limit.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
@@ -16,7 +17,9 @@ from tasks.identifiers import check_name
 from tasks.recordstore import text
 from tasks.settings import Settings
 
-__all__ = ["ProjectLimits", "defaults"]
+__all__ = ["Pauses", "ProjectLimits", "defaults"]
+
+_PAUSED = "fw:paused"
 
 
 def defaults(settings: Settings) -> Limits:
@@ -58,6 +61,27 @@ class ProjectLimits:
                 pipeline.hset(_key(project), name, f"{value:.17g}")
         pipeline.execute()
         return self.get(project)
+
+
+class Pauses:
+    """Projects of which no job is started. They lie in the hash ``fw:paused``, by since when."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def since(self, project: str) -> datetime | None:
+        """When the project was paused; None when it is not."""
+        stored = cast("bytes | None", self._redis.hget(_PAUSED, check_name(project)))
+        return None if stored is None else datetime.fromtimestamp(float(stored), UTC)
+
+    def pause(self, project: str) -> None:
+        """From now on none of its jobs is started; those that run go on. A paused one stays as it is."""
+        seconds, micros = cast("tuple[int, int]", self._redis.time())
+        self._redis.hsetnx(_PAUSED, check_name(project), f"{seconds}.{micros:06}")
+
+    def resume(self, project: str) -> bool:
+        """Its jobs may be started again; False when it was not paused."""
+        return bool(self._redis.hdel(_PAUSED, check_name(project)))
 
 
 def _key(project: str) -> str:

@@ -66,6 +66,8 @@ class Reaper:
         self._requeue_lost()
         for job_id in self._store.expire_queued():
             _log.warning("%s waited too long and expired", job_id)
+        for job_id in self._store.expire_overdue():
+            _log.warning("%s was not done within the time it had in total and expired", job_id)
         self._announce_forgotten()
         self._settle_ended()
         self._do_chores()

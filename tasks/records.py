@@ -6,14 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from featherweight.job import Artifact, Job, JobState
 from featherweight.problem import Problem
 from featherweight.report import Verdict
 from featherweight.resources import Dataset, Model, Upload
 
-__all__ = ["Claim", "DatasetRecord", "JobRecord", "ModelRecord", "Outcome", "Renewal", "UploadRecord"]
+__all__ = [
+    "Claim",
+    "DatasetRecord",
+    "Evidence",
+    "JobRecord",
+    "ModelRecord",
+    "Outcome",
+    "Renewal",
+    "UploadRecord",
+]
 
 
 class JobRecord(Job):
@@ -95,6 +104,19 @@ class Renewal:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """How an attempt ended, as `featherweight.job.Attempt` shows it."""
+
+    detail: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    log_tail: str | None = None
+
+    def fields(self) -> dict[str, str | int]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a job ends. `because` stands in its last attempt: ``succeeded``, ``cancelled`` or a code."""
 
@@ -103,14 +125,27 @@ class Outcome:
     verdict: Verdict | str | None = None
     artifacts: Sequence[Artifact] = ()
     error: Problem | None = None
+    evidence: Evidence = Evidence()
 
     @classmethod
     def succeeded(cls, artifacts: Sequence[Artifact], verdict: Verdict | str | None) -> Outcome:
         return cls(JobState.SUCCEEDED, "succeeded", verdict=verdict, artifacts=tuple(artifacts))
 
     @classmethod
-    def failed(cls, error: Problem, artifacts: Sequence[Artifact] = ()) -> Outcome:
-        return cls(JobState.FAILED, error.code, artifacts=tuple(artifacts), error=error)
+    def failed(
+        cls, error: Problem, artifacts: Sequence[Artifact] = (), evidence: Evidence | None = None
+    ) -> Outcome:
+        return cls(
+            JobState.FAILED,
+            error.code,
+            artifacts=tuple(artifacts),
+            error=error,
+            evidence=evidence or Evidence(),
+        )
+
+    @classmethod
+    def expired(cls, error: Problem) -> Outcome:
+        return cls(JobState.EXPIRED, error.code, error=error)
 
     @classmethod
     def cancelled(cls) -> Outcome:

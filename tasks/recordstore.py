@@ -26,6 +26,15 @@ class _HasId(Protocol):
 
 M = TypeVar("M", bound=BaseModel)
 
+# Where a new record stands in its list: the us of Redis' clock, never the same twice. So its place can be
+# told again from the time it was made, should Redis be lost.
+_NEXT_PLACE = """
+local time, last = redis.call('TIME'), tonumber(redis.call('GET', KEYS[1]) or 0)
+local place = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
+redis.call('SET', KEYS[1], place)
+return place
+"""
+
 
 class RecordStore(Generic[M]):
     """Records of one kind (models, uploads, keys ...) with an `id`, as JSON, by project and id."""
@@ -34,6 +43,7 @@ class RecordStore(Generic[M]):
         self._redis = redis
         self._kind = check_name(kind)
         self._type = type
+        self._next_place: Any = redis.register_script(_NEXT_PLACE)
 
     def put(self, project: str, record: M, *, expire_s: float | None = None, if_absent: bool = False) -> bool:
         """Store or replace; with `if_absent` False is returned when the id is taken."""
@@ -45,9 +55,17 @@ class RecordStore(Generic[M]):
             nx=if_absent,
         )
         if stored:
-            sequence = self._redis.incr(f"fw:{self._kind}:sequence")
+            place = int(self._next_place(keys=[f"fw:{self._kind}:sequence"]))
             # nx: a record that is replaced keeps its place in the list.
-            self._redis.zadd(self._index(project), {record_id: sequence}, nx=True)
+            self._redis.zadd(self._index(project), {record_id: place}, nx=True)
+        return bool(stored)
+
+    def restore(self, project: str, record: M, *, place: int) -> bool:
+        """Put a record back that was lost, at its `place` in the list: the us of the time when it was made.
+        False when it is there. Either way it stands in the list afterwards."""
+        record_id = checked(cast("_HasId", record).id)
+        stored = self._redis.set(self._key(project, record_id), record.model_dump_json(), nx=True)
+        self._redis.zadd(self._index(project), {record_id: place}, nx=True)
         return bool(stored)
 
     def get(self, project: str, record_id: str) -> M:

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from featherweight.job import TRANSITIONS
+from tasks.endings import endings
 from tasks.limits import defaults
 from tasks.settings import Settings
 
@@ -30,11 +31,14 @@ def load_scripts(client: redis.Redis, settings: Settings) -> Mapping[str, Any]:
 
 def _constants(settings: Settings) -> str:
     transitions = {old: dict.fromkeys(news, True) for old, news in TRANSITIONS.items()}
+    problems = {code: each.model_dump_json() for code, each in endings(settings).items()}
     return (
         f"local TRANSITIONS = cjson.decode('{json.dumps(transitions)}')\n"
         f"local LIMITS = cjson.decode('{defaults(settings).model_dump_json()}')\n"
+        f"local PROBLEMS = cjson.decode([==[{json.dumps(problems)}]==])\n"
         f"local EVENT_MAX = {settings.event_stream_max}\n"
         f"local EVENT_EXPIRY = {settings.event_expiry_s}\n"
         f"local MAX_ATTEMPTS = {settings.max_attempts}\n"
+        f"local RETRY_FIRST, RETRY_MAX = {settings.retry_first_s}, {settings.retry_max_s}\n"
         f"local STALE_AFTER = {settings.stale_queued_s}\n"
     )

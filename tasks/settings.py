@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30, gt=0)
     heartbeat_s: float = Field(default=5, gt=0)
     max_attempts: int = Field(default=3, ge=1)
+    # Between lost attempts a job rests: so long after the first, twice as long after each further one, and
+    # never longer than the second; less a random share of up to half.
+    retry_first_s: float = Field(default=10, ge=0)
+    retry_max_s: float = Field(default=300, ge=0)
     reaper_interval_s: float = Field(default=5, gt=0)
     # A queued job is announced again when no message about it is left after this time.
     stale_queued_s: float = Field(default=60, gt=0)

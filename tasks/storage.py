@@ -150,7 +150,8 @@ class Storage:
 
         `check` is called every MiB and may raise, to stop.
         """
-        part = path.with_name(path.name + ".part")
+        # A name of its own: one that was left to itself must not meddle with the next that is fetched.
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         sha256 = hashlib.sha256()
         try:
             with part.open("wb") as file:
@@ -158,6 +159,7 @@ class Storage:
                     check()
                     sha256.update(chunk)
                     file.write(chunk)
+            check()
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -311,6 +313,14 @@ class Storage:
     def size(self, key: str) -> int:
         with _translated(key):
             return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+
+    def iter_keys(self, prefix: str) -> Iterator[str]:
+        """The keys that begin with `prefix`, in order, holding one page of them. Errors may also come while
+        iterating."""
+        with _translated(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            for page in pages:
+                yield from (item["Key"] for item in page.get("Contents", []))
 
     def list_keys(self, prefix: str) -> list[str]:
         with _translated(prefix):

@@ -19,10 +19,11 @@ leaves either a lease that runs out or a job that the reaper settles.
 from __future__ import annotations
 
 import json
+import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, cast
@@ -30,12 +31,23 @@ from typing import Any, cast
 import redis
 
 from featherweight.events import Event, LogEvent, ProgressEvent, ResumedEvent, StageEvent
-from featherweight.job import TRANSITIONS, IllegalTransition, JobRequest, Origin, Progress, ResumedFrom
-from featherweight.problem import Problem, problem
+from featherweight.job import (
+    TRANSITIONS,
+    Attempt,
+    IllegalTransition,
+    JobRequest,
+    JobState,
+    Origin,
+    Progress,
+    ResumedFrom,
+)
+from featherweight.problem import Problem
+from tasks.endings import with_evidence
 from tasks.identifiers import check_name, is_id
 from tasks.queue import DEFAULT_QUEUE
-from tasks.records import Claim, JobRecord, Outcome, Renewal
+from tasks.records import Claim, Evidence, JobRecord, Outcome, Renewal
 from tasks.recordstore import NotFound, checked, page, text
+from tasks.restoring import stored_fields
 from tasks.scripts import load_scripts
 from tasks.settings import Settings
 
@@ -47,6 +59,8 @@ _Events = list[tuple[str, dict[str, Any]]]
 
 _BATCH = 100
 _EVENTS_AT_ONCE = 1000
+_OVERDUE_GRACE_S = 20
+_LOG_TAIL_LENGTH = 2000
 _STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 _TIMES = ("created_at", "queued_at", "started_at", "finalizing_at", "ended_at", "updated_at")
 
@@ -110,8 +124,21 @@ class JobStore:
                 request.model_dump_json(),
                 request_id or "",
                 "" if origin is None else origin.model_dump_json(),
+                request.limits.max_total_s or "",
             )
         )
+
+    def restore(self, record: JobRecord, *, attempts_before: int = 0) -> bool:
+        """Put back a job that was lost with Redis; False when there is one under its id.
+
+        One that ended is what `record` says. Any other is queued, and its next attempt has a higher number
+        than `attempts_before`, so that none of those can pass for it. ValueError when `record` is of no job.
+        """
+        fields = stored_fields(record, attempts_before=attempts_before)
+        state = record.state if record.done else JobState.QUEUED
+        size = sum(artifact.bytes for artifact in record.artifacts)
+        flat = [part for pair in fields.items() for part in pair]
+        return bool(self._run("restore", checked(record.id), str(state), size, *flat))
 
     def discard(self, project: str, job_id: str) -> bool:
         """Forget a job that could not be submitted; False once a worker has seen it."""
@@ -207,7 +234,7 @@ class JobStore:
         if not is_id(job_id):
             return None
         nonce = secrets.token_hex(8)
-        fields = self._run("claim", job_id, worker, nonce, self._settings.lease_s, _waited_too_long())
+        fields = self._run("claim", job_id, worker, nonce, self._settings.lease_s)
         if not fields:
             return None
         record = _record(fields)
@@ -254,28 +281,38 @@ class JobStore:
         if outcome.error is not None:
             fields["error"] = outcome.error.model_dump_json()
         flat = [part for pair in fields.items() for part in pair]
-        return bool(self._run("commit", *_token(claim), outcome.state.value, outcome.because, *flat))
-
-    def release(self, claim: Claim, reason: str, *, counted: bool = False, delay_s: float = 0) -> bool:
-        """Give the job back; True when it is queued again and may be announced.
-
-        `reason` is a problem code. A `counted` attempt was lost: after ``max_attempts`` of these the
-        job has failed. The reaper announces the job after `delay_s`, if nobody has before.
-        """
-        state = self._run(
-            "release", *_token(claim), reason, int(counted), delay_s, _too_many(self._settings.max_attempts)
+        evidence = json.dumps(outcome.evidence.fields())
+        return bool(
+            self._run("commit", *_token(claim), outcome.state.value, outcome.because, evidence, *flat)
         )
+
+    def release(
+        self, claim: Claim, reason: str, *, counted: bool = False, evidence: Evidence | None = None
+    ) -> bool:
+        """Give the job back; True when it is queued again.
+
+        `reason` is a problem code. A `counted` attempt was lost: the job rests, longer after each of these,
+        and after ``max_attempts`` of them it has failed. When it has rested the reaper announces it; any
+        other may be announced at once.
+        """
+        told = json.dumps((evidence or Evidence()).fields())
+        state = self._run("release", *_token(claim), reason, int(counted), _luck(), told)
         return state is not None and text(state) == "queued"
 
     # For the reaper
 
     def expire_leases(self) -> _Ids:
         """Take jobs from workers that stopped renewing; the ids that are queued again."""
-        return self._ids("expire_leases", _BATCH, _too_many(self._settings.max_attempts))
+        return self._ids("expire_leases", _BATCH, _luck())
 
     def expire_queued(self) -> _Ids:
         """End jobs that waited longer than max_queue_s; their ids."""
-        return self._ids("expire_queued", _BATCH, _waited_too_long())
+        return self._ids("expire_queued", _BATCH)
+
+    def expire_overdue(self) -> _Ids:
+        """End jobs that were not done within max_total_s; their ids. Attempts that run have some seconds to
+        end by themselves first."""
+        return self._ids("expire_overdue", _BATCH, _OVERDUE_GRACE_S)
 
     def stale_queued(self, older_than_s: float) -> _Ids:
         """Queued jobs that are due to be looked at; they are due again in `older_than_s`."""
@@ -357,6 +394,7 @@ def _pairs(answer: Mapping[Any, Any] | Iterable[Any]) -> dict[str, str]:
 def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> JobRecord:
     fields = _pairs(answer)
     request = json.loads(fields["request"])
+    attempts = [_attempt(item) for item in json.loads(fields["attempts"])]
     return JobRecord.model_validate(
         {
             **request,
@@ -372,26 +410,29 @@ def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> JobRecord:
             "stage": fields.get("stage"),
             "progress": json.loads(fields.get("progress", "{}")),
             "attempt": int(fields["attempt"]),
-            "attempts": [_attempt(item) for item in json.loads(fields["attempts"])],
+            "attempts": attempts,
             "losses": int(fields["losses"]),
             "worker": fields.get("worker"),
             "lease_until": float(fields["lease_until"]) if "lease_until" in fields else None,
             "origin": json.loads(fields["origin"]) if fields.get("origin") else None,
             "cancel_requested": fields.get("cancel_requested") == "1",
-            "error": _error(fields.get("error"), fields.get("request_id")),
+            "error": _error(fields.get("error"), fields.get("request_id"), attempts),
             "artifacts": json.loads(fields.get("artifacts", "[]")),
         }
     )
 
 
-def _attempt(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: _time(value) if name.endswith("_at") else value for name, value in item.items()}
+def _attempt(item: dict[str, Any]) -> Attempt:
+    fields = {name: _time(value) if name.endswith("_at") else value for name, value in item.items()}
+    if "log_tail" in fields:
+        fields["log_tail"] = fields["log_tail"][-_LOG_TAIL_LENGTH:]
+    return Attempt.model_validate(fields)
 
 
-def _error(stored: str | None, request_id: str | None) -> Problem | None:
+def _error(stored: str | None, request_id: str | None, attempts: Sequence[Attempt]) -> Problem | None:
     if stored is None:
         return None
-    error = Problem.model_validate_json(stored)
+    error = with_evidence(Problem.model_validate_json(stored), attempts)
     return (
         error if error.request_id or not request_id else error.model_copy(update={"request_id": request_id})
     )
@@ -401,17 +442,5 @@ def _time(seconds: str) -> datetime:
     return datetime.fromtimestamp(float(seconds), UTC)
 
 
-def _waited_too_long() -> str:
-    return problem(
-        "queue_timeout",
-        "the job waited longer than its limits.max_queue_s before a worker was free",
-        hint="submit it again, with a longer limits.max_queue_s if the queue is long",
-    ).model_dump_json()
-
-
-def _too_many(attempts: int) -> str:
-    return problem(
-        "too_many_attempts",
-        f"{attempts} attempts at the job ended without a result, although the job itself was not refused",
-        hint="the job's attempts say why each of them ended",
-    ).model_dump_json()
+def _luck() -> float:
+    return random.random()  # noqa: S311 - so that jobs lost together do not come back together

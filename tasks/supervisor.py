@@ -4,6 +4,7 @@
       │            │            │                   │
       │            └────────────┴── refused ────────┴──> commit failed
       │                         ├── cancelled ─────────> commit cancelled
+      │                         ├── max_total_s over ──> commit expired
       │                         ├── worker stops ──────> release: queued again, not counted
       │                         ├── infrastructure ────> release: queued again later, counted
       │                         └── lease lost ────────> publish nothing, take uploads back
@@ -34,27 +35,30 @@ import redis
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
-from featherweight.job import Artifact
+from featherweight.job import Artifact, JobState
 from featherweight.problem import CODES, Problem, problem
 from featherweight.receipt import RECEIPT
 from featherweight.report import FileDigest
 from tasks import keys
+from tasks.endings import total_timeout
+from tasks.evidence import INFRASTRUCTURE, code_of, evidence_of_exit, evidence_of_loss
 from tasks.gate import VERSION as GATE_VERSION
-from tasks.gate import GateFailed, judge
+from tasks.gate import judge
+from tasks.interruptible import interruptible
 from tasks.joblog import Hidden, JobLog
 from tasks.lease import Interrupted, Lease, Reason
 from tasks.queue import Queue
 from tasks.receipts import Signer
-from tasks.records import Claim, DatasetRecord, ModelRecord, Outcome
+from tasks.records import Claim, DatasetRecord, Evidence, ModelRecord, Outcome
 from tasks.recordstore import RecordStore
 from tasks.relay import Relay
 from tasks.resume import Keeper, take_up
 from tasks.runner import Failed, Made, Result
-from tasks.sandbox.children import Exit, RunnerLost, Runners
+from tasks.sandbox.children import Exit, Runners
 from tasks.sandbox.choice import chosen_sandbox, source_of
 from tasks.sandbox.collect import OutputRefused, open_output, read_output
 from tasks.sandbox.disk import DiskUse
-from tasks.sandbox.exits import explain
+from tasks.sandbox.exits import RunnerKilled, explain, kernel_kills, was_killed
 from tasks.sandbox.lockdown import Limits, Sandbox
 from tasks.scratch import Scratch, claimed_scratch
 from tasks.settings import Settings
@@ -77,15 +81,6 @@ _RESULT_BYTES = 1024 * 1024
 _CHUNK = 1024 * 1024
 # How long an attempt waits for Redis or storage to come back before it gives the job back.
 _PATIENCE_S = 300.0
-_INFRASTRUCTURE = (
-    redis.RedisError,
-    StorageUnavailable,
-    OperationalError,
-    RunnerLost,
-    GateFailed,
-    OSError,
-    MemoryError,
-)
 
 
 class Supervisor:
@@ -140,7 +135,7 @@ class Supervisor:
                 _log.info("a message about %s, and no job may run now: nothing to do", job_id)
             else:
                 self._run(claim)
-        except _INFRASTRUCTURE as error:
+        except INFRASTRUCTURE as error:
             # The record says what is left to do: the lease runs out, or the job is announced again.
             _log.warning("%s is left to the reaper: %s", job_id, error)
         except BaseException:  # noqa: BLE001 - see the module's docstring
@@ -150,6 +145,7 @@ class Supervisor:
 
     def _run(self, claim: Claim) -> None:
         _log.info("%s: attempt %d", claim.job_id, claim.attempt)
+        log: JobLog | None = None
         try:
             with (
                 Lease(claim, self._store, self._settings, self._stopping) as lease,
@@ -165,9 +161,9 @@ class Supervisor:
                 self._lost(claim)
             else:
                 self._release(claim, "worker_stopped", counted=False)
-        except _INFRASTRUCTURE as error:
+        except INFRASTRUCTURE as error:
             _log.warning("%s: attempt %d cannot go on here: %s", claim.job_id, claim.attempt, error)
-            self._release(claim, _code_of(error), counted=True)
+            self._release(claim, code_of(error), counted=True, evidence=evidence_of_loss(error, log))
 
     def _keeper(self, claim: Claim, scratch: Scratch, lease: Lease, log: JobLog) -> Keeper:
         parts = (self._settings, self._store, self._storage)
@@ -180,12 +176,14 @@ class Supervisor:
         try:
             return self._attempt(claim, lease, scratch, log, hidden, keeper)
         except Refused as error:
-            return Outcome.failed(error.problem)
+            return Outcome.failed(error.problem, evidence=evidence_of_exit(error.exit, log))
         except Interrupted as error:
             if error.reason is Reason.CANCELLED:
                 return Outcome.cancelled()
+            if error.reason is Reason.OVERDUE:
+                return Outcome.expired(total_timeout())
             raise
-        except _INFRASTRUCTURE:
+        except INFRASTRUCTURE:
             raise
         except Exception:  # noqa: BLE001 - a fault of ours, which the next attempt would meet too
             _log.exception("%s: attempt %d", claim.job_id, claim.attempt)
@@ -194,7 +192,9 @@ class Supervisor:
     def _attempt(
         self, claim: Claim, lease: Lease, scratch: Scratch, log: JobLog, hidden: Hidden, keeper: Keeper
     ) -> Outcome:
-        task = self._patiently(lambda: self._fetch(claim, scratch, lease), lease)
+        task = self._patiently(
+            lambda: interruptible(lambda: self._fetch(claim, scratch, lease), lease.check), lease
+        )
         (scratch.path / "task.json").write_text(json.dumps(task))
         keeper.start(stored=self._patiently(lambda: self._take_up(claim, scratch, lease, log), lease))
         scratch.mark(claim.attempt)
@@ -231,7 +231,7 @@ class Supervisor:
                 self._key_published = True
             self._storage.put_bytes(key, content, media_type="application/json")
 
-        self._patiently(store, lease)
+        self._storing(store, claim, lease)
         return Artifact(
             name=RECEIPT,
             format="json",
@@ -274,7 +274,7 @@ class Supervisor:
             raise Refused(
                 problem("artifact_gone", "the model or the data set is no longer stored")
             ) from error
-        self._check(scratch, inputs, {"model": model, "dataset": dataset})
+        self._check(scratch, inputs, {"model": model, "dataset": dataset}, lease)
         return {
             "job_id": job.id,
             "target": self._settings.runner_target,
@@ -294,6 +294,7 @@ class Supervisor:
         scratch: Scratch,
         inputs: dict[str, str],
         records: dict[str, ModelRecord | DatasetRecord | None],
+        lease: Lease,
     ) -> None:
         """Refused for files that no loader may see. Those that this gate has let in before are not judged
         twice: what was downloaded has the sha256 of what was judged."""
@@ -302,7 +303,7 @@ class Supervisor:
             for role, record in records.items()
             if record is not None and record.gated != GATE_VERSION
         }
-        refused = judge(self._settings, scratch.path, unseen) if unseen else None
+        refused = judge(self._settings, scratch.path, unseen, check=lease.check) if unseen else None
         if refused is not None:
             raise Refused(refused)
 
@@ -326,6 +327,7 @@ class Supervisor:
             processes=0 if self._sandbox.uid is None else 4 * settings.runner_processes,
         )
         read = source_of(settings.runner_target)
+        kills = kernel_kills()
         child = self._runners.start(scratch.path, limits, self._sandbox, read=read)
         try:
             watch = Watch(
@@ -340,7 +342,10 @@ class Supervisor:
                 ),
                 processes=settings.runner_processes,
             )
-            return watch.until_dead()
+            end = watch.until_dead()
+            if was_killed(end, kills):
+                raise RunnerKilled(end)
+            return end
         finally:
             child.close()
             if child.exit is not None:
@@ -356,17 +361,17 @@ class Supervisor:
         """What the runner says; Refused, with a problem for how it died, where it has nothing to say."""
         crashed = explain(end, log.tail, memory_bytes=self._settings.runner_memory_bytes)
         if end.code != 0:
-            raise Refused(crashed)
+            raise Refused(crashed, end)
         try:
             text = read_output(scratch.path, "result.json", max_bytes=_RESULT_BYTES, owner=self._sandbox.uid)
             result = Result.model_validate_json(text)
         except (OutputRefused, ValidationError) as error:
-            raise Refused(crashed) from error
+            raise Refused(crashed, end) from error
         if result.ok is not None:
             return result.ok
         failed = result.failed
         if failed is None or failed.problem.code not in CODES:
-            raise Refused(crashed)
+            raise Refused(crashed, end)
         return Failed(problem=_shown(failed.problem, hidden), artifacts=failed.artifacts)
 
     def _store_output(self, claim: Claim, scratch: Scratch, lease: Lease, name: str) -> Artifact:
@@ -382,7 +387,7 @@ class Supervisor:
                 return self._storage.put_stream(chunks, key, max_bytes=limit, media_type=media_type)
 
         try:
-            size, sha256 = self._patiently(store, lease)
+            size, sha256 = self._storing(store, claim, lease)
         except (OutputRefused, TooLarge) as error:
             raise Refused(problem("output_refused", str(error))) from error
         form = _FORMAT.search(name)
@@ -390,12 +395,26 @@ class Supervisor:
             name=name, format=form[1] if form else "bin", bytes=size, sha256=sha256, media_type=media_type
         )
 
+    def _storing(self, store: Callable[[], _T], claim: Claim, lease: Lease) -> _T:
+        """The answer of `store`. What a hanging call stored after all, once nobody wanted it any more, is
+        taken back."""
+
+        def take_back() -> None:
+            self._settler.withdraw(claim.job_id, claim.attempt)
+
+        return self._patiently(lambda: interruptible(store, lease.check_claim, when_late=take_back), lease)
+
     # How an attempt ends
 
     def _commit(self, claim: Claim, outcome: Outcome, scratch: Scratch, log: JobLog) -> None:
-        self._store_log(claim, log)
+        # Who wants the job stopped shall not have to wait for a storage that is away.
+        log_first = outcome.state in (JobState.SUCCEEDED, JobState.FAILED)
+        if log_first:
+            self._store_log(claim, log)
         if not self._patiently(lambda: self._store.commit(claim, outcome), None):
             raise Interrupted(Reason.LOST)
+        if not log_first:
+            self._store_log(claim, log)
         _log.info("%s: %s (%s)", claim.job_id, outcome.state, outcome.because)
         self._announce_next(claim.job.queue)
         scratch.discard()
@@ -415,9 +434,8 @@ class Supervisor:
         _log.warning("%s: attempt %d has lost the job and publishes nothing", claim.job_id, claim.attempt)
         self._patiently(lambda: self._settler.withdraw(claim.job_id, claim.attempt), None)
 
-    def _release(self, claim: Claim, code: str, *, counted: bool) -> None:
-        delay_s = min(300.0, 10.0 * 2**claim.job.losses) if counted else 0.0
-        if self._store.release(claim, code, counted=counted, delay_s=delay_s) and not counted:
+    def _release(self, claim: Claim, code: str, *, counted: bool, evidence: Evidence | None = None) -> None:
+        if self._store.release(claim, code, counted=counted, evidence=evidence) and not counted:
             self._queue.enqueue(claim.job_id, queue=claim.job.queue)
         self._announce_next(claim.job.queue)
         with suppress(StorageUnavailable):
@@ -467,7 +485,3 @@ def _checked_chunks(read: Callable[[int], bytes], check: Callable[[], None]) -> 
 def _shown(error: Problem, hidden: Hidden) -> Problem:
     hint = hidden(error.hint) if error.hint else None
     return error.model_copy(update={"detail": hidden(error.detail), "hint": hint})
-
-
-def _code_of(error: BaseException) -> str:
-    return "storage_unavailable" if isinstance(error, StorageUnavailable) else "worker_lost"

@@ -13,7 +13,7 @@ import redis
 
 from featherweight.resources import Usage
 from tasks.identifiers import check_name
-from tasks.limits import ProjectLimits
+from tasks.limits import Pauses, ProjectLimits
 from tasks.recordstore import checked, text
 from tasks.scripts import load_scripts
 from tasks.settings import Settings
@@ -53,6 +53,7 @@ class Accounts:
         self._redis = client
         self._settings = settings
         self._limits = ProjectLimits(client, settings)
+        self._pauses = Pauses(client)
 
     def keep(self, project: str, resource_id: str, size: int, *, instead_of: str = "") -> None:
         """`resource_id` has `size` bytes from now on, and `instead_of` none; StorageFull."""
@@ -62,6 +63,10 @@ class Accounts:
     def forget(self, project: str, resource_id: str) -> None:
         """`resource_id` has no bytes any more."""
         self._run("keep", check_name(project), checked(resource_id), 0, "")
+
+    def restore(self, project: str, resource_id: str, size: int) -> None:
+        """`resource_id` has `size` bytes, whether or not the project may store so many."""
+        self._run("count", check_name(project), checked(resource_id), size)
 
     def check_room(self, project: str, size: int) -> None:
         """StorageFull when `size` bytes would be too many now. Nothing is set aside."""
@@ -103,6 +108,7 @@ class Accounts:
             running_jobs=int(running),
             queued_jobs=int(queued),
             cpu_seconds=round(float(text(cpu)), 3),
+            paused=self._pauses.since(project) is not None,
             limits=self._limits.get(project),
         )
         return usage, float(text(again_in_s))

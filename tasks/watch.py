@@ -32,11 +32,12 @@ _READ_BYTES = 64 * 1024
 
 
 class Refused(Exception):
-    """The job fails, and `problem` says why."""
+    """The job fails, and `problem` says why; `exit` is how its runner ended, if there was one."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, exit: Exit | None = None) -> None:
         super().__init__(problem.code)
         self.problem = problem
+        self.exit = exit
 
 
 class Watch:
@@ -84,6 +85,8 @@ class Watch:
                 self._relay.tick()
                 self._stop_if_needed()
         self._hear_out()
+        if isinstance(self._stopped_by, Refused):
+            self._stopped_by.exit = self._child.exit
         if self._stopped_by is not None:
             raise self._stopped_by
         assert self._child.exit is not None

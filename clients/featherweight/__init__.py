@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from featherweight.plan import Plan
     from featherweight.problem import FieldError, Problem
     from featherweight.report import Report
-    from featherweight.resources import Dataset, Health, Import, Model, Technique, Usage
+    from featherweight.resources import Dataset, Health, Import, Model, Project, Technique, Usage
     from featherweight.spec import (
         CompressionSpec,
         ConstantSparsity,
@@ -126,6 +126,7 @@ __all__ = [
     "Problem",
     "Progress",
     "ProgressEvent",
+    "Project",
     "Prune",
     "Quantize",
     "RateLimited",
@@ -198,7 +199,7 @@ _HOMES = {
     "plan": ["Plan"],
     "problem": ["FieldError", "Problem"],
     "report": ["Report"],
-    "resources": ["Dataset", "Health", "Import", "Model", "Technique", "Usage"],
+    "resources": ["Dataset", "Health", "Import", "Model", "Project", "Technique", "Usage"],
     "spec": [
         "CompressionSpec",
         "ConstantSparsity",

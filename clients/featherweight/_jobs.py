@@ -21,9 +21,11 @@ from featherweight.report import Report
 from featherweight.resources import Page
 from featherweight.specfile import SpecSource, load_spec
 
-__all__ = ["Jobs"]
+__all__ = ["KEEP", "Jobs"]
 
 _CANCEL_GRACE_S = 60.0
+# What a clone has in common with its original. It is a value of any type.
+KEEP: Any = object()
 
 Artifacts = list[Artifact]
 Paths = list[Path]
@@ -80,6 +82,44 @@ class Jobs:
     def cancel(self, id: str) -> Job:
         """Ask for the job to be stopped. A job that is done stays as it is."""
         return decode(self._session.post(f"{_one(id)}/cancel"), Job)
+
+    def retry(self, id: str, *, idempotency_key: str | None = None) -> Job:
+        """A new job of the same request, for one that failed, was cancelled or expired.
+
+        Raises Conflict: ``job_not_done`` before the end, ``job_succeeded`` for one that has succeeded. A lost
+        answer makes no second job; `idempotency_key` as of `create`.
+        """
+        return decode(self._session.post(f"{_one(id)}/retry", idempotency_key=idempotency_key), Job)
+
+    def clone(
+        self,
+        id: str,
+        *,
+        model_id: str = KEEP,
+        dataset_id: str | None = KEEP,
+        spec: SpecSource = KEEP,
+        name: str | None = KEEP,
+        metadata: Mapping[str, str | None] | None = KEEP,
+        limits: JobLimits | Mapping[str, int | None] | None = KEEP,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """A new job like another, of whatever state, but for what is given.
+
+        None takes away what the other has; `metadata` and `limits` are merged with the other's by their
+        names, and a None among them takes that one away. `spec` is replaced as a whole.
+        """
+        changes: dict[str, Any] = {
+            "model_id": model_id,
+            "dataset_id": dataset_id,
+            "spec": KEEP if spec is KEEP else load_spec(spec).model_dump(mode="json"),
+            "name": name,
+            "metadata": metadata,
+            "limits": limits.model_dump() if isinstance(limits, JobLimits) else limits,
+        }
+        given = {name: _plain(value) for name, value in changes.items() if value is not KEEP}
+        return decode(
+            self._session.post(f"{_one(id)}/clone", json=given, idempotency_key=idempotency_key), Job
+        )
 
     def logs(self, id: str) -> str:
         return self._session.request("GET", f"{_one(id)}/logs", headers={"Accept": "text/plain"}).text
@@ -151,6 +191,10 @@ class Jobs:
         if error is not None:
             raise error
         return job
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _one(id_: str) -> str:

@@ -31,7 +31,7 @@ from featherweight.inspection import Inspection
 from featherweight.job import Job, JobLimits
 from featherweight.plan import Plan
 from featherweight.receipt import ReceiptKey
-from featherweight.resources import Dataset, Health, Model, Page, Technique, Usage
+from featherweight.resources import Dataset, Health, Model, Page, Project, Technique, Usage
 from featherweight.specfile import SpecSource, load_spec
 
 __all__ = ["Client"]
@@ -171,6 +171,18 @@ class Client:
     def usage(self) -> Usage:
         """What the project of the API key uses, and what it may use."""
         return self._session.get("/v1/usage", Usage)
+
+    def project(self) -> Project:
+        """The project of the API key, and whether it is paused."""
+        return self._session.get("/v1/project", Project)
+
+    def pause_project(self) -> Project:
+        """Start no more jobs of the project: they wait, and those that run go on. Needs the scope admin."""
+        return decode(self._session.post("/v1/project/pause"), Project)
+
+    def resume_project(self) -> Project:
+        """Start jobs of the project again. Needs the scope admin."""
+        return decode(self._session.post("/v1/project/resume"), Project)
 
     def health(self) -> Health:
         """Whether the service can do its work, and if not, what is missing. Asked once: no retries."""

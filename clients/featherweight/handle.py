@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from featherweight._jobs import Jobs
+from featherweight._jobs import KEEP, Jobs
 from featherweight._waiting import OnEvent
 from featherweight.errors import JobError, WaitTimeout
 from featherweight.eventstream import EventStream
-from featherweight.job import Artifact, Job, JobState
+from featherweight.job import Artifact, Job, JobLimits, JobState
 from featherweight.report import Report
+from featherweight.specfile import SpecSource
 
 __all__ = ["JobHandle"]
 
@@ -63,6 +64,34 @@ class JobHandle:
         """Ask for the job to be stopped. A job that is done stays as it is."""
         self.job = self._jobs.cancel(self.id)
         return self
+
+    def retry(self, *, idempotency_key: str | None = None) -> JobHandle:
+        """The handle of a new job of the same request, as of `Jobs.retry`."""
+        return JobHandle(self._jobs, self._jobs.retry(self.id, idempotency_key=idempotency_key))
+
+    def clone(
+        self,
+        *,
+        model_id: str = KEEP,
+        dataset_id: str | None = KEEP,
+        spec: SpecSource = KEEP,
+        name: str | None = KEEP,
+        metadata: Mapping[str, str | None] | None = KEEP,
+        limits: JobLimits | Mapping[str, int | None] | None = KEEP,
+        idempotency_key: str | None = None,
+    ) -> JobHandle:
+        """The handle of a new job like this one but for what is given, as of `Jobs.clone`."""
+        made = self._jobs.clone(
+            self.id,
+            model_id=model_id,
+            dataset_id=dataset_id,
+            spec=spec,
+            name=name,
+            metadata=metadata,
+            limits=limits,
+            idempotency_key=idempotency_key,
+        )
+        return JobHandle(self._jobs, made)
 
     def events(self, *, after: str | None = None) -> EventStream:
         return self._jobs.events(self.id, after=after)

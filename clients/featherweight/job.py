@@ -5,7 +5,7 @@ queued ──> running ──> finalizing ──> succeeded
    │  └───────┘ │           │         (a lost worker's job goes back to queued)
    │            ├───────────┼───────> failed
    ├────────────┴───────────┴───────> cancelled
-   └────────────────────────────────> expired   (max_queue_s passed)
+   └────────────────────────────────> expired   (max_queue_s passed; or max_total_s, also while it ran)
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "Attempt",
     "IllegalTransition",
     "Job",
+    "JobChanges",
     "JobLimits",
     "JobRequest",
     "JobState",
@@ -54,8 +55,8 @@ class JobState(StrEnum):
 _S = JobState
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED, _S.EXPIRED, _S.FAILED}),
-    _S.RUNNING: frozenset({_S.QUEUED, _S.FINALIZING, _S.FAILED, _S.CANCELLED}),
-    _S.FINALIZING: frozenset({_S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
+    _S.RUNNING: frozenset({_S.QUEUED, _S.FINALIZING, _S.FAILED, _S.CANCELLED, _S.EXPIRED}),
+    _S.FINALIZING: frozenset({_S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED, _S.EXPIRED}),
     _S.SUCCEEDED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
@@ -84,10 +85,15 @@ class _Answer(BaseModel):
 
 
 class JobLimits(_Part):
-    """Deadlines in seconds. Waiting in the queue never eats running time."""
+    """Deadlines in seconds. Waiting in the queue never eats running time.
+
+    `max_queue_s` bounds each wait in the queue and `max_run_s` each attempt; `max_total_s` everything from
+    the job's creation on, all waits and attempts together. Left out, there is no such deadline.
+    """
 
     max_queue_s: Annotated[int, Field(ge=1, le=30 * 86_400, strict=True)] = 86_400
     max_run_s: Annotated[int, Field(ge=1, le=7 * 86_400, strict=True)] = 14_400
+    max_total_s: Annotated[int, Field(ge=1, le=90 * 86_400, strict=True)] | None = None
 
 
 Metadata = Annotated[
@@ -108,6 +114,18 @@ class JobRequest(_Part):
     name: Annotated[str, StringConstraints(max_length=200)] | None = None
     metadata: Metadata = Field(default_factory=dict)
     limits: JobLimits = JobLimits()
+
+
+class JobChanges(_Part):
+    """The body of ``POST /v1/jobs/{id}/clone``: what the new job has otherwise, as a JSON Merge Patch (RFC
+    7396) of the old one's request. What is left out stays, null takes away; `spec` is replaced as a whole."""
+
+    model_id: str | None = None
+    dataset_id: str | None = None
+    spec: CompressionSpec | None = None
+    name: str | None = None
+    metadata: dict[str, str | None] | None = None
+    limits: dict[str, int | None] | None = None
 
 
 class Progress(_Answer):
@@ -133,13 +151,25 @@ class ResumedFrom(_Answer):
 
 class Attempt(_Answer):
     """One try at running the job. `ended_because` is ``succeeded``, ``cancelled`` or a problem code.
-    `resumed_from` is null for an attempt that began at the beginning."""
+
+    `counted` attempts were lost through no fault of the job's; there may be only so many of them. `detail`
+    says how it ended, as far as anybody saw, and `stage` where the job was. `exit_code` or `signal`
+    (``SIGKILL``) are those of the process that ran the job. `log_tail` is the end of its log, which for an
+    attempt that was lost is kept nowhere else; of a lost worker only what the job had said itself.
+    `resumed_from` is null for an attempt that began at the beginning.
+    """
 
     number: int
     worker: str
     started_at: datetime
     ended_at: datetime | None = None
     ended_because: str | None = None
+    counted: bool = False
+    stage: str | None = None
+    detail: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    log_tail: str | None = None
     resumed_from: ResumedFrom | None = None
 
 

@@ -38,6 +38,7 @@ CODES: dict[str, Code] = {
     "not_acceptable": Code(406, "None of the accepted media types can be served"),
     "job_not_done": Code(409, "The job has not ended yet"),
     "job_done": Code(409, "The job has already ended"),
+    "job_succeeded": Code(409, "The job has succeeded"),
     "upload_completed": Code(409, "The upload is already complete"),
     "upload_incomplete": Code(409, "Parts of the upload are missing"),
     "idempotency_key_in_flight": Code(409, "A request with this Idempotency-Key is still running", True),
@@ -122,10 +123,13 @@ CODES: dict[str, Code] = {
     "sandbox_violation": Code(422, "The job tried what no job may do"),
     "output_refused": Code(422, "A file the job made was refused"),
     "runner_crashed": Code(500, "The process that ran the job crashed"),
+    "runner_killed": Code(503, "The process that ran the job was killed", True),
     "worker_lost": Code(503, "The worker that ran the job was lost", True),
+    "worker_failed": Code(503, "The worker could not go on with the job", True),
     "worker_stopped": Code(503, "The worker that ran the job was shut down", True),
     "too_many_attempts": Code(503, "Every attempt at the job was lost"),
     "queue_timeout": Code(503, "The job waited longer than it may", True),
+    "total_timeout": Code(503, "The job was not done within the time it had", True),
 }
 
 

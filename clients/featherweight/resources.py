@@ -16,6 +16,7 @@ __all__ = [
     "Limits",
     "Model",
     "Page",
+    "Project",
     "ReceivedPart",
     "Technique",
     "Upload",
@@ -181,12 +182,22 @@ class Limits(_Answer):
     requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
 
 
+class Project(_Answer):
+    """The project of the API key. While it is paused its jobs are accepted and wait: none is started, those
+    that run go on, and the deadlines of those that wait (max_queue_s, max_total_s) are still theirs."""
+
+    object: Literal["project"] = "project"
+    name: str
+    paused: bool
+    paused_at: datetime | None = None
+
+
 class Usage(_Answer):
     """What a project uses, and what it may use.
 
     `stored_bytes` are those of models, data sets, uploads begun and files that jobs made; `stored` has
     them by these four. `cpu_seconds` are those that jobs used within the last 24 hours, by quarters of an
-    hour; the time of a job counts when its attempt has ended.
+    hour; the time of a job counts when its attempt has ended. `paused` as of Project.
     """
 
     object: Literal["usage"] = "usage"
@@ -196,6 +207,7 @@ class Usage(_Answer):
     running_jobs: int
     queued_jobs: int
     cpu_seconds: float
+    paused: bool = False
     limits: Limits
 
 

@@ -1,4 +1,4 @@
--- ARGV: id in the message, worker, nonce, lease_s, problem of a job that waited too long
+-- ARGV: id in the message, worker, nonce, lease_s
 -- The message tells the queue alone. Which of its jobs is claimed is told by whose turn it is.
 local worker, nonce = ARGV[2], ARGV[3]
 local hinted = load(ARGV[1])
@@ -26,8 +26,10 @@ repeat
     leave_line(id, queue, project)
     job = nil
   elseif deadline and tonumber(deadline) <= NOW then
-    move(id, job, 'expired')
-    redis.call('HSET', record_key(id), 'error', ARGV[5])
+    end_with(id, job, 'expired', 'queue_timeout')
+    job = nil
+  elseif is_overdue(job) then
+    end_with(id, job, 'expired', 'total_timeout')
     job = nil
   end
 until job

@@ -1,4 +1,5 @@
--- ARGV: id, attempt, nonce, state, ended because, then the fields to set and their values
+-- ARGV: id, attempt, nonce, state, ended because, further fields of the attempt (JSON), then the fields to set and
+-- their values
 local id, attempt, nonce, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local job = load(id)
 if not owned(job, attempt, nonce) then
@@ -7,8 +8,10 @@ if not owned(job, attempt, nonce) then
   return again and 1 or 0
 end
 move(id, job, state)
-end_attempt(id, job, ARGV[5])
-for i = 6, #ARGV, 2 do
+-- Who ended the job settles it, and has so many seconds for it before the reaper does.
+redis.call('ZADD', 'fw:unsettled', seconds(NOW + 10), id)
+end_attempt(id, job, ARGV[5], cjson.decode(ARGV[6]))
+for i = 7, #ARGV, 2 do
   if ARGV[i] == 'artifacts' then
     local bytes = 0
     for _, artifact in ipairs(cjson.decode(ARGV[i + 1])) do

@@ -5,6 +5,7 @@ if not job or job.project ~= ARGV[2] or job.state ~= 'queued' or job.attempt ~= 
   return 0
 end
 leave_everything(id, job)
+redis.call('ZREM', 'fw:total-deadlines', id)
 redis.call('ZREM', 'fw:jobs:' .. job.project, id)
 redis.call('ZREM', 'fw:jobs:' .. job.project .. ':model:' .. job.model_id, id)
 for _, key in ipairs(state_indexes(job, 'queued')) do

@@ -1,12 +1,11 @@
--- ARGV: how many at most, problem of a job that waited too long. Returns the ids that expired.
+-- ARGV: how many at most. Returns the ids that expired.
 local expired = {}
 for _, id in ipairs(due('fw:deadlines', ARGV[1])) do
   local job = load(id)
   if not job or job.state ~= 'queued' then
     redis.call('ZREM', 'fw:deadlines', id)
   else
-    move(id, job, 'expired')
-    redis.call('HSET', record_key(id), 'error', ARGV[2])
+    end_with(id, job, 'expired', 'queue_timeout')
     expired[#expired + 1] = id
   end
 end

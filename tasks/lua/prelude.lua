@@ -1,24 +1,24 @@
 -- Comes before every script of the job store. The store prepends TRANSITIONS (from featherweight.job)
--- and the limits EVENT_MAX, EVENT_EXPIRY, MAX_ATTEMPTS, STALE_AFTER, and of projects those in LIMITS.
+-- and the limits EVENT_MAX, EVENT_EXPIRY, MAX_ATTEMPTS, RETRY_FIRST, RETRY_MAX, STALE_AFTER, of projects those in
+-- LIMITS, and in PROBLEMS, by code, the errors (JSON) of jobs that end without a worker's saying so.
 --
 -- fw:job:<id>            hash    the record            fw:leases     zset  id by the end of its lease
 -- fw:job:<id>:events     stream  what happened         fw:deadlines  zset  queued id by when it expires
 -- fw:jobs:<project>...   zsets   ids by age: all,      fw:hints      zset  queued id by when to look
 --                        by state, by model, by both                       whether a message is left
--- fw:sequence            counter of jobs               fw:unsettled  zset  ended id whose result.json
---                                                                          is still to be written
+-- fw:sequence            the newest job's place,       fw:unsettled  zset  ended id whose result.json
+--                        in us of Redis' clock                             is still to be written
+-- fw:total-deadlines     zset  id, not ended, by the end of its max_total_s
 -- Whose turn it is, for each queue:
 -- fw:line:<queue>:<project>  zset  ids that can be claimed, by age      fw:later:<queue>   zset  id by when
 -- fw:turns:<queue>           zset  projects with such ids, by when                               it can be
 --                                  one of theirs was last claimed       fw:served:<queue>  hash  that time,
 -- fw:claimed:<nonce>         what a claim got                                                    of everybody
+-- fw:paused                  hash  projects that are paused, by since when
 -- Keys are computed from the record, so the store needs one Redis, not a cluster.
 
 local TIME = redis.call('TIME')
 local NOW = tonumber(TIME[1]) + tonumber(TIME[2]) / 1e6
-
--- How long the one who ended a job has to settle it before the reaper does.
-local SETTLE_AFTER = 10
 
 local function seconds(value)
   return string.format('%.6f', value)
@@ -91,6 +91,19 @@ local function enter_queue(id, job, hint_at, rest)
   end
 end
 
+-- A job's age is its place in every list. It can be told again from `created_at`, should Redis be lost.
+local function next_place()
+  local last = tonumber(redis.call('GET', 'fw:sequence') or 0)
+  local place = string.format('%.0f', math.max(last + 1, TIME[1] * 1000000 + TIME[2]))
+  redis.call('SET', 'fw:sequence', place)
+  return place
+end
+
+-- Has all the time that the job had since its creation passed, `grace` seconds included?
+local function is_overdue(job, grace)
+  return job.max_total_s and tonumber(job.created_at) + tonumber(job.max_total_s) + (grace or 0) <= NOW
+end
+
 local function leave_everything(id, job)
   redis.call('ZREM', 'fw:deadlines', id)
   redis.call('ZREM', 'fw:hints', id)
@@ -118,33 +131,68 @@ local function move(id, job, state, attempt)
   end
   if is_done(state) then
     redis.call('EXPIRE', record_key(id) .. ':events', EVENT_EXPIRY)
-    redis.call('ZADD', 'fw:unsettled', seconds(NOW + SETTLE_AFTER), id)
+    redis.call('ZREM', 'fw:total-deadlines', id)
+    redis.call('ZADD', 'fw:unsettled', seconds(NOW), id)
   end
 end
 
--- The last attempt in the list ended. Times are strings: cjson keeps only 14 digits of a number.
-local function end_attempt(id, job, because)
+-- Ends a job for a reason that has a problem of its own.
+local function end_with(id, job, state, code)
+  move(id, job, state)
+  redis.call('HSET', record_key(id), 'error', PROBLEMS[code])
+end
+
+-- The last attempt in the list ended; `evidence` are further fields of it. Times are strings: cjson keeps only
+-- 14 digits of a number.
+local function end_attempt(id, job, because, evidence)
   local attempts = cjson.decode(job.attempts)
-  attempts[#attempts].ended_at = seconds(NOW)
-  attempts[#attempts].ended_because = because
+  local last = attempts[#attempts]
+  last.ended_at, last.ended_because, last.stage = seconds(NOW), because, job.stage
+  for name, value in pairs(evidence or {}) do
+    last[name] = value
+  end
   redis.call('HSET', record_key(id), 'attempts', cjson.encode(attempts))
   redis.call('HDEL', record_key(id), 'lease_until', 'worker')
 end
 
--- An attempt is over and the job is not to blame. Returns the state the job is in now.
--- `look_after` and `rest` are in seconds: when to see whether it was announced, how long it is not to be claimed.
-local function give_back(id, job, because, is_loss, look_after, rest, too_many)
-  local losses = tonumber(job.losses) + is_loss
+-- What is known of an attempt whose worker is gone: the sentences that the job said last.
+local function last_words(id)
+  local words = {}
+  for _, entry in ipairs(redis.call('XREVRANGE', record_key(id) .. ':events', '+', '-', 'COUNT', 100)) do
+    local event = cjson.decode(entry[2][2])
+    if #words == 5 or event.type == 'state' and event.state == 'running' then
+      break
+    elseif event.type == 'log' or event.type == 'warning' then
+      table.insert(words, 1, event.message)
+    end
+  end
+  return #words > 0 and table.concat(words, '\n') or nil
+end
+
+-- How many seconds a job rests after so many losses; `luck` from 0 to 1 keeps those that were lost together
+-- from coming back together.
+local function back_off(losses, luck)
+  return losses > 0 and math.min(RETRY_MAX, RETRY_FIRST * 2 ^ (losses - 1)) * (1 - luck / 2) or 0
+end
+
+-- An attempt is over and the job is not to blame. Returns the state the job is in now. `losses` are those so far,
+-- this one included; for `rest` seconds nobody may claim the job, and after `look_after` seconds somebody is to
+-- see whether it was announced.
+local function give_back(id, job, because, losses, look_after, rest, evidence)
   if job.cancel_requested == '1' then
     move(id, job, 'cancelled')
   elseif losses >= MAX_ATTEMPTS then
-    move(id, job, 'failed')
-    redis.call('HSET', record_key(id), 'error', too_many)
+    end_with(id, job, 'failed', 'too_many_attempts')
+  elseif is_overdue(job) then
+    end_with(id, job, 'expired', 'total_timeout')
   else
     move(id, job, 'queued')
     enter_queue(id, job, NOW + look_after, rest)
   end
-  end_attempt(id, job, because)
+  if losses > tonumber(job.losses) then
+    evidence.counted = true
+  end
+  end_attempt(id, job, because, evidence)
   redis.call('HSET', record_key(id), 'losses', losses)
   redis.call('HDEL', record_key(id), 'nonce', 'stage', 'progress')
   return redis.call('HGET', record_key(id), 'state')
@@ -220,6 +268,9 @@ end
 
 -- How many more jobs of the project may run beside the `count` that do.
 local function slots(project, count)
+  if redis.call('HEXISTS', 'fw:paused', project) == 1 then
+    return 0
+  end
   local cpu, most = limit(project, 'cpu_seconds_per_day'), limit(project, 'running_jobs')
   if cpu > 0 and cpu_seconds(project) >= cpu then
     return 0

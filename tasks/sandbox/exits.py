@@ -1,16 +1,74 @@
-"""What it means that a runner ended the way it did, said to the caller."""
+"""What it means that a runner ended the way it did, said to the caller.
+
+A runner that crashed, was out of memory or time, or did what no job may would do so again: its job has
+failed. One that somebody else killed would not: the job is tried again.
+"""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 from featherweight.problem import Problem, problem
 from tasks.sandbox.children import Exit
 
-__all__ = ["disk_limit", "explain", "memory_limit", "thread_limit", "time_limit"]
+__all__ = [
+    "RunnerKilled",
+    "disk_limit",
+    "explain",
+    "kernel_kills",
+    "memory_limit",
+    "signal_name",
+    "thread_limit",
+    "time_limit",
+    "was_killed",
+]
+
+_VMSTAT = Path("/proc/vmstat")
+# What operators and container runtimes send. A runner that crashes ends by none of them.
+_SENT_BY_OTHERS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM)
 
 # Libraries abort when an allocation fails, and say so last.
 _NO_MEMORY = (b"bad_alloc", b"Cannot allocate memory", b"out of memory", b"Out of memory", b"MemoryError")
+
+
+class RunnerKilled(Exception):
+    """A runner was killed by something other than the job, its worker, and the kernel for want of memory."""
+
+    def __init__(self, exit: Exit) -> None:
+        super().__init__(
+            f"the process that ran the job was killed from outside with {signal_name(-exit.code)}"
+        )
+        self.exit = exit
+
+
+def kernel_kills() -> int | None:
+    """How many processes this machine's kernel has killed for want of memory; None where it does not say."""
+    try:
+        rows = (line.split() for line in _VMSTAT.read_text().splitlines())
+        return next((int(row[1]) for row in rows if row[0] == "oom_kill"), None)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def was_killed(end: Exit, kills_before: int | None) -> bool:
+    """Whether somebody outside has ended a runner that nobody here had stopped.
+
+    `kills_before` is what `kernel_kills` said when it was started: SIGKILL is the kernel's way to get memory
+    back, and where the kernel does not say whether it was that, it is taken for it.
+    """
+    if -end.code not in _SENT_BY_OTHERS:
+        return False
+    if -end.code != signal.SIGKILL:
+        return True
+    return kills_before is not None and kernel_kills() == kills_before
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def explain(end: Exit, output_tail: bytes, *, memory_bytes: int) -> Problem:
@@ -28,12 +86,12 @@ def explain(end: Exit, output_tail: bytes, *, memory_bytes: int) -> Problem:
             "the job made a system call that no job has a use for, and was ended",
             hint="a model that does this does more than compute",
         )
-    # Nobody but the kernel sends a runner SIGKILL without being asked, and it does when memory is out.
+    # Not of those who kill from outside (`was_killed`): it is the kernel, and does so when memory is out.
     if number == signal.SIGKILL:
         return _out_of_memory("the system ran out of memory while the job ran and ended it", memory_bytes)
     if number == signal.SIGABRT and _was_out_of_memory(end, output_tail, memory_bytes):
         return _out_of_memory("a library gave up because it got no more memory", memory_bytes)
-    return _crashed(f"the process that ran the job was ended by {signal.Signals(number).name}")
+    return _crashed(f"the process that ran the job was ended by {signal_name(number)}")
 
 
 def time_limit(max_run_s: int) -> Problem:

@@ -26,7 +26,11 @@ PUBLIC = {
 }
 
 # Beside these, what only looks needs read and everything else submit.
-OTHER_SCOPES = {("GET", "/v1/audit"): "admin"}
+OTHER_SCOPES = {
+    ("GET", "/v1/audit"): "admin",
+    ("POST", "/v1/project/pause"): "admin",
+    ("POST", "/v1/project/resume"): "admin",
+}
 
 
 def routes(app: Flask) -> list[tuple[str, Rule]]:

@@ -38,7 +38,14 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(
-        update={"runner_warm": "", "lease_s": 2.0, "heartbeat_s": 0.5, "reaper_interval_s": 0.5}
+        update={
+            "runner_warm": "",
+            "lease_s": 2.0,
+            "heartbeat_s": 0.5,
+            "reaper_interval_s": 0.5,
+            # What is lost is tried again at once, but where a test says otherwise.
+            "retry_first_s": 0.0,
+        }
     )
 
 

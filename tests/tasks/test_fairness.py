@@ -116,12 +116,13 @@ def test_a_claim_asked_again_after_a_lost_answer_is_the_same(
 
 
 def test_a_job_given_back_to_rest_is_not_claimed_before_its_time(
-    store: JobStore, redis_client: redis.Redis
+    settings: Settings, redis_client: redis.Redis
 ) -> None:
+    store = JobStore(redis_client, settings.model_copy(update={"retry_first_s": 60}))
     job = create(store, "a")
     claim = store.claim(job.id, "worker")
     assert claim is not None
-    assert store.release(claim, "storage_unavailable", counted=True, delay_s=60)
+    assert store.release(claim, "storage_unavailable", counted=True)
     assert store.claim(job.id, "worker") is None
     assert store.unannounced(DEFAULT_QUEUE) == []
     redis_client.zadd(f"fw:later:{DEFAULT_QUEUE}", {job.id: 0}, xx=True)

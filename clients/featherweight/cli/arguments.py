@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from featherweight._version import version
-from featherweight.cli import commands, exit_codes, inspections, reports
+from featherweight.cli import commands, exit_codes, inspections, repeats, reports
 
 __all__ = ["parser"]
 
@@ -40,6 +40,13 @@ def parser() -> argparse.ArgumentParser:
     _command(subparsers, "techniques", commands.techniques, "what the service can do")
     check = _command(subparsers, "check", commands.check, "check a spec without sending it")
     check.add_argument("spec", help="YAML or JSON file, inline JSON, or - for standard input")
+    project = _group(subparsers, "project", "show, pause and resume the project")
+    for name, run, summary in (
+        ("show", repeats.show_project, "show whether the project is paused"),
+        ("pause", repeats.pause_project, "start no more jobs of the project"),
+        ("resume", repeats.resume_project, "start jobs of the project again"),
+    ):
+        _command(project, name, run, summary)
     _command(subparsers, "usage", commands.usage, "what the project uses, and what it may use")
     _command(subparsers, "health", commands.health, "whether the service is ready")
     _command(subparsers, "version", commands.show_version, "the version of this program")
@@ -99,6 +106,11 @@ def _add_compress(subparsers: Any) -> None:
         metavar="FILE",
         help="a data set (.npz, .csv, .parquet, images in a zip, …), or the id of an uploaded one (ds_…)",
     )
+    _add_job_options(command)
+    _add_new_job(command)
+
+
+def _add_job_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--name", help="a name for the job")
     command.add_argument(
         "--metadata", action="append", default=[], metavar="KEY=VALUE", type=_pair, help="may be repeated"
@@ -107,6 +119,12 @@ def _add_compress(subparsers: Any) -> None:
     command.add_argument(
         "--max-queue", type=int, metavar="SECONDS", help="expire the job when it waits longer"
     )
+    command.add_argument(
+        "--max-total", type=int, metavar="SECONDS", help="expire the job when it is not done so long from now"
+    )
+
+
+def _add_new_job(command: argparse.ArgumentParser) -> None:
     command.add_argument("--idempotency-key", metavar="KEY", help="the same key twice makes one job")
     command.add_argument(
         "--wait", action="store_true", help="wait for the end of the job and show its report"
@@ -139,7 +157,7 @@ def _add_waiting(command: argparse.ArgumentParser) -> None:
 
 
 def _add_jobs(subparsers: Any) -> None:
-    jobs = _group(subparsers, "jobs", "list, watch and cancel jobs")
+    jobs = _group(subparsers, "jobs", "list, watch, cancel and repeat jobs")
     listing = _command(jobs, "ls", commands.list_jobs, "list jobs, newest first")
     listing.add_argument("--state", help="only jobs in this state")
     listing.add_argument("--model", metavar="ID", help="only jobs of this model")
@@ -150,6 +168,18 @@ def _add_jobs(subparsers: Any) -> None:
         ("cancel", commands.cancel_job, "cancel a job"),
     ):
         _command(jobs, name, run, summary).add_argument("job", help="the job's id")
+    retry = _command(
+        jobs, "retry", repeats.retry_job, "make a job anew that failed, was cancelled or expired"
+    )
+    retry.add_argument("job", help="the id of the job to repeat")
+    _add_new_job(retry)
+    clone = _command(jobs, "clone", repeats.clone_job, "make another job like one, with changes")
+    clone.add_argument("job", help="the id of the job to copy")
+    clone.add_argument("--spec", help="another spec: YAML or JSON file, inline JSON, or - for standard input")
+    clone.add_argument("--model", metavar="ID", help="another model (mdl_…)")
+    clone.add_argument("--data", metavar="ID", help="another data set (ds_…)")
+    _add_job_options(clone)
+    _add_new_job(clone)
     events = _command(jobs, "events", commands.job_events, "follow a job's events until it is done")
     events.add_argument("job", help="the job's id")
     events.add_argument("--after", metavar="ID", help="begin after this event")

@@ -35,7 +35,7 @@ from featherweight.job import Attempt, Job, ResumedFrom
 from featherweight.spec import CompressionSpec
 from featherweight.specfile import load_spec, parse_spec
 
-__all__ = ["Context"]
+__all__ = ["Context", "limits_of", "spec_of", "submitted"]
 
 _PAGE = 100
 
@@ -54,9 +54,8 @@ class Context:
 
 
 def compress(context: Context) -> int:
-    args, output = context.args, context.output
-    spec = _spec(args.spec)
-    limits = {"max_run_s": args.max_run, "max_queue_s": args.max_queue}
+    args = context.args
+    spec = spec_of(args.spec)
     try:
         job = context.client.compress(
             args.model,
@@ -64,16 +63,27 @@ def compress(context: Context) -> int:
             dataset=args.data,
             name=args.name,
             metadata=dict(args.metadata) or None,
-            limits={key: value for key, value in limits.items() if value is not None} or None,
+            limits=limits_of(args),
             idempotency_key=args.idempotency_key,
             on_upload=partial(context.progress.bytes, "upload"),
         )
     finally:
         context.progress.clear()
-    if args.wait or args.output_dir:
-        output.note(f"job {job.id}")
+    return submitted(context, job)
+
+
+def limits_of(args: argparse.Namespace) -> dict[str, int] | None:
+    """The deadlines that were given; None when there are none."""
+    limits = {"max_run_s": args.max_run, "max_queue_s": args.max_queue, "max_total_s": args.max_total}
+    return {key: value for key, value in limits.items() if value is not None} or None
+
+
+def submitted(context: Context, job: JobHandle) -> int:
+    """Show a new job, or wait for it where that was asked for."""
+    if context.args.wait or context.args.output_dir:
+        context.output.note(f"job {job.id}")
         return _wait(context, job)
-    output.result(job.job, job.id)
+    context.output.result(job.job, job.id)
     return OK
 
 
@@ -83,7 +93,7 @@ def plan(context: Context) -> int:
     try:
         made = context.client.plan(
             args.model,
-            _spec(args.spec),
+            spec_of(args.spec),
             dataset=args.data,
             on_upload=partial(context.progress.bytes, "upload"),
         )
@@ -189,8 +199,8 @@ def _job_text(job: Job) -> str:
         ("stage", f"{job.stage} ({job.progress.fraction:.0%} of the job)" if job.stage else None),
         ("model", job.model_id),
         ("data set", job.dataset_id),
+        ("made by", _origin_text(job)),
         ("attempt", job.attempt),
-        *((f"  {attempt.number}", _attempt_text(attempt)) for attempt in job.attempts),
         ("created", _when(job.created_at)),
         ("started", _when(job.started_at)),
         ("ended", _when(job.ended_at)),
@@ -198,6 +208,7 @@ def _job_text(job: Job) -> str:
         *((f"  {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in job.artifacts),
     ]
     lines = [f"{name:<12} {value}" for name, value in facts if value is not None]
+    lines += [f"  attempt {attempt.number}: {_attempt_text(attempt)}" for attempt in job.attempts]
     if job.error:
         lines.append(f"{'error':<12} {job.error.detail} ({job.error.code})")
         if job.error.hint:
@@ -205,12 +216,20 @@ def _job_text(job: Job) -> str:
     return "\n".join(lines)
 
 
+def _origin_text(job: Job) -> str | None:
+    if job.origin is None:
+        return None
+    return f"{job.origin.type} of {job.origin.id}{f' ({job.origin.item})' if job.origin.item else ''}"
+
+
 def _attempt_text(attempt: Attempt) -> str:
     parts = [f"{_when(attempt.started_at)} to {_when(attempt.ended_at) or 'now'} on {attempt.worker}"]
     if attempt.resumed_from is not None:
         parts.append(_resumed_text(attempt.resumed_from))
     if attempt.ended_because is not None:
-        parts.append(f"ended: {attempt.ended_because}")
+        where = f" in {attempt.stage}" if attempt.stage else ""
+        how = f": {attempt.detail}" if attempt.detail else ""
+        parts.append(f"{attempt.ended_because}{where}{how}")
     return "; ".join(parts)
 
 
@@ -333,7 +352,7 @@ def techniques(context: Context) -> int:
 
 
 def check(context: Context) -> int:
-    spec = _spec(context.args.spec)
+    spec = spec_of(context.args.spec)
     steps = ", ".join(step.technique for step in spec.steps)
     context.output.result(spec, f"valid: {steps}; outputs: {', '.join(spec.outputs)}")
     return OK
@@ -346,6 +365,7 @@ def usage(context: Context) -> int:
         ["bytes stored", _number(found.stored_bytes), _number(most.stored_bytes or None)],
         *([f"  {name.replace('_', ' ')}", _number(value), None] for name, value in found.stored.items()),
         ["jobs running", _number(found.running_jobs), _number(most.running_jobs or None)],
+        *([["paused", "yes", None]] if found.paused else []),
         ["jobs queued", _number(found.queued_jobs), _number(most.queued_jobs or None)],
         ["CPU seconds in 24 h", _number(found.cpu_seconds), _number(most.cpu_seconds_per_day or None)],
         ["requests per second", None, _number(most.requests_per_second or None)],
@@ -374,7 +394,7 @@ def _stored(context: Context) -> StoredFiles[Any]:
     return context.client.models if context.args.kind == "models" else context.client.datasets
 
 
-def _spec(source: str) -> CompressionSpec:
+def spec_of(source: str) -> CompressionSpec:
     if source == "-":
         return parse_spec(sys.stdin.read(), "standard input")
     return load_spec(source)
