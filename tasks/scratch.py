@@ -26,6 +26,7 @@ __all__ = ["Scratch", "claimed_scratch", "discard_leftovers", "job_ids"]
 
 _KEPT = "work"
 _ATTEMPT = "attempt"
+_FRESH = "fresh"
 _SUFFIX = "~"
 
 
@@ -64,13 +65,21 @@ class Scratch:
         (self.path / _ATTEMPT).write_text(str(attempt))
         self.left_by = attempt
 
-    def empty_work(self, owner: int | None) -> None:
-        """Nothing is left in the working folder; it is `owner`'s, None for ours. OSError."""
+    def fresh_work(self) -> Path:
+        """An empty folder beside the working folder, to take its place with `replace_work`. OSError."""
+        self.forget_fresh()
+        (self.path / _FRESH).mkdir()
+        return self.path / _FRESH
+
+    def forget_fresh(self) -> None:
+        """Remove it, if it is there. OSError."""
+        remove_tree(self.path / _FRESH)
+
+    def replace_work(self) -> None:
+        """The folder of `fresh_work` is the working folder from now on. OSError."""
+        self.mark(0)  # what is there is nobody's until it is complete
         remove_tree(self.work)
-        self.work.mkdir()
-        if owner is not None:
-            os.chown(self.work, owner, owner)
-        self.mark(0)
+        (self.path / _FRESH).rename(self.work)
 
     def discard(self) -> None:
         with suppress(OSError):

@@ -183,6 +183,7 @@ class Keeper:
         self._cost.cpu_s = time.thread_time()
         self._next_at = began + self._settings.progress_interval_s
         self._known = frozenset(found)
+        self._refused.clear()
         for entry in self._stored.keys() - self._known:
             file = self._stored.pop(entry)
             self._garbage.add(keys.progress_file_key(*self._place, file.number))

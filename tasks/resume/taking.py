@@ -23,9 +23,6 @@ __all__ = ["take_up"]
 
 _log = logging.getLogger(__name__)
 
-# A worker that was cut off may write a newer index while the files of the one before are read.
-_TRIES = 3
-
 
 class _Unusable(Exception):
     """What is stored cannot be gone on with; says why."""
@@ -45,8 +42,9 @@ def take_up(
 
     An attempt that ran on this machine left at least what it had stored: the folder is then as it was. What
     is damaged, missing or somebody else's is told in the job's log, and what an attempt before that stored
-    is looked at; in the end the job begins anew. `owner` is who the runner will be, None for who we are;
-    `check` is called now and then and may raise, to stop. StorageUnavailable; OSError for a full disk.
+    is looked at; in the end the job goes on with what is in the folder, or begins anew. `owner` is who the
+    runner will be, None for who we are; `check` is called now and then and may raise, to stop.
+    StorageUnavailable; OSError for a full disk.
     """
     if claim.attempt == 1 or settings.max_progress_bytes == 0:
         return False
@@ -105,7 +103,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Taking:
-    """Into the working folder, which nobody else has access to meanwhile."""
+    """Into a fresh folder, which nobody else has access to, and from there to the working folder's place."""
 
     source: _Source
     scratch: Scratch
@@ -114,32 +112,36 @@ class _Taking:
 
     def fetch(self) -> Index:
         """All or nothing; _Unusable."""
-        for left in reversed(range(_TRIES)):
-            self.scratch.empty_work(self.owner)
-            try:
-                index = self.source.index()
-                for file in index.files:
-                    self._place(file)
-                return index
-            except (_Unusable, FileNotFoundError) as error:
-                self.scratch.empty_work(self.owner)
-                if left == 0:
-                    raise _Unusable(
-                        "a file is missing" if isinstance(error, OSError) else str(error)
-                    ) from error
-            except BaseException:
-                self.scratch.empty_work(self.owner)
-                raise
-        raise AssertionError("the last try returns or raises")
-
-    def _place(self, file: KeptFile) -> None:
-        work = self.scratch.work
-        path = work / file.path
         try:
-            for folder in list(path.relative_to(work).parents)[-2::-1]:
+            index = self.source.index()
+            while True:
+                try:
+                    return self._fetched(index)
+                except (_Unusable, FileNotFoundError):
+                    # A worker that was cut off may have written a newer one meanwhile.
+                    earlier, index = index, self.source.index()
+                    if index == earlier:
+                        raise
+        except FileNotFoundError as error:
+            raise _Unusable("a file is missing") from error
+        finally:
+            self.scratch.forget_fresh()
+
+    def _fetched(self, index: Index) -> Index:
+        folder = self.scratch.fresh_work()
+        self._give(folder)
+        for file in index.files:
+            self._place(file, folder)
+        self.scratch.replace_work()
+        return index
+
+    def _place(self, file: KeptFile, top: Path) -> None:
+        path = top / file.path
+        try:
+            for folder in list(path.relative_to(top).parents)[-2::-1]:
                 with suppress(FileExistsError):
-                    (work / folder).mkdir()
-                    self._give(work / folder)
+                    (top / folder).mkdir()
+                    self._give(top / folder)
             self.source.file(file, path, self.check)
         except (NotADirectoryError, IsADirectoryError) as error:
             raise _Unusable(f"{file.path} is a file and a folder") from error

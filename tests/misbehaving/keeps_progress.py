@@ -66,8 +66,11 @@ def plant(what: str, folder: Path) -> None:
         case "name":
             (folder / "..planted").touch()
         case "many":
+            making = folder.with_name("making")
+            making.mkdir()
             for number in range(1100):
-                (folder / f"{number}.npz").touch()
+                (making / f"{number}.npz").touch()
+            making.rename(folder / "many")  # in one moment
         case "folder_link":
             folder.rename(folder.with_name("elsewhere"))
             folder.symlink_to("elsewhere")

@@ -134,6 +134,21 @@ def test_own_folder_gives_way_to_what_a_later_attempt_stored_elsewhere(
     assert found(bench, job, 3) == {CHECKPOINT: hashlib.sha256(b"of attempt 2").hexdigest()}
 
 
+def test_own_folder_stays_where_what_is_newer_cannot_be_gone_on_with(bench: Bench) -> None:
+    job = bench.submit()
+    with running(bench, job, "keeps_progress"):
+        pass
+    claim = bench.store.claim(job.id, "elsewhere")
+    assert claim is not None
+    store_progress(bench, claim, {CHECKPOINT: b"of attempt 2"})
+    bench.storage.put_bytes(keys.progress_file_key(PROJECT, job.id, 2, 1), b"damaged")
+    assert bench.store.release(claim, "worker_stopped")
+    bench.supervisor("keeps_progress").run(job.id)
+    ended = bench.store.get(PROJECT, job.id)
+    assert bench.storage.read(keys.artifact_key(PROJECT, job.id, 3, "model.tflite")) == b"after epoch 3"
+    assert "what attempt 2 stored cannot be gone on with" in bench.log(ended)
+
+
 def test_worker_stopped_before_anything_was_stored_stores_it(bench: Bench) -> None:
     job = bench.submit()
     supervisor = bench.supervisor("keeps_progress", progress_interval_s=3600)
