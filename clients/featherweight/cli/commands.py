@@ -208,7 +208,7 @@ def _job_text(job: Job) -> str:
         *((f"  {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in job.artifacts),
     ]
     lines = [f"{name:<12} {value}" for name, value in facts if value is not None]
-    lines += [f"  attempt {attempt.number}: {_attempt_text(attempt)}" for attempt in job.attempts]
+    lines += [f"  {_attempt_text(attempt)}" for attempt in job.attempts]
     if job.error:
         lines.append(f"{'error':<12} {job.error.detail} ({job.error.code})")
         if job.error.hint:
@@ -223,13 +223,14 @@ def _origin_text(job: Job) -> str | None:
 
 
 def _attempt_text(attempt: Attempt) -> str:
-    parts = [f"{_when(attempt.started_at)} to {_when(attempt.ended_at) or 'now'} on {attempt.worker}"]
+    where = f" in {attempt.stage}" if attempt.stage else ""
+    how = f": {attempt.detail}" if attempt.detail else ""
+    parts = [
+        f"attempt {attempt.number} on {attempt.worker}: {attempt.ended_because or 'running'}{where}{how}"
+    ]
     if attempt.resumed_from is not None:
         parts.append(_resumed_text(attempt.resumed_from))
-    if attempt.ended_because is not None:
-        where = f" in {attempt.stage}" if attempt.stage else ""
-        how = f": {attempt.detail}" if attempt.detail else ""
-        parts.append(f"{attempt.ended_because}{where}{how}")
+    parts.append(f"{_when(attempt.started_at)} to {_when(attempt.ended_at) or 'now'}")
     return "; ".join(parts)
 
 
