@@ -76,7 +76,7 @@ class Pauses:
 
     def pause(self, project: str) -> None:
         """From now on none of its jobs is started; those that run go on. A paused one stays as it is."""
-        seconds, micros = cast("tuple[int, int]", self._redis.time())
+        seconds, micros = self._redis.time()
         self._redis.hsetnx(_PAUSED, check_name(project), f"{seconds}.{micros:06}")
 
     def resume(self, project: str) -> bool:

@@ -423,10 +423,9 @@ def _record(answer: Mapping[Any, Any] | Iterable[Any]) -> JobRecord:
 
 
 def _attempt(item: dict[str, Any]) -> Attempt:
-    fields = {name: _time(value) if name.endswith("_at") else value for name, value in item.items()}
-    if "log_tail" in fields:
-        fields["log_tail"] = fields["log_tail"][-_LOG_TAIL_LENGTH:]
-    return Attempt.model_validate(fields)
+    times = {name: _time(value) for name, value in item.items() if name.endswith("_at")}
+    tail = item.get("log_tail")
+    return Attempt.model_validate({**item, **times, "log_tail": tail and tail[-_LOG_TAIL_LENGTH:]})
 
 
 def _error(stored: str | None, request_id: str | None, attempts: Sequence[Attempt]) -> Problem | None:

@@ -107,6 +107,12 @@ class StoreMachine(RuleBasedStateMachine):
         ranked = sorted(may, key=lambda p: (self.running(p), self.served.get(p, 0), p))
         return queued[ranked[0]] if ranked else None
 
+    def aimed(self, job_id: str, aim: bool, *states: str) -> str:
+        """`job_id`, or with `aim` one of those that are in one of `states`, if there are any: what happens to
+        jobs that it can happen to must not be rare."""
+        fit = [i for i, t in self.truths.items() if ("resting" if t.resting else t.state) in states]
+        return fit[-1] if aim and fit and job_id not in fit else job_id
+
     def holds(self, claim: Claim) -> bool:
         return self.truths[claim.job_id].holder is claim
 
@@ -116,7 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
         target=jobs,
         model=strategies.sampled_from(["mdl_a", "mdl_b"]),
         project=strategies.sampled_from([PROJECT, PROJECT, OTHER]),
-        total_s=strategies.sampled_from([None, None, TOTAL_S]),
+        total_s=strategies.sampled_from([None, TOTAL_S]),
     )
     def create(self, model: str, project: str, total_s: int | None) -> str:
         limits = {} if total_s is None else {"max_total_s": total_s}
@@ -160,7 +166,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.paused.discard(project)
         assert (pauses.since(project) is not None) == paused
 
-    @rule(project=strategies.sampled_from([PROJECT, OTHER]), most=strategies.integers(0, 2))
+    @rule(project=strategies.sampled_from([PROJECT, OTHER]), most=strategies.sampled_from([0, 0, 1, 2]))
     def limit(self, project: str, most: int) -> None:
         ProjectLimits(self.client, self.options).change(project, {"running_jobs": most or None})
         self.limits[project] = most
@@ -229,8 +235,11 @@ class StoreMachine(RuleBasedStateMachine):
             # Whoever has ended the job is told so again; any other is refused.
             assert committed == (truth.ended_by[-1:] == [claim.nonce])
 
-    @rule(claim=claims, counted=strategies.booleans())
-    def release(self, claim: Claim | None, counted: bool) -> None:
+    @rule(claim=claims, counted=strategies.booleans(), aim=strategies.booleans())
+    def release(self, claim: Claim | None, counted: bool, aim: bool) -> None:
+        held = [truth.holder for truth in self.truths.values() if truth.holder]
+        if aim and held:
+            claim = held[-1]
         if claim is None:
             return
         held = self.holds(claim)
@@ -240,8 +249,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.give_back(claim.job_id, int(counted), rests=counted)
         assert queued == (held and self.truths[claim.job_id].state == "queued")
 
-    @rule(job_id=jobs)
-    def cancel(self, job_id: str) -> None:
+    @rule(job_id=jobs, aim=strategies.booleans())
+    def cancel(self, job_id: str, aim: bool) -> None:
+        job_id = self.aimed(job_id, aim, "resting", "running")
         truth = self.truths.get(job_id)
         if truth is None:
             with pytest.raises(NotFound):
@@ -252,8 +262,9 @@ class StoreMachine(RuleBasedStateMachine):
             truth.state, truth.resting = "cancelled", False
         truth.cancel_requested |= truth.state in (*RUNNING, "cancelled")
 
-    @rule(job_id=jobs)
-    def lose_worker(self, job_id: str) -> None:
+    @rule(job_id=jobs, aim=strategies.booleans())
+    def lose_worker(self, job_id: str, aim: bool) -> None:
+        job_id = self.aimed(job_id, aim, *RUNNING)
         truth = self.truths.get(job_id)
         ran = truth is not None and truth.state in RUNNING
         self.client.zadd("fw:leases", {job_id: 0}, xx=True)
@@ -263,8 +274,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.give_back(job_id, 1, rests=truth.losses > 0)
         assert queued == ([job_id] if ran and self.truths[job_id].state == "queued" else [])
 
-    @rule(job_id=jobs)
-    def wait_too_long(self, job_id: str) -> None:
+    @rule(job_id=jobs, aim=strategies.booleans())
+    def wait_too_long(self, job_id: str, aim: bool) -> None:
+        job_id = self.aimed(job_id, aim, "resting")
         self.client.zadd("fw:deadlines", {job_id: 0}, xx=True)
         expired = self.store.expire_queued()
         truth = self.truths.get(job_id)
@@ -272,15 +284,17 @@ class StoreMachine(RuleBasedStateMachine):
         if truth is not None and expired:
             truth.state, truth.resting = "expired", False
 
-    @rule(job_id=jobs)
-    def rest_is_over(self, job_id: str) -> None:
+    @rule(job_id=jobs, aim=strategies.booleans())
+    def rest_is_over(self, job_id: str, aim: bool) -> None:
+        job_id = self.aimed(job_id, aim, "resting")
         self.client.zadd(f"fw:later:{DEFAULT_QUEUE}", {job_id: 0}, xx=True)
         self.store.unannounced(DEFAULT_QUEUE)
         if job_id in self.truths:
             self.truths[job_id].resting = False
 
-    @rule(job_id=jobs)
-    def has_no_time_left(self, job_id: str) -> None:
+    @rule(job_id=jobs, aim=strategies.sampled_from([*RUNNING, "queued", "resting"]))
+    def has_no_time_left(self, job_id: str, aim: str) -> None:
+        job_id = self.aimed(job_id, True, aim)
         truth = self.truths.get(job_id)
         if truth is not None and truth.total_s is not None and truth.state not in OVER:
             self.age(job_id, truth.total_s + 1)
@@ -289,6 +303,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(job_id=jobs, long=strategies.booleans())
     def look_for_overdue(self, job_id: str, long: bool) -> None:
         """Those that wait end at once, those that run only if nobody ends them in time."""
+        job_id = self.aimed(job_id, True, *RUNNING)
         truth = self.truths.get(job_id)
         if long and truth is not None and truth.overdue and truth.state in RUNNING:
             self.age(job_id, TOTAL_S + 60)
@@ -305,10 +320,10 @@ class StoreMachine(RuleBasedStateMachine):
         if truth is not None and taken:
             truth.end("taken away")
 
-    @rule(shuffled=strategies.randoms())
-    def lose_redis(self, shuffled: Any) -> None:
+    @rule(shuffled=strategies.randoms(use_true_random=False), seldom=strategies.integers(0, 3))
+    def lose_redis(self, shuffled: Any, seldom: int) -> None:
         """All of it, and put the jobs back from what storage has of them."""
-        if any(truth.overdue for truth in self.truths.values()):
+        if seldom or any(truth.overdue for truth in self.truths.values()):
             return  # their creation was moved, and with it their place
         records = [self.stored(job_id) for job_id in self.truths]
         shuffled.shuffle(records)
