@@ -150,8 +150,9 @@ class StepReport(_Part):
     """One step of the spec. `key` names the step's result by what made it (step and input);
     `reused` says that an earlier attempt had already made it. A training that went on from an earlier
     attempt's checkpoint has ``resumed_from_epoch`` (epochs that had ended) and ``resumed_from_step`` in
-    `details`; `seconds` are those of the attempt that finished it, `epochs` all of the training's. `reached`
-    is null for a step that changed nothing, or that the training after it carries out."""
+    `details`, one in rounds ``resumed_from_round``; `seconds` are those of the attempt that finished it,
+    `epochs` all of the training's. `reached` is null for a step that changed nothing, or that the training
+    after it carries out."""
 
     index: int
     technique: str
@@ -161,6 +162,18 @@ class StepReport(_Part):
     epochs: list[EpochReport] = Field(default_factory=list)
     details: dict[str, Any] = Field(default_factory=dict)
     reached: StepReached | None = None
+
+    @property
+    def taken_over(self) -> str | None:
+        """What of the step is an earlier attempt's, in words; None for nothing."""
+        if self.reused:
+            return "finished by an earlier attempt"
+        places = [
+            f"{name} {self.details[key]}"
+            for name, key in (("round", "resumed_from_round"), ("epoch", "resumed_from_epoch"))
+            if self.details.get(key)
+        ]
+        return f"gone on with after {' and '.join(places)} of an earlier attempt" if places else None
 
 
 class LayerReport(_Part):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from featherweight.cli.report_text import report_text
 from featherweight.report import Report
 from tests.clients.sample_report import REPORT
@@ -42,6 +44,19 @@ def test_report_without_data_has_dashes_where_nothing_was_measured() -> None:
     lines = report_text(Report.model_validate(bare)).splitlines()
     output = next(line for line in lines if line.startswith("output"))
     assert output.split()[6:10] == ["-", "-", "-", "-"]
+
+
+def test_report_says_what_is_an_earlier_attempts() -> None:
+    made: dict[str, Any] = {"technique": "prune", "seconds": 1.0, "key": "k"}
+    places = [{"resumed_from_epoch": 2}, {"resumed_from_round": 1}, {"resumed_from_epoch": 0}]
+    steps = [{**made, "index": 0, "reused": True}, {**made, "index": 1}]
+    steps += [{**made, "index": index, "details": place} for index, place in enumerate(places, 2)]
+    lines = report_text(Report.model_validate({**REPORT, "steps": steps})).splitlines()
+    assert [line for line in lines if line.startswith("step ")] == [
+        "step 0, prune: finished by an earlier attempt",
+        "step 2, prune: gone on with after epoch 2 of an earlier attempt",
+        "step 3, prune: gone on with after round 1 of an earlier attempt",
+    ]
 
 
 def test_mean_error_is_shown_as_a_number() -> None:

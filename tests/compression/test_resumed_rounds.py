@@ -103,6 +103,9 @@ def test_training_in_rounds_goes_on_in_its_round_and_ends_with_the_same_bits(
     rounds = step.details["prune_channels"]["rounds"]
     assert [each.get("resumed_from_epoch") for each in rounds] == [None, 1, None]
     assert again.report.steps[0].reused
+    page = (work / "out" / "report.html").read_text()
+    assert "Step 0, prune_channels: finished by an earlier attempt." in page
+    assert "Step 1, finetune: gone on with after round 2 of an earlier attempt." in page
     assert told(step) == told(expected.report.steps[1])
     assert without_resuming(step.details) == without_resuming(expected.report.steps[1].details)
     assert again.report.warnings == expected.report.warnings

@@ -44,6 +44,9 @@ def _sections(report: Report) -> Iterator[str]:
             f"{data.calibration} calibration, {data.test} test from the "
             f"{'caller' if data.test_source == 'caller' else 'split'})"
         )
+    taken_over = [(step, words) for step in report.steps if (words := step.taken_over)]
+    if taken_over:
+        yield "\n".join(f"step {step.index}, {step.technique}: {words}" for step, words in taken_over)
     if report.inferred:
         yield "\n".join(f"inferred: {each.field} = {each.value} ({each.source})" for each in report.inferred)
     if report.warnings:

@@ -43,6 +43,7 @@ def _sections(report: Report, title: str) -> Iterator[str]:
         f"{escape(', '.join(step.technique for step in report.steps) or 'no steps')}</span></p>"
     )
     yield from _warnings(report)
+    yield from _taken_over(report)
     yield f"<h2>Files</h2>\n{tables.files(report)}"
     if report.original.accuracy or any(item.accuracy for item in report.outputs):
         yield f"<h2>What changed</h2>\n{tables.changes(report)}{_samples(report)}"
@@ -62,6 +63,14 @@ def _warnings(report: Report) -> Iterator[str]:
             for item in report.warnings
         )
         yield f'<h2>Warnings</h2>\n<ul class="warnings">\n{items}\n</ul>'
+
+
+def _taken_over(report: Report) -> Iterator[str]:
+    for step in report.steps:
+        if step.taken_over is not None:
+            yield (
+                f'<p class="dim">Step {step.index}, {escape(step.technique)}: {escape(step.taken_over)}.</p>'
+            )
 
 
 def _samples(report: Report) -> str:
