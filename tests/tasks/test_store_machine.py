@@ -111,7 +111,7 @@ class StoreMachine(RuleBasedStateMachine):
         """`job_id`, or with `aim` one of those that are in one of `states`, if there are any: what happens to
         jobs that it can happen to must not be rare."""
         fit = [i for i, t in self.truths.items() if ("resting" if t.resting else t.state) in states]
-        return fit[-1] if aim and fit and job_id not in fit else job_id
+        return fit[0] if aim and fit and job_id not in fit else job_id
 
     def holds(self, claim: Claim) -> bool:
         return self.truths[claim.job_id].holder is claim
