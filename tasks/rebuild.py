@@ -95,7 +95,7 @@ class _Found:
     def add(self, rest: list[str]) -> None:
         if len(rest) == 1:
             self.names.add(rest[0])
-        elif match := _ATTEMPT.fullmatch(rest[0]):
+        elif match := _ATTEMPT.fullmatch(rest[1] if rest[0] == "progress" else rest[0]):
             self.attempt = max(self.attempt, int(match[1]))
 
 

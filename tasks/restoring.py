@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Any
 
 from featherweight.job import Attempt, JobRequest
 from tasks.records import JobRecord
@@ -53,8 +54,8 @@ def _ended(record: JobRecord) -> dict[str, str | int | None]:
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, str | int | bool]:
-    values = {name: value for name, value in attempt if value is not None}
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    values = attempt.model_dump(exclude_none=True)
     return {name: _seconds(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 

@@ -173,8 +173,9 @@ def assert_went_on(bench: Bench, job: JobRecord, expected: dict[str, Any], *, at
     assert not [key for key in bench.keys(job) if key.startswith("progress/")]
 
 
+@pytest.mark.parametrize("victim", ["runner", "fork_server"])
 def test_runner_killed_in_its_third_epoch(
-    training: Bench, files: tuple[Path, Path], undisturbed: dict[str, Any], tmp_path: Path
+    victim: str, training: Bench, files: tuple[Path, Path], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     job = submit(training, files)
     thread = threading.Thread(target=training.supervisor("trains", **ONE_THREAD).run, args=(job.id,))
@@ -183,9 +184,8 @@ def test_runner_killed_in_its_third_epoch(
     eventually(lambda: is_stored(training, job))
     server = training.runners.server_pid
     assert server is not None
-    # With what had forked it: that nobody but the machine is to blame is then plain.
     (runner,) = psutil.Process(server).children()
-    os.kill(server, signal.SIGKILL)
+    os.kill(server if victim == "fork_server" else runner.pid, signal.SIGKILL)
     thread.join(30)
     lost = training.store.get(PROJECT, job.id)
     assert (lost.state, lost.losses) == ("queued", 1)
