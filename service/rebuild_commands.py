@@ -8,14 +8,14 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from service.services import services
-from tasks.rebuild import Rebuild, Rebuilt
+from tasks.rebuild import KINDS, Rebuild, Rebuilt
 from tasks.storage import StorageUnavailable
 
 __all__ = ["init_app", "rebuild_index"]
 
 _SAID_EVERY = 1024
 _NOT_THERE = (
-    "Not in storage, and to be set again: API keys, limits and pauses of projects. "
+    "Not in storage, and to be set again: API keys, webhook endpoints, limits and pauses of projects. "
     "Uploads that were not completed begin anew."
 )
 
@@ -51,11 +51,10 @@ def _say_progress(looked_at: int) -> None:
 
 
 def _say(rebuilt: Rebuilt) -> None:
-    for kind in ("models", "datasets", "jobs"):
+    for kind in (*KINDS, "batches", "schedules"):
         again = f", {rebuilt.queued} of them queued again" if kind == "jobs" else ""
-        click.echo(
-            f"{kind}: {rebuilt.restored[kind]} restored{again}; {rebuilt.present[kind]} were there already"
-        )
+        restored, present = rebuilt.restored[kind], rebuilt.present[kind]
+        click.echo(f"{kind.replace('_', ' ')}: {restored} restored{again}; {present} were there already")
     for kind, count in sorted(rebuilt.others.items()):
         click.echo(f"{kind}: {count} objects, of which no records are made")
     click.echo(f"not restored: {rebuilt.not_restored}")

@@ -6,6 +6,7 @@ there already stays as it is, so this can be done again, and while the service r
     model.json, dataset.json    the record, where its bytes are there too
     result.json                 a job that ended, as it ended
     job.json alone              a job that had not: queued again
+    batch.json, schedule.json   after the jobs, by the modules of batches and schedules
 
 Nothing else of Redis is in storage: API keys, limits and pauses of projects, what was said while jobs ran,
 the CPU seconds used, uploads that had not been completed.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -27,26 +28,35 @@ from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
 from tasks import keys
+from tasks.batches.rebuild import rebuild_batches
+from tasks.batches.records import BatchFileRecord
+from tasks.batches.store import BatchStore
 from tasks.identifiers import is_id
 from tasks.messages import NoMessageKey
 from tasks.queue import Queue
 from tasks.records import DatasetRecord, JobRecord, ModelRecord
 from tasks.recordstore import RecordStore
+from tasks.schedules.parts import schedule_parts
+from tasks.schedules.restoring import restore_schedules
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore
 from tasks.usage import Accounts
+from tasks.webhooks.notices import WebhookNotices
 
-__all__ = ["Rebuild", "Rebuilt", "Unreadable"]
+__all__ = ["KINDS", "Rebuild", "Rebuilt", "Unreadable"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-R = TypeVar("R", ModelRecord, DatasetRecord)
+R = TypeVar("R", ModelRecord, DatasetRecord, BatchFileRecord)
 
 _AT_ONCE = 8
 _CHUNK = 64
 _NAMED = 100
 _ATTEMPT = re.compile(r"a(\d{1,9})")
+
+KINDS = ("models", "datasets", "batch_files", "jobs")
+"""The folders of a project of which records are made one by one, in the order they are told in."""
 
 How = Literal["restored", "queued", "present"]
 
@@ -70,11 +80,20 @@ class Rebuilt:
     unreadable: list[Unreadable] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
+    def note_all(self, kind: str, restored: int, present: int, unreadable: Mapping[str, str]) -> None:
+        self.restored[kind] += restored
+        self.present[kind] += present
+        for key, why in unreadable.items():
+            self._note_unreadable(Unreadable(key, why))
+
+    def _note_unreadable(self, outcome: Unreadable) -> None:
+        self.not_restored += 1
+        if len(self.unreadable) < _NAMED:
+            self.unreadable.append(outcome)
+
     def note(self, found: _Found, outcome: How | Unreadable) -> None:
         if isinstance(outcome, Unreadable):
-            self.not_restored += 1
-            if len(self.unreadable) < _NAMED:
-                self.unreadable.append(outcome)
+            self._note_unreadable(outcome)
         elif outcome == "present":
             self.present[found.kind] += 1
         else:
@@ -120,7 +139,14 @@ class Rebuild:
         models = RecordStore(client, "model", ModelRecord)
         datasets = RecordStore(client, "dataset", DatasetRecord)
         self._models = _Files(models, ModelRecord, keys.model_key, keys.model_record_key)
+        batch_files = RecordStore(client, "batch_file", BatchFileRecord)
         self._datasets = _Files(datasets, DatasetRecord, keys.dataset_key, keys.dataset_record_key)
+        self._batch_files = _Files(
+            batch_files, BatchFileRecord, keys.batch_file_key, keys.batch_file_record_key
+        )
+        self._batches = BatchStore(client)
+        notices = WebhookNotices(client, settings, queue)
+        self._schedules = schedule_parts(settings, client, storage, queue, notices)
 
     def run(self, project: str | None = None, on_progress: Callable[[int], None] = lambda _: None) -> Rebuilt:
         """Restore what is missing, of one `project` or of all; ValueError for what cannot be one's name.
@@ -129,20 +155,29 @@ class Rebuild:
         """
         prefix = keys.PROJECTS if project is None else keys.project_prefix(project)
         rebuilt, looked_at = Rebuilt(), 0
+        of_jobs: dict[str, set[str]] = {"batches": set(), "schedules": set()}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for some in _chunks(self._found(prefix, rebuilt), _CHUNK):
+            for some in _chunks(self._found(prefix, rebuilt, of_jobs), _CHUNK):
                 for found, outcome in zip(some, pool.map(self._restored, some), strict=True):
                     rebuilt.note(found, outcome)
                 looked_at += len(some)
                 on_progress(looked_at)
+        for name in sorted(of_jobs["batches"]):
+            rebuilt.note_all("batches", *rebuild_batches(self._batches, self._storage, name))
+        for name in sorted(of_jobs["schedules"]):
+            rebuilt.note_all("schedules", *restore_schedules(name, self._storage, self._schedules))
         return rebuilt
 
-    def _found(self, prefix: str, rebuilt: Rebuilt) -> Iterator[_Found]:
-        """The folders of models, data sets and jobs, one after the other, as storage lists their keys."""
+    def _found(self, prefix: str, rebuilt: Rebuilt, of_jobs: Mapping[str, set[str]]) -> Iterator[_Found]:
+        """The folders of files and jobs, one after the other, as storage lists their keys; `of_jobs` is told
+        which projects have what is restored after the jobs."""
         listed = (key.split("/") for key in self._storage.iter_keys(prefix))
         for folder, group in groupby(listed, lambda parts: tuple(parts[1:4])):
             project, kind, resource_id = (*folder, "", "", "")[:3]
-            if kind not in ("models", "datasets", "jobs") or not (is_id(project) and is_id(resource_id)):
+            if kind in of_jobs and is_id(project):
+                of_jobs[kind].add(project)
+                continue
+            if kind not in KINDS or not (is_id(project) and is_id(resource_id)):
                 rebuilt.others[kind or "projects"] += sum(1 for _ in group)
                 continue
             found = _Found(project, kind, resource_id)
@@ -155,6 +190,8 @@ class Rebuild:
             return self._job(found)
         if found.kind == "models":
             return self._file(self._models, found)
+        if found.kind == "batch_files":
+            return self._file(self._batch_files, found)
         return self._file(self._datasets, found)
 
     def _file(self, kind: _Files[R], found: _Found) -> How | Unreadable:
@@ -219,10 +256,10 @@ class Rebuild:
             _log.warning("job %s is left to the reaper to announce: %s", record.id, type(error).__name__)
 
 
-_Record = TypeVar("_Record", JobRecord, ModelRecord, DatasetRecord)
+_Record = TypeVar("_Record", JobRecord, ModelRecord, DatasetRecord, BatchFileRecord)
 
 
-def _place(record: ModelRecord | DatasetRecord) -> int:
+def _place(record: ModelRecord | DatasetRecord | BatchFileRecord) -> int:
     """Where it stands in lists."""
     return round(record.created_at.timestamp() * 1e6)
 

@@ -6,18 +6,32 @@ record was restored is found by its id. So the records of jobs come first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from tasks import keys
 from tasks.batches.files import BatchFiles
 from tasks.batches.store import BatchStore
 from tasks.storage import Storage
 
-__all__ = ["rebuild_batches"]
+__all__ = ["Restored", "rebuild_batches"]
 
 _REQUEST = "batch.json"
+# What comes of files that are damaged, or gone meanwhile.
+_NO_BATCH = (ValueError, LookupError, TypeError, FileNotFoundError)
 
 
-def rebuild_batches(store: BatchStore, storage: Storage, project: str) -> int:
-    """Make the records of the project's batches anew from storage, the oldest first; how many were missing.
+class Restored(NamedTuple):
+    """How many batches were made anew, how many were there, and the keys of which nothing could be made, each
+    with the reason."""
+
+    restored: int
+    present: int
+    unreadable: Mapping[str, str]
+
+
+def rebuild_batches(store: BatchStore, storage: Storage, project: str) -> Restored:
+    """Make the records of the project's batches anew from storage, the oldest first.
 
     Jobs, models, data sets and input files come before: what is not there is taken for gone. May be repeated.
     RedisError, StorageUnavailable.
@@ -28,10 +42,23 @@ def rebuild_batches(store: BatchStore, storage: Storage, project: str) -> int:
         for key in storage.list_keys(root)
         if key.endswith(f"/{_REQUEST}")
     ]
-    missing = [BatchFiles(storage, project, batch_id) for batch_id in ids if store.find(batch_id) is None]
-    for files in sorted(missing, key=BatchFiles.created_at):
-        _rebuild(store, project, files)
-    return len(missing)
+    missing, unreadable = [], {}
+    for batch_id in ids:
+        if store.find(batch_id) is None:
+            files = BatchFiles(storage, project, batch_id)
+            try:
+                missing.append((files.created_at(), batch_id, files))
+            except _NO_BATCH as error:
+                unreadable[f"{root}{batch_id}/{_REQUEST}"] = f"{type(error).__name__}: {error}"[:200]
+    restored = 0
+    for _, batch_id, files in sorted(missing, key=lambda each: each[:2]):
+        try:
+            _rebuild(store, project, files)
+        except _NO_BATCH as error:
+            unreadable[f"{root}{batch_id}/"] = f"{type(error).__name__}: {error}"[:200]
+        else:
+            restored += 1
+    return Restored(restored, len(ids) - restored - len(unreadable), unreadable)
 
 
 def _rebuild(store: BatchStore, project: str, files: BatchFiles) -> None:

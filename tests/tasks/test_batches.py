@@ -502,8 +502,8 @@ def test_batches_survive_the_loss_of_redis(shop: Shop, redis_admin: redis.Redis)
     shop.end(claim)
     for part in redis_admin.keys("fw:batch*"):
         redis_admin.delete(part)
-    assert rebuild_batches(shop.batches.store, shop.storage, PROJECT) >= 2
-    assert rebuild_batches(shop.batches.store, shop.storage, PROJECT) == 0
+    assert rebuild_batches(shop.batches.store, shop.storage, PROJECT).restored >= 2
+    assert rebuild_batches(shop.batches.store, shop.storage, PROJECT).restored == 0
     assert shop.see(over).public() == before.public()
     assert [item.index for item in shop.lines(over, "results")] == [0, 1]
     ran = len(shop.ran)
