@@ -81,8 +81,8 @@ class Rebuilt:
     others: Counter[str] = field(default_factory=Counter)
 
     def note_all(self, kind: str, restored: int, present: int, unreadable: Mapping[str, str]) -> None:
-        self.restored[kind] += restored
-        self.present[kind] += present
+        self.restored += Counter({kind: restored})
+        self.present += Counter({kind: present})
         for key, why in unreadable.items():
             self._note_unreadable(Unreadable(key, why))
 
