@@ -77,8 +77,11 @@ class _Supervision(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def _alone(worker: Callable[..., Any]) -> Callable[..., Any]:
-    """`worker` without what lets workers talk to each other: whoever can, can tell them what to do."""
-    return lambda **options: worker(**{**options, "without_gossip": True, "without_mingle": True})
+    """`worker` without what lets workers talk to each other: whoever can, can tell them what to do. Without
+    Celery's heartbeat too, an event that nobody hears: sending it waits for Redis in the loop that takes
+    messages, for up to half a minute after Redis is back."""
+    silent = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+    return lambda **options: worker(**{**options, **silent})
 
 
 def make_worker(settings: Settings) -> Celery:
