@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 from pydantic import SecretStr
 
 from deploy.local.object_store import ObjectStore
@@ -189,26 +188,3 @@ def test_worker_whose_storage_went_away_leaves_the_queue_alone_until_it_is_back(
     with proxy.fault(Refuse()):
         assert "does not answer" in (supervisor.fitness.why_not() or "")
     assert supervisor.fitness.why_not() is None
-
-
-def test_message_that_could_not_be_acknowledged_does_not_keep_the_worker_from_the_next(
-    bench: Bench, redis_server: RedisServer
-) -> None:
-    """kombu would count it as being worked on for ever, and a worker has one message at a time."""
-    for job in (bench.submit(), bench.submit()):
-        bench.queue.enqueue(job.id)
-    app, received = make_celery(bench.settings), []
-    with app.connection_for_read() as connection:
-        consumer = app.amqp.TaskConsumer(connection, on_message=received.append)
-        consumer.qos(prefetch_count=1)
-        consumer.consume()
-        connection.drain_events(timeout=5)
-        assert (len(received), consumer.channel.qos.can_consume()) == (1, False)
-        redis_server.kill()
-        with pytest.raises(redis.ConnectionError):
-            received[0].ack()
-        redis_server.start()
-        assert consumer.channel.qos.can_consume()
-        # It asks for the next one, and so learns that its connection is gone: the worker makes another.
-        with pytest.raises(redis.ConnectionError):
-            connection.drain_events(timeout=5)
