@@ -31,7 +31,7 @@ from service import create_app
 from service.services import NAME
 from tasks.settings import Settings
 from tests.fuzzing.parts import started
-from tests.service.helpers import Caller
+from tests.service.helpers import SPEC, Caller
 
 __all__ = ["Findings", "fuzz"]
 
@@ -135,6 +135,8 @@ def _ids(operation: APIOperation, caller: Caller) -> Iterator[dict[str, str]]:
     if "upload_id" in named:
         wanted = {"kind": "model", "filename": "m.keras", "size": 7, "sha256": "0" * 64}
         made["upload_id"] = caller.post("/v1/uploads", json=wanted).json["id"]
+    if "schedule_id" in named:
+        made["schedule_id"] = caller.schedule(job={**made, "spec": SPEC})
     made |= {"name": "report.json", "code": "bad_json"}
     if named <= made.keys():
         yield made
