@@ -31,7 +31,7 @@ from service import create_app
 from service.services import NAME
 from tasks.settings import Settings
 from tests.fuzzing.parts import started
-from tests.service.helpers import Caller
+from tests.service.helpers import SPEC, Caller
 
 __all__ = ["Findings", "fuzz"]
 
@@ -141,7 +141,7 @@ def _ids(operation: APIOperation, caller: Caller) -> Iterator[dict[str, str]]:
     if "batch_file_id" in named:
         made["batch_file_id"] = caller.post("/v1/batch_files?filename=b.jsonl", data=b"{}").json["id"]
     if "schedule_id" in named:
-        made["schedule_id"] = caller.schedule()
+        made["schedule_id"] = caller.schedule(job={**made, "spec": SPEC})
     if "endpoint_id" in named:
         endpoint = {"url": "https://1.1.1.1/", "events": ["*"]}
         made["endpoint_id"] = caller.post("/v1/webhook_endpoints", json=endpoint).json["id"]

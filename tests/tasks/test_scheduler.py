@@ -120,7 +120,7 @@ def test_sixty_fires_of_two_schedulers_of_which_one_is_killed_make_a_job_each(
     assert [run.fire_time for run in runs] == [
         record.anchor + timedelta(seconds=number) for number in range(1, 61)
     ]
-    assert {run.state for run in runs} == {"succeeded"}
+    assert [(run.id, run.state, run.error) for run in runs if run.state != "succeeded"] == []
     jobs = every_job(almanac)
     assert len(jobs) == 60
     assert {job.id for job in jobs} == {run.job_id for run in runs}
