@@ -100,9 +100,10 @@ def store(
     app.intake.leftovers.sweep()
     key = kind.key(project(), attempt.resource_id)
     app.intake.leftovers.reclaim(key)
-    size, sha256 = app.storage.put_stream(
-        _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app.settings)
-    )
+    with app.intake.leftovers.sending(key, app.settings.upload_expiry_s):
+        size, sha256 = app.storage.put_stream(
+            _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app.settings)
+        )
     try:
         _check_digest(sha256, announced)
         return adopt(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import redis
@@ -18,6 +19,7 @@ from tasks.storage import Storage, StorageUnavailable
 __all__ = ["Leftovers"]
 
 _NOTED = "fw:leftovers"
+_SENDING = "fw:sending"
 # Who tries again with the same Idempotency-Key stores under the same key: that comes sooner, and reclaims it.
 _REST_S = 600.0
 # Longer than anybody takes to store a file.
@@ -49,15 +51,41 @@ class Leftovers:
         process lost or not. redis.RedisError."""
         self._redis.zadd(_NOTED, {key: time.time() + _COPY_S})
 
+    @contextmanager
+    def sending(self, key: str, within_s: float) -> Iterator[None]:
+        """While a file is stored under `key`, which takes less than `within_s`: parts of one that was being
+        stored there when its process died are forgotten before, or later by anybody. StorageUnavailable."""
+        if self._redis.zscore(_SENDING, key) is not None:
+            self._abort(key)
+        self._redis.zadd(_SENDING, {key: time.time() + within_s})
+        yield
+        # After a failure it stays: taking back what was sent may have failed, too.
+        with suppress(redis.RedisError):
+            self._redis.zrem(_SENDING, key)
+
     def reclaim(self, key: str) -> None:
         """Something is stored under the key now that shall stay. redis.RedisError."""
         self._redis.zrem(_NOTED, key)
 
     def sweep(self) -> None:
         """Remove a few of those that are due. redis.RedisError; StorageUnavailable never."""
+        self._sweep_parts()
         now = time.time()
         due = cast("list[bytes]", self._redis.zrangebyscore(_NOTED, "-inf", now, start=0, num=_AT_ONCE))
         for name in due:
             # One of those who come at the same time takes it.
             if self._redis.zrem(_NOTED, name):
                 self.discard(name.decode())
+
+    def _sweep_parts(self) -> None:
+        now = time.time()
+        due = cast("list[bytes]", self._redis.zrangebyscore(_SENDING, "-inf", now, start=0, num=_AT_ONCE))
+        for name in due:
+            with suppress(StorageUnavailable):
+                self._abort(name.decode())
+                self._redis.zrem(_SENDING, name)
+
+    def _abort(self, key: str) -> None:
+        for upload in list(self._storage.list_uploads(key)):
+            if upload.key == key:
+                self._storage.abort_multipart(key, upload.upload_id)
