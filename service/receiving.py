@@ -99,9 +99,8 @@ def store(
     check_room(app, project(), request.content_length or len(head))
     app.intake.leftovers.sweep()
     key = kind.key(project(), attempt.resource_id)
-    leftovers = app.intake.leftovers
-    leftovers.reclaim(key)
-    with leftovers.sending(key):
+    app.intake.leftovers.reclaim(key)
+    with app.intake.leftovers.sending(key, app.settings.upload_expiry_s):
         size, sha256 = app.storage.put_stream(
             _watched(chunks, attempt.keep_alive), key, max_bytes=kind.max_bytes(app.settings)
         )

@@ -190,7 +190,8 @@ class Inbox:
         limit = kind.max_bytes(self._settings)
         try:
             chunks = _watched(self._storage.stream(found.key, etag=found.etag), keep_alive)
-            size, sha256 = self._storage.put_stream(chunks, key, max_bytes=limit)
+            with self._intake.leftovers.sending(key, self._settings.upload_expiry_s):
+                size, sha256 = self._storage.put_stream(chunks, key, max_bytes=limit)
             after = self._storage.stat(found.key)
         except ObjectChanged:
             raise _changed(name) from None

@@ -2,9 +2,6 @@
 
 Who stored a file that was then refused takes it back. While storage is away that cannot be done; the key is
 noted in Redis then, and whoever stores something later takes it back.
-
-A process that dies while it sends a file in parts leaves the parts. So the key is noted before, and whoever
-comes to send the same file again, or anybody when no file can be on its way any more, forgets them.
 """
 
 from __future__ import annotations
@@ -54,33 +51,34 @@ class Leftovers:
         process lost or not. redis.RedisError."""
         self._redis.zadd(_NOTED, {key: time.time() + _COPY_S})
 
-    def reclaim(self, key: str) -> None:
-        """Something is stored under the key now that shall stay. redis.RedisError."""
-        self._redis.zrem(_NOTED, key)
-
     @contextmanager
-    def sending(self, key: str) -> Iterator[None]:
-        """While parts of a file are being stored that shall lie under `key`. redis.RedisError,
-        StorageUnavailable."""
+    def sending(self, key: str, within_s: float) -> Iterator[None]:
+        """While a file is stored under `key`, which takes less than `within_s`: parts of one that was being
+        stored there when its process died are forgotten before, or later by anybody. StorageUnavailable."""
         if self._redis.zscore(_SENDING, key) is not None:
             self._storage.abort_uploads(key)
-        self._redis.zadd(_SENDING, {key: time.time() + _COPY_S})
+        self._redis.zadd(_SENDING, {key: time.time() + within_s})
         yield
         # After a failure it stays: taking back what was sent may have failed, too.
         with suppress(redis.RedisError):
             self._redis.zrem(_SENDING, key)
 
+    def reclaim(self, key: str) -> None:
+        """Something is stored under the key now that shall stay. redis.RedisError."""
+        self._redis.zrem(_NOTED, key)
+
     def sweep(self) -> None:
         """Remove a few of those that are due. redis.RedisError; StorageUnavailable never."""
+        self._sweep_parts()
         now = time.time()
-        self._sweep_parts(now)
         due = cast("list[bytes]", self._redis.zrangebyscore(_NOTED, "-inf", now, start=0, num=_AT_ONCE))
         for name in due:
             # One of those who come at the same time takes it.
             if self._redis.zrem(_NOTED, name):
                 self.discard(name.decode())
 
-    def _sweep_parts(self, now: float) -> None:
+    def _sweep_parts(self) -> None:
+        now = time.time()
         due = cast("list[bytes]", self._redis.zrangebyscore(_SENDING, "-inf", now, start=0, num=_AT_ONCE))
         for name in due:
             with suppress(StorageUnavailable):

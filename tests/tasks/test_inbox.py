@@ -257,3 +257,37 @@ def test_storage_that_goes_away_keeps_nothing(
     Intake(inbox._settings, redis_client, storage).leftovers.sweep()
     assert stored(storage, project) == []
     assert inbox.adopt(project, "a.keras", "model").bytes == len(KERAS)
+
+
+def test_parts_that_a_killed_process_left_are_forgotten(
+    inbox: Inbox, project: str, put: Callable[..., None], storage: Storage, redis_client: redis.Redis,
+    settings: Settings, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    put("a.keras")
+
+    class Killed(BaseException):
+        """Nothing can be done any more."""
+
+    def begun(self: Storage, chunks: object, key: str, **options: object) -> None:
+        self.create_multipart(key)
+        raise Killed
+
+    def left() -> int:
+        return len(list(storage.list_uploads(f"projects/{project}/")))
+
+    for recovery in ("again", "sweep"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Storage, "put_stream", begun)
+            with pytest.raises(Killed):
+                inbox.adopt(project, "a.keras", "model")
+        assert left() == 1
+        if recovery == "again":
+            record = inbox.adopt(project, "a.keras", "model")
+            assert Removal(settings, redis_client, storage).remove_file("model", project, record.id)
+        else:
+            for key in ("fw:sending", "fw:leftovers"):
+                redis_client.zadd(key, dict.fromkeys(redis_client.zrange(key, 0, -1), 0.0))
+            Intake(settings, redis_client, storage).leftovers.sweep()
+        assert left() == 0
+        assert not redis_client.exists("fw:sending", "fw:leftovers")
+    assert stored(storage, project) == []
