@@ -15,7 +15,15 @@ import pytest
 import redis
 from hypothesis import HealthCheck, strategies
 from hypothesis import settings as effort
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from featherweight.events import LogEvent, ProgressEvent
 from featherweight.job import TRANSITIONS, IllegalTransition, JobState, Origin
@@ -117,6 +125,17 @@ class StoreMachine(RuleBasedStateMachine):
         return self.truths[claim.job_id].holder is claim
 
     # What may be called
+
+    # Every run has jobs that wait and jobs that run from its beginning on.
+
+    @initialize(target=jobs)
+    def some_wait(self) -> Any:
+        return multiple(*(self.create("mdl_a", PROJECT, total_s) for total_s in (None, TOTAL_S)))
+
+    @initialize(target=claims)
+    def some_run(self) -> Any:
+        made = [self.create("mdl_b", OTHER, total_s) for total_s in (TOTAL_S, None)]
+        return multiple(*(self.claim(job_id) for job_id in made))
 
     @rule(
         target=jobs,
