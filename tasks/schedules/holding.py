@@ -4,6 +4,7 @@ that has ended, for it may go on."""
 from __future__ import annotations
 
 from featherweight.schedule import ScheduledJob
+from tasks.identifiers import is_id
 from tasks.uses import Uses
 
 __all__ = ["hold", "release"]
@@ -24,4 +25,5 @@ def release(
 
 
 def _named(job: ScheduledJob) -> set[str]:
-    return {given for given in (job.model_id, job.dataset_id) if given is not None}
+    """What is no id names nothing that there could be."""
+    return {given for given in (job.model_id, job.dataset_id) if given is not None and is_id(given)}

@@ -114,6 +114,13 @@ def test_the_job_is_checked_as_a_request_for_it_would_be(caller: Caller) -> None
     assert caller.post("/v1/schedules", json=body).status_code == 201
 
 
+def test_what_is_no_id_names_no_model(caller: Caller) -> None:
+    job = {"model_id": "list[bytes | None]", "spec": SPEC}
+    trigger = {"type": "interval", "seconds": 3600}
+    answer = caller.post("/v1/schedules", json={"trigger": trigger, "job": job})
+    assert_problem(answer, "invalid_request", pointers={"/job/model_id"})
+
+
 def test_the_operator_may_allow_a_schedule_for_each_second(with_settings: Callable[..., Caller]) -> None:
     caller = with_settings(schedule_min_interval_s=1)
     for trigger in ({"type": "interval", "seconds": 1}, {"type": "cron", "expression": "* * * * * *"}):
