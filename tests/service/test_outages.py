@@ -104,6 +104,13 @@ def _path(rule: Rule) -> str:
 _BODIES = {
     "/v1/jobs": {"model_id": f"mdl_{_ID}", "spec": SPEC},
     "/v1/plans": {"model_id": f"mdl_{_ID}", "spec": SPEC},
+    "/v1/batches": {"items": [{"custom_id": "one", "model_id": f"mdl_{_ID}", "spec": SPEC}]},
+    "/v1/schedules": {
+        "trigger": {"type": "interval", "seconds": 3600},
+        "job": {"model_id": f"mdl_{_ID}", "spec": SPEC},
+    },
+    "/v1/webhook_endpoints": {"url": "https://1.1.1.1/", "events": ["*"]},
+    "/v1/inbox/adopt": {"name": "m.keras", "kind": "model"},
     "/v1/uploads": {"kind": "model", "filename": "m.keras", "size": 100, "sha256": "0" * 64},
 }
 _FILES = {"/v1/models": KERAS, "/v1/datasets": NPZ}
