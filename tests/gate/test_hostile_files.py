@@ -73,7 +73,9 @@ def test_the_confined_process_says_the_same(name: str, outside: Outside, tmp_pat
 def test_a_process_that_takes_too_long_over_a_file_has_judged_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(scratch: Path, given: Any, verdict: Any, deadline_s: float) -> tuple[int | None, str]:
+    def slow(
+        scratch: Path, given: Any, verdict: Any, deadline_s: float, check: Any
+    ) -> tuple[int | None, str]:
         verdict.write(CONFINED)
         return None, ""
 
