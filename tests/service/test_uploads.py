@@ -358,7 +358,7 @@ def test_upload_whose_record_could_not_be_written_is_ended_by_whoever_comes_by(
     """As after the death of the process between the storage's answer and the record."""
     body = {"kind": "model", "filename": "m.keras", "size": len(BIG), "sha256": sha256(BIG)}
     with monkeypatch.context() as patched:
-        patched.setattr(multipart, "_save", _redis_is_away)
+        patched.setattr(parts.begun, "save", _redis_is_away)
         assert caller.post("/v1/uploads", json=body).status_code == 503
     ((key, due),) = redis_client.zrange(NOTED, 0, -1, withscores=True)
     assert due > time.time()
