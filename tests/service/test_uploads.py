@@ -20,6 +20,7 @@ from service.services import Services, make_services
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.unfinished import NOTED, Unfinished
+from tasks.uploads import Uploads
 from tests.service.helpers import KERAS, NPZ, PROJECT, Caller, assert_problem, sha256
 
 MIB = 1024 * 1024
@@ -358,7 +359,7 @@ def test_upload_whose_record_could_not_be_written_is_ended_by_whoever_comes_by(
     """As after the death of the process between the storage's answer and the record."""
     body = {"kind": "model", "filename": "m.keras", "size": len(BIG), "sha256": sha256(BIG)}
     with monkeypatch.context() as patched:
-        patched.setattr(parts.begun, "save", _redis_is_away)
+        patched.setattr(Uploads, "save", _redis_is_away)
         assert caller.post("/v1/uploads", json=body).status_code == 503
     ((key, due),) = redis_client.zrange(NOTED, 0, -1, withscores=True)
     assert due > time.time()
