@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from featherweight.job import JobState
 from tasks import keys
 from tasks.records import JobRecord
 from tasks.storage import Storage
@@ -51,8 +50,9 @@ class Settler:
         for key in self._storage.list_keys(keys.job_prefix(record.project, record.id)):
             if key not in kept:
                 self._storage.delete(key)
-        if record.attempts and (len(record.attempts) > 1 or record.state != JobState.SUCCEEDED):
-            # A worker that was killed has left what it was sending.
+        if record.attempts:
+            # A worker that was killed has left what it was sending, and one whose request got no answer what
+            # that began.
             self._storage.abort_uploads(keys.job_prefix(record.project, record.id))
         for listener in self._listeners:
             listener.job_ended(record)

@@ -108,7 +108,7 @@ def test_the_project_is_paused_by_who_may(client: Client, app: Flask) -> None:
 def test_commands(run: Run, client: Client, failed: str, tmp_path: Path) -> None:
     code, said, _ = run("jobs", "show", failed)
     assert code == 0
-    assert "attempt 1 on worker-1: runner_crashed" in said
+    assert "on worker-1; ended: runner_crashed" in said
     code, again, _ = run("jobs", "retry", failed, "--idempotency-key", "k")
     assert code == 0
     assert client.jobs.get(again.strip()).origin is not None

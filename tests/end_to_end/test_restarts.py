@@ -122,7 +122,7 @@ def test_a_streamed_upload_is_sent_again_and_makes_one_data_set(
     tally = _uploads._Tally(file.size, None)
     with proxy.fault(Slow(bytes_per_s=4 * MIB)):
         thread, ended = _meanwhile(
-            lambda: uploader._sent_through_api("dataset", _uploads.Dataset, file, tally)
+            lambda: uploader._sent_through_api("/v1/datasets", _uploads.Dataset, file, tally)
         )
         time.sleep(1.5)
         _restart(api, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -131,6 +132,7 @@ def test_an_operator_stops_and_resumes_the_sweeper(
     assert "stopped since 20" in run(args=["retention", "status"]).output
     parts.limits.change(PROJECT, {"jobs_ttl_s": 1})
     parts.redis.hset(f"fw:job:{done}", "ended_at", 1)
+    parts.redis.zadd(f"fw:jobs:{PROJECT}", {done: (time.time() - 10) * 1e6}, xx=True)
     parts.sweeper.turn()
     assert caller.get(f"/v1/jobs/{done}").status_code == 200
     assert run(args=["retention", "resume"]).output == "running\n"
