@@ -16,16 +16,17 @@ from tests.conftest import Digits
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
-MANIFEST = """
+# A seed of this run alone: jobs of other tests, on the same stack, would be results to take over.
+MANIFEST = f"""
 name: two ways
 models: [a.keras, b.keras]
 dataset: digits.npz
 specs:
-  dynamic: {steps: [{technique: quantize, scheme: dynamic_int8}]}
+  dynamic: {{seed: {time.time_ns() % 2**31}, steps: [{{technique: quantize, scheme: dynamic_int8}}]}}
 items:
   - custom_id: no such layer
     model: a.keras
-    spec: {steps: [{technique: prune, layers: {include: [nothing_is_called_so]}}]}
+    spec: {{steps: [{{technique: prune, layers: {{include: [nothing_is_called_so]}}}}]}}
 """
 
 

@@ -148,6 +148,7 @@ def test_an_operator_reconciles_storage(app: Flask, caller: Caller, parts: Servi
     options = ["storage", "reconcile", "--project", PROJECT]
     # Storage is shared by all tests of a session, whose records are gone.
     parts.storage.delete_prefix(f"projects/{PROJECT}/")
+    parts.storage.abort_uploads(f"projects/{PROJECT}/")
     caller.model()
     assert "all is well" in run(args=[*options]).output or run(args=options).exit_code == 1
     parts.storage.put_bytes(key, b"12345")
