@@ -38,7 +38,9 @@ class Served:
         )
         self.text = self._read_until("Ctrl-C ends everything.")
         key = re.search(r"API key\s+(\S+)", self.text)
-        assert key is not None, self.text
+        if key is None:
+            self.interrupt()
+            raise RuntimeError(self.text)
         self.key = key[1]
 
     def _read_until(self, last: str) -> str:
@@ -61,7 +63,13 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path / "data", free_port())
+    try:
+        served = Served(tmp_path / "data", free_port())
+    except RuntimeError as error:
+        # Between the choice and the start other tests choose ports, too.
+        if "is taken" not in str(error):
+            raise
+        served = Served(tmp_path / "again", free_port())
     yield served
     if served.process.poll() is None:
         served.interrupt()
