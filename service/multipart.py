@@ -174,8 +174,8 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
         if error.status < 500:
             app.begun.give_up(record)
         raise
-    # Begun by a request whose answer got lost on its way to us, it holds no parts, and nobody knows its id. One
-    # that the storage has not come to yet is looked for later.
+    # Begun by a request whose answer got lost on its way to us, it holds no parts, and nobody knows its id.
+    # One that the storage has not come to yet is looked for later.
     app.storage.abort_uploads(record.key)
     _unfinished(app).begins(record.key)
     return app.begun.save(record.model_copy(update={"state": "completed", "resource_id": resource_id}))

@@ -383,4 +383,11 @@ def test_completed_upload_leaves_no_second_one_that_began_with_a_lost_answer(
     send(upload)
     assert complete(caller, upload).status_code == 200
     assert parts.storage.abort_uploads(key) == 0
+    # One that the storage comes to only now.
+    parts.storage.create_multipart(key)
+    assert redis_client.zrange(NOTED, 0, -1) == [key.encode()]
+    redis_client.zadd(NOTED, {key: 0})
+    Unfinished(redis_client, parts.storage).sweep()
+    assert parts.storage.abort_uploads(key) == 0
     assert redis_client.zcard(NOTED) == 0
+    assert parts.storage.exists(key)
