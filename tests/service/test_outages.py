@@ -110,7 +110,6 @@ _BODIES = {
         "job": {"model_id": f"mdl_{_ID}", "spec": SPEC},
     },
     "/v1/webhook_endpoints": {"url": "https://1.1.1.1/", "events": ["*"]},
-    "/v1/inbox/adopt": {"name": "m.keras", "kind": "model"},
     "/v1/uploads": {"kind": "model", "filename": "m.keras", "size": 100, "sha256": "0" * 64},
 }
 _FILES = {"/v1/models": KERAS, "/v1/datasets": NPZ}
