@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import itertools
 import re
-import time
 
 from flask import Blueprint, Response, g, request
 
@@ -18,9 +16,9 @@ from service.bodies import json_body
 from service.errors import ProblemError, invalid, validated
 from service.idempotency import Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Body, Empty, Parameter, Shape, Text, operation, paging
-from service.rendering import Window, bad_cursor, json_answer, page, query_number, window
+from service.rendering import Window, bad_cursor, json_answer, page, query_number, streamed, window
 from service.services import services
-from service.waiting import patiently, preferred_wait
+from service.waiting import preferred_wait, until_done, until_known
 from tasks.batches.files import read_range
 from tasks.batches.records import BatchRecord
 from tasks.batches.store import TooManyOpen
@@ -123,7 +121,7 @@ def _after_waiting(response: Response, record: BatchRecord | None) -> Response:
     seconds = preferred_wait()
     if record is None or not seconds:
         return response
-    record = _wait_until_done(record, seconds)
+    record = until_done(record, seconds, services().batches.store.wait_change)
     headers = {} if record.done else {"Retry_After": "1"}
     response = _batch_answer(
         record, 200 if record.done else 202, Location=f"/v1/batches/{record.id}", **headers
@@ -164,29 +162,10 @@ def show(batch_id: str) -> Response:
     seconds = min(query_number("wait", 0, 86_400, 0), services().settings.long_poll_max_s)
     record = services().batches.store.get(project(), batch_id)
     if seconds and not record.done:
-        record = _waited(record, seconds)
+        record = until_known(record, seconds, _etag(record), services().batches.store.wait_change)
     response = _batch_answer(record, 200)
     response.make_conditional(request)
     return response
-
-
-def _waited(record: BatchRecord, seconds: float) -> BatchRecord:
-    if "If-None-Match" not in request.headers:
-        return _wait_until_done(record, seconds)
-    if not request.if_none_match.contains(_etag(record)):
-        return record
-    with patiently() as may_wait:
-        if not may_wait():
-            return record
-        return services().batches.store.wait_change(project(), record.id, record.version, seconds)
-
-
-def _wait_until_done(record: BatchRecord, seconds: float) -> BatchRecord:
-    deadline = time.monotonic() + seconds
-    with patiently() as may_wait:
-        while may_wait() and not record.done and (left := deadline - time.monotonic()) > 0:
-            record = services().batches.store.wait_change(project(), record.id, record.version, left)
-    return record
 
 
 @bp.post("/<batch_id>/cancel")
@@ -277,14 +256,12 @@ def _file(batch_id: str, name: str) -> Response:
         return Response(b"", content_type=_JSONL)
     chunks = batches.files(record).stream(name)
     try:
-        # The first chunk is asked for now: a storage that is away is still an answer of its own.
-        first = next(chunks, b"")
+        response = streamed(
+            chunks, media_type=_JSONL, size=described.bytes, filename=f"{record.id}-{name}.jsonl"
+        )
     except FileNotFoundError:
         raise _gone(f"the file of {name}") from None
-    response = Response(itertools.chain((first,), chunks), content_type=_JSONL)
-    response.content_length = described.bytes
     response.set_etag(described.sha256)
-    response.headers.set("Content-Disposition", "attachment", filename=f"{record.id}-{name}.jsonl")
     return response
 
 

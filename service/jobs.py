@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Iterator
 
 from flask import Blueprint, Response, g, redirect, request
@@ -19,9 +17,9 @@ from service.eventstream import event_stream
 from service.expiry import all_dated, check_artifacts, dated
 from service.idempotency import Attempt, json_fingerprint
 from service.openapi import IDEMPOTENCY_KEY, Body, Empty, Parameter, Shape, Text, operation, paging
-from service.rendering import JSON, json_answer, page, query_number
+from service.rendering import JSON, json_answer, page, query_number, streamed
 from service.services import services
-from service.waiting import hold, patiently, preferred_wait
+from service.waiting import hold, preferred_wait, until_done, until_known
 from tasks import keys
 from tasks.records import JobRecord
 from tasks.storage import OCTETS
@@ -38,8 +36,6 @@ __all__ = [
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
-# Of a long poll that could not be held.
-_REST_S = 5
 _REPORT = "report.json"
 _PAGE = "report.html"
 _HTML = "text/html"
@@ -124,29 +120,13 @@ def after_waiting(response: Response, record: JobRecord | None) -> Response:
     seconds = preferred_wait()
     if record is None or not seconds:
         return response
-    record = _wait_until_done(record, seconds)
+    record = until_done(record, seconds, services().jobs.wait_change)
     if record.done:
         response = _job_answer(record, 200, Location=f"/v1/jobs/{record.id}")
     else:
         response = _job_answer(record, 202, Location=f"/v1/jobs/{record.id}", Retry_After="1")
     response.headers["Preference-Applied"] = f"wait={seconds:g}"
     return response
-
-
-def _wait_until_done(record: JobRecord, seconds: float) -> JobRecord:
-    deadline = time.monotonic() + seconds
-    with patiently() as may_wait:
-        while not record.done and (left := deadline - time.monotonic()) > 0:
-            if not may_wait():
-                return _told_to_rest(record)
-            record = services().jobs.wait_change(project(), record.id, record.version, left)
-    return record
-
-
-def _told_to_rest(record: JobRecord) -> JobRecord:
-    """Who is answered before the time shall not ask again at once."""
-    g.rest_s = _REST_S
-    return record
 
 
 @bp.get("")
@@ -202,21 +182,10 @@ def show(job_id: str) -> Response:
     seconds = min(query_number("wait", 0, 86_400, 0), longest)
     record = services().jobs.get(project(), job_id)
     if seconds and not record.done:
-        record = _waited(record, seconds)
+        record = until_known(record, seconds, record.version, services().jobs.wait_change)
     response = _job_answer(record, 200)
     response.make_conditional(request)
     return response
-
-
-def _waited(record: JobRecord, seconds: float) -> JobRecord:
-    if "If-None-Match" not in request.headers:
-        return _wait_until_done(record, seconds)
-    if not request.if_none_match.contains(record.version):
-        return record
-    with patiently() as may_wait:
-        if not may_wait():
-            return _told_to_rest(record)
-        return services().jobs.wait_change(project(), record.id, record.version, seconds)
 
 
 @bp.delete("/<job_id>")
@@ -383,7 +352,8 @@ def artifact(job_id: str, name: str) -> WerkzeugResponse:
         return redirect(
             app.storage.presign_get(key, filename=found.name, expires_s=app.settings.presign_expiry_s)
         )
-    return _streamed(app.storage.stream(key), found)
+    chunks = app.storage.stream(key)
+    return streamed(chunks, media_type=OCTETS, size=found.bytes, filename=found.name)
 
 
 def _redirected() -> bool:
@@ -391,15 +361,6 @@ def _redirected() -> bool:
     if wanted not in ("true", "false"):
         raise ProblemError("invalid_request", "redirect is true or false")
     return wanted == "true"
-
-
-def _streamed(chunks: Iterator[bytes], artifact: Artifact) -> Response:
-    # The first chunk is asked for now: a storage that is away is still an answer of its own.
-    first = next(chunks, b"")
-    response = Response(itertools.chain((first,), chunks), content_type=OCTETS)
-    response.content_length = artifact.bytes
-    response.headers.set("Content-Disposition", "attachment", filename=artifact.name)
-    return response
 
 
 def _job_answer(record: JobRecord, status: int, **headers: str) -> Response:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from flask import Response, request
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from featherweight.resources import Page
 from service.errors import ProblemError
 
-__all__ = ["JSON", "Window", "json_answer", "page", "query_number", "window"]
+__all__ = ["JSON", "Window", "json_answer", "page", "query_number", "streamed", "window"]
 
 JSON = "application/json"
 
@@ -31,6 +32,16 @@ class Window(NamedTuple):
 
     limit: int
     cursor: str | None
+
+
+def streamed(chunks: Iterator[bytes], *, media_type: str, size: int, filename: str) -> Response:
+    """A file of `size` bytes, to be saved as `filename`. StorageUnavailable, FileNotFoundError."""
+    # The first chunk is asked for at once: a storage that is away is still an answer of its own.
+    first = next(chunks, b"")
+    response = Response(itertools.chain((first,), chunks), content_type=media_type)
+    response.content_length = size
+    response.headers.set("Content-Disposition", "attachment", filename=filename)
+    return response
 
 
 def json_answer(model: BaseModel, status: int = 200, **headers: str) -> Response:
