@@ -366,8 +366,6 @@ def _redirected() -> bool:
 def _job_answer(record: JobRecord, status: int, **headers: str) -> Response:
     response = json_answer(dated(record).public(), status, **headers)
     response.set_etag(record.version)
-    if "rest_s" in g:
-        response.headers.setdefault("Retry-After", str(g.rest_s))
     return response
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from flask import Response, request
+from flask import Response, g, request
 from pydantic import BaseModel
 
 from featherweight.resources import Page
@@ -49,6 +49,8 @@ def json_answer(model: BaseModel, status: int = 200, **headers: str) -> Response
     response = Response(model.model_dump_json(by_alias=True), status=status, content_type=JSON)
     for name, value in headers.items():
         response.headers[name.replace("_", "-")] = value
+    if "rest_s" in g:  # a poll that could not be held (`waiting`)
+        response.headers.setdefault("Retry-After", str(g.rest_s))
     return response
 
 
