@@ -26,6 +26,8 @@ log = logging.getLogger("featherweight")
 _FINAL_STATES = frozenset(state.value for state in JobState if state.done)
 # The service sends a comment now and then, so silence for this long means a dead connection.
 _SILENCE_S = 60.0
+# A service that does not say that there is nothing more says nothing so often, once the job has ended.
+_QUIET_CONNECTIONS = 2
 
 
 class UnknownEvent(BaseModel):
@@ -41,6 +43,9 @@ class EventStream:
     """Iterate over it: it ends with the job. A broken connection is taken up where it broke, and a
     service that is away is waited for, for five minutes.
 
+    The last event is the job's final state, also where the service's log of events does not have it: the
+    job's record says it then. After the last event of a job that has ended, given as `after`, there is none.
+
     `last_event_id` is the id of the last event handed out; given as `after`, a later stream goes
     on from there. Use it as a context manager, or close() it, to leave before the end.
     """
@@ -51,6 +56,10 @@ class EventStream:
         self._events = self._follow()
         self._closed = False
         self._was_connected = False
+        self._is_all = False
+        # Whoever goes on after an event may have been told of the end by it.
+        self._may_know_the_end = after is not None
+        self._state: str | None = None
         self.last_event_id = after
 
     def __iter__(self) -> Iterator[Event | UnknownEvent]:
@@ -79,9 +88,12 @@ class EventStream:
             try:
                 for event in self._connected():
                     outage.over()
+                    self._may_know_the_end = False
                     yield event
-                    if isinstance(event, StateEvent) and event.state in _FINAL_STATES:
-                        return
+                    if isinstance(event, StateEvent):
+                        self._state = event.state
+                        if event.state in _FINAL_STATES:
+                            return
             except httpx.TransportError as error:
                 failure = connection_error(error, self._path)
             except (ConnectionFailed, ServiceUnavailable) as error:
@@ -92,10 +104,14 @@ class EventStream:
                 return
             if failure is not None:
                 outage.endure(failure)
-            elif outage.endured(self._job_is_done):
+                continue
+            quiet = 0 if self.last_event_id != before else quiet + 1
+            job = outage.endured(self._job)
+            # What it said at last it may have said after this connection ended.
+            if job.done and (self._is_all or quiet >= _QUIET_CONNECTIONS):
+                yield from self._end_of(job)
                 return
-            else:
-                quiet = 0 if self.last_event_id != before else quiet + 1
+            if quiet or not job.done:
                 log.info("the event stream was closed by the service; connecting again")
                 self._session.clock.sleep(self._session.policy.jitter(quiet))
 
@@ -108,6 +124,7 @@ class EventStream:
             "GET", f"{self._path}/events", headers=headers, timeout=_SILENCE_S
         ) as response:
             self._was_connected = True
+            self._is_all = response.status_code == httpx.codes.NO_CONTENT
             for message in parse(response.iter_bytes()):
                 if self._closed:
                     return
@@ -115,8 +132,13 @@ class EventStream:
                     self.last_event_id = message.id or self.last_event_id
                     yield _decoded(message)
 
-    def _job_is_done(self) -> bool:
-        return self._session.get(self._path, Job).done
+    def _job(self) -> Job:
+        return self._session.get(self._path, Job)
+
+    def _end_of(self, job: Job) -> Iterator[Event]:
+        """The state of a job that has ended and whose events do not tell of it."""
+        if not self._may_know_the_end and self._state != job.state:
+            yield StateEvent(state=str(job.state), attempt=job.attempt)
 
 
 def _decoded(message: ServerSentEvent) -> Event | UnknownEvent:

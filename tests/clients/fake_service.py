@@ -295,6 +295,8 @@ class FakeService:
 
     def _stream(self, id_: str, after: str | None) -> httpx.Response:
         events = list(enumerate(self.events.get(id_, []), 1))[int(after or 0) :]
+        if self.jobs[id_]["done"] and not events:
+            return httpx.Response(204)
         body = "".join(f"id: {number}\ndata: {json.dumps(event)}\n\n" for number, event in events)
         return httpx.Response(200, text=f": hello\n\n{body}", headers={"Content-Type": "text/event-stream"})
 

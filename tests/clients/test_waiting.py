@@ -191,18 +191,69 @@ def test_broken_stream_goes_on_after_the_last_event(service: FakeService, client
     assert service.requests[1].headers["Last-Event-ID"] == "1"
 
 
+def _the_end_comes(service: FakeService, id_: str) -> Callable[[httpx.Request], httpx.Response]:
+    """The job ends just before it is looked at."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        service.events[id_] = EVENTS
+        service.change(id_, state="succeeded", done=True)
+        return service._routed(request)
+
+    return answer
+
+
 def test_stream_that_was_closed_early_is_opened_again_until_the_job_is_done(
+    service: FakeService, client: Client, job: str
+) -> None:
+    service.events[job] = EVENTS[:1]
+    service.script(
+        "GET", f"/v1/jobs/{job}", lambda request: service._routed(request), _the_end_comes(service, job)
+    )
+    assert [event.type for event in client.jobs.events(job)] == ["state", "progress", "poem", "state"]
+    assert len(service.asked("GET", f"/v1/jobs/{job}/events")) == 3
+
+
+def test_what_a_job_said_while_redis_was_away_is_told_when_it_has_ended_meanwhile(
     service: FakeService, client: Client, job: str
 ) -> None:
     service.events[job] = EVENTS[:1]
     service.script(
         "GET",
         f"/v1/jobs/{job}",
-        lambda request: service._routed(request),
-        _changing(service, job, done=True),
+        *[problem_answer("queue_unavailable") for _ in range(3)],
+        _the_end_comes(service, job),
     )
-    assert len(list(client.jobs.events(job))) == 1
-    assert len(service.asked("GET", f"/v1/jobs/{job}/events")) == 2
+    assert [event.type for event in client.jobs.events(job)] == ["state", "progress", "poem", "state"]
+
+
+@pytest.mark.parametrize("says_that_it_is_all", [True, False])
+def test_end_that_is_not_among_the_events_is_told_as_the_record_has_it(
+    service: FakeService, client: Client, job: str, says_that_it_is_all: bool
+) -> None:
+    service.events[job] = EVENTS[:2]
+    service.change(job, state="succeeded", done=True, attempt=3)
+    if not says_that_it_is_all:
+        path = f"/v1/jobs/{job}/events"
+        nothing = [httpx.Response(200, text=": hello\n\n") for _ in range(2)]
+        service.script("GET", path, lambda request: service._routed(request), *nothing)
+    assert list(client.jobs.events(job))[-1] == StateEvent(state="succeeded", attempt=3)
+
+
+def test_state_that_this_library_does_not_know_ends_a_stream_once(
+    service: FakeService, client: Client, job: str
+) -> None:
+    service.events[job] = [*EVENTS[:1], {"type": "state", "state": "ascended", "attempt": 1}]
+    service.change(job, state="ascended", done=True)
+    assert [event.state for event in client.jobs.events(job) if isinstance(event, StateEvent)] == [
+        "running",
+        "ascended",
+    ]
+
+
+def test_nothing_comes_after_the_last_event(service: FakeService, client: Client, job: str) -> None:
+    service.events[job] = EVENTS
+    service.change(job, state="succeeded", done=True)
+    assert list(client.jobs.events(job, after="4")) == []
 
 
 def test_stream_that_only_breaks_is_given_up_after_five_minutes(
