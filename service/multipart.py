@@ -29,7 +29,6 @@ from tasks.records import UploadRecord
 from tasks.sniffing import HEAD_BYTES
 from tasks.storage import Storage, StorageUnavailable, part_headers
 from tasks.store import NotFound
-from tasks.unfinished import Unfinished
 from tasks.uploads import REMEMBERED
 
 __all__ = ["abort", "begin", "complete", "load", "shown"]
@@ -43,9 +42,32 @@ _WAIT_S = 50
 
 
 def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
-    """A new upload; invalid_request, payload_too_large, storage_quota_exceeded."""
+    """The upload `upload_id`; invalid_request, payload_too_large, storage_quota_exceeded.
+
+    One that was begun already, by a request of the same body whose answer got lost, is gone on with: a second
+    one in its place would leave the storage with parts of the first that no record names.
+    """
     part_digests.check(wanted)
     app.begun.sweep()
+    begun = _begun(app, project, upload_id)
+    # Saved again: whoever began it may have died before it was noted when it expires.
+    return app.begun.save(begun or _new(app, project, upload_id, wanted))
+
+
+def _begun(app: Services, project: str, upload_id: str) -> UploadRecord | None:
+    """The upload when there is one that parts can be sent to, or that is complete."""
+    try:
+        record = app.uploads.get(project, upload_id)
+    except NotFound:
+        return None
+    if _is_expired(record):
+        with _alone(app, upload_id):
+            record = app.begun.give_up(record)
+    return None if record.state == "aborted" else record
+
+
+def _new(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
+    """Begun at the storage, and not saved."""
     kind = UPLOADS[wanted.kind]
     limit = kind.max_bytes(app.settings)
     if wanted.size > limit:
@@ -79,13 +101,10 @@ def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) ->
     if wanted.part_sha256:
         kept_s = REMEMBERED * app.settings.upload_expiry_s
         part_digests.keep(app, project, upload_id, wanted.part_sha256, kept_s)
-    app.begun.save(record)
-    _unfinished(app).recorded(key)
     return record
 
 
 def _started(app: Services, project: str, upload_id: str, key: str, *, checksums: bool) -> str:
-    _unfinished(app).begins(key)
     try:
         return app.storage.create_multipart(key, checksums=checksums)
     except StorageUnavailable:
@@ -96,13 +115,17 @@ def _started(app: Services, project: str, upload_id: str, key: str, *, checksums
 def load(app: Services, project: str, upload_id: str) -> UploadRecord:
     """NotFound; upload_expired."""
     record = app.uploads.get(project, upload_id)
-    if record.state == "open" and record.expires_at <= datetime.now(UTC):
+    if _is_expired(record):
         raise ProblemError(
             "upload_expired",
             f"the upload expired at {record.expires_at:%Y-%m-%dT%H:%M:%SZ}",
             hint="begin anew",
         )
     return record
+
+
+def _is_expired(record: UploadRecord) -> bool:
+    return record.state == "open" and record.expires_at <= datetime.now(UTC)
 
 
 def shown(app: Services, record: UploadRecord) -> Upload:
@@ -175,9 +198,8 @@ def _completed(app: Services, record: UploadRecord, keep_alive: KeepAlive) -> Up
             app.begun.give_up(record)
         raise
     # Begun by a request whose answer got lost on its way to us, it holds no parts, and nobody knows its id.
-    # One that the storage has not come to yet is looked for later.
+    # One that the storage has not come to yet is a stray (tasks.strays).
     app.storage.abort_uploads(record.key)
-    _unfinished(app).begins(record.key)
     return app.begun.save(record.model_copy(update={"state": "completed", "resource_id": resource_id}))
 
 
@@ -274,7 +296,3 @@ def _sizes(record: UploadRecord) -> list[int]:
     """How large each part must be."""
     whole, rest = divmod(record.size, record.part_size)
     return [record.part_size] * whole + ([rest] if rest else [])
-
-
-def _unfinished(app: Services) -> Unfinished:
-    return Unfinished(app.redis, app.storage)

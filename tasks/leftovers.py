@@ -16,10 +16,12 @@ import redis
 
 from tasks.storage import Storage, StorageUnavailable
 
-__all__ = ["Leftovers"]
+__all__ = ["SENDING", "Leftovers"]
 
 _NOTED = "fw:leftovers"
-_SENDING = "fw:sending"
+SENDING = "fw:sending"
+"""Keys that files are being streamed to, by when that has ended in any case, in a sorted set."""
+
 # Who tries again with the same Idempotency-Key stores under the same key: that comes sooner, and reclaims it.
 _REST_S = 600.0
 # Longer than anybody takes to store a file.
@@ -54,14 +56,20 @@ class Leftovers:
     @contextmanager
     def sending(self, key: str, within_s: float) -> Iterator[None]:
         """While a file is stored under `key`, which takes less than `within_s`: parts of one that was being
-        stored there when its process died are forgotten before, or later by anybody. StorageUnavailable."""
-        if self._redis.zscore(_SENDING, key) is not None:
+        stored there when its process died are forgotten before; after that time they are strays
+        (``tasks.strays``). StorageUnavailable."""
+        if self._redis.zscore(SENDING, key) is not None:
             self._storage.abort_uploads(key)
-        self._redis.zadd(_SENDING, {key: time.time() + within_s})
-        yield
-        # After a failure it stays: taking back what was sent may have failed, too.
+        self._redis.zadd(SENDING, {key: time.time() + within_s})
+        try:
+            yield
+        except BaseException:
+            # Taking back what was sent may have failed, too; nobody is at it any more.
+            with suppress(redis.RedisError):
+                self._redis.zadd(SENDING, {key: time.time()})
+            raise
         with suppress(redis.RedisError):
-            self._redis.zrem(_SENDING, key)
+            self._redis.zrem(SENDING, key)
 
     def reclaim(self, key: str) -> None:
         """Something is stored under the key now that shall stay. redis.RedisError."""
@@ -69,18 +77,9 @@ class Leftovers:
 
     def sweep(self) -> None:
         """Remove a few of those that are due. redis.RedisError; StorageUnavailable never."""
-        self._sweep_parts()
         now = time.time()
         due = cast("list[bytes]", self._redis.zrangebyscore(_NOTED, "-inf", now, start=0, num=_AT_ONCE))
         for name in due:
             # One of those who come at the same time takes it.
             if self._redis.zrem(_NOTED, name):
                 self.discard(name.decode())
-
-    def _sweep_parts(self) -> None:
-        now = time.time()
-        due = cast("list[bytes]", self._redis.zrangebyscore(_SENDING, "-inf", now, start=0, num=_AT_ONCE))
-        for name in due:
-            with suppress(StorageUnavailable):
-                self._storage.abort_uploads(name.decode())
-                self._redis.zrem(_SENDING, name)

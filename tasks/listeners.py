@@ -15,7 +15,7 @@ from tasks.settings import Settings
 from tasks.settle import Listener
 from tasks.storage import Storage
 from tasks.store import JobStore
-from tasks.unfinished import Unfinished
+from tasks.strays import Strays
 from tasks.webhooks.courier import Announcer
 from tasks.webhooks.notices import JobNotices, WebhookNotices
 
@@ -44,6 +44,6 @@ def attendants(
             batches.chore,
             chase(schedules, client, queue),
             Sweeper(settings, client, storage).turn,
-            Unfinished(client, storage).sweep,
+            Strays(settings, client, storage).turn,
         ),
     )

@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     # S3 takes no part under 5 MiB except the last.
     upload_part_bytes: int = Field(default=16 * MIB, ge=5 * MIB)
     upload_expiry_s: int = Field(default=86_400, ge=60)
+    # At what age a multipart upload of the storage that nobody is at is ended.
+    stray_upload_s: float = Field(default=3600, ge=1)
     presign_expiry_s: int = Field(default=300, ge=1)
     idempotency_expiry_s: int = Field(default=86_400, ge=60)
     # Larger files are judged by the worker, not when they arrive. 0: all of them.

@@ -18,13 +18,14 @@ from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.usage import Accounts
 
-__all__ = ["REMEMBERED", "Uploads", "digests_key"]
+__all__ = ["EXPIRING", "REMEMBERED", "Uploads", "digests_key"]
 
 # How many times as long as an upload may take the record of an ended one stays. An open one's stays until it
 # is swept: it alone knows which parts are to be removed.
 REMEMBERED = 2
-# Open uploads, as "<project>/<id>" by the time they expire.
-_EXPIRING = "fw:uploads-expiring"
+EXPIRING = "fw:uploads-expiring"
+"""Open uploads, as "<project>/<id>" by the time they expire, in a sorted set."""
+
 _SWEPT_AT_ONCE = 5
 
 
@@ -45,9 +46,9 @@ class Uploads:
         self._records.put(record.project, record, expire_s=kept_s)
         name = f"{record.project}/{record.id}"
         if is_open:
-            self._redis.zadd(_EXPIRING, {name: record.expires_at.timestamp()})
+            self._redis.zadd(EXPIRING, {name: record.expires_at.timestamp()})
         else:
-            self._redis.zrem(_EXPIRING, name)
+            self._redis.zrem(EXPIRING, name)
             if record.signs_parts:
                 self._redis.delete(digests_key(record.project, record.id))
         return record
@@ -74,7 +75,7 @@ class Uploads:
         StorageUnavailable."""
         now = datetime.now(UTC).timestamp()
         due = cast(
-            "list[bytes]", self._redis.zrangebyscore(_EXPIRING, "-inf", now, start=0, num=_SWEPT_AT_ONCE)
+            "list[bytes]", self._redis.zrangebyscore(EXPIRING, "-inf", now, start=0, num=_SWEPT_AT_ONCE)
         )
         for name in due:
             # Busy: somebody completes it in its last minute, which takes it off the list too.
@@ -87,7 +88,7 @@ class Uploads:
             record = self._records.get(project, upload_id)
             if record.state == "open":
                 self.give_up(record)
-        self._redis.zrem(_EXPIRING, name)
+        self._redis.zrem(EXPIRING, name)
 
     def _is_recorded(self, record: UploadRecord, resource_id: str) -> bool:
         kind = UPLOADS[record.kind]

@@ -19,6 +19,7 @@ from tasks.reconciliation.objects import Objects
 from tasks.reconciliation.records import Records
 from tasks.settings import Settings
 from tasks.storage import Storage
+from tasks.strays import UnderWay
 
 __all__ = ["Finding", "Report", "reconcile"]
 
@@ -42,7 +43,7 @@ def reconcile(
     """
     prefix = "projects/" if project is None else f"projects/{check_name(project)}/"
     known = Known(settings, client)
-    objects = Objects(client, storage, known, report, older_than_s=older_than_s)
+    objects = Objects(storage, known, UnderWay(settings, client), report, older_than_s=older_than_s)
     records = Records(settings, client, storage, known, report)
     for finding in objects.find(prefix, delete=delete_orphans):
         yield report.note(finding)

@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import cast
 
-import redis
-
 from tasks.reconciliation.expected import Expected, Known
 from tasks.reconciliation.findings import Finding, Report
-from tasks.recordstore import text
 from tasks.storage import Storage, StoredObject
+from tasks.strays import UnderWay
 
 __all__ = ["Objects"]
 
@@ -26,9 +24,15 @@ class Objects:
     """`find` goes through the listing once and has the objects of one resource in memory at a time."""
 
     def __init__(
-        self, client: redis.Redis, storage: Storage, known: Known, report: Report, *, older_than_s: float
+        self,
+        storage: Storage,
+        known: Known,
+        under_way: UnderWay,
+        report: Report,
+        *,
+        older_than_s: float,
     ) -> None:
-        self._redis = client
+        self._under_way = under_way
         self._storage = storage
         self._known = known
         self._report = report
@@ -36,7 +40,7 @@ class Objects:
 
     def find(self, prefix: str, *, delete: bool) -> Iterator[Finding]:
         """What is wrong below `prefix`; orphans are removed with `delete`. StorageUnavailable, RedisError."""
-        open_keys, open_ids = self._open_uploads()
+        open_keys = {record.key for record in self._under_way.open}
         listed = self._counted(self._storage.list_objects(prefix))
         for (project, folder, resource_id), objects in groupby(listed, _resource):
             if folder not in _LOOKED_INTO:
@@ -44,7 +48,7 @@ class Objects:
                 continue
             found = [each for each in objects if each.key not in open_keys]
             yield from self._of_resource(project, folder, resource_id, found, delete=delete)
-        yield from self._uploads(prefix, open_ids, delete=delete)
+        yield from self._uploads(prefix, delete=delete)
 
     def _of_resource(
         self, project: str, folder: str, resource_id: str, found: Sequence[StoredObject], *, delete: bool
@@ -97,12 +101,11 @@ class Objects:
         self._storage.delete(orphan.key)
         return True
 
-    def _uploads(self, prefix: str, known: set[str], *, delete: bool) -> Iterator[Finding]:
+    def _uploads(self, prefix: str, *, delete: bool) -> Iterator[Finding]:
         for upload in self._storage.list_uploads(prefix):
-            if upload.upload_id in known:
+            if self._under_way.has(upload):
                 continue
             if self._age(upload.begun) < self._older_than_s:
-                # A worker stores what a job made, say.
                 self._report.younger += 1
                 continue
             if delete:
@@ -115,18 +118,6 @@ class Objects:
                 detail=f"a multipart upload of nobody, begun {upload.begun:%Y-%m-%dT%H:%M:%SZ}",
                 mended=delete,
             )
-
-    def _open_uploads(self) -> tuple[set[str], set[str]]:
-        """Keys and storage's ids of the uploads in parts that callers have begun."""
-        open_keys: set[str] = set()
-        ids: set[str] = set()
-        for name, _ in self._redis.zscan_iter("fw:uploads-expiring"):
-            project, _, upload_id = text(name).partition("/")
-            upload = self._known.upload(project, upload_id)
-            if upload is not None:
-                open_keys.add(upload.key)
-                ids.add(upload.s3_upload_id)
-        return open_keys, ids
 
     def _counted(self, objects: Iterator[StoredObject]) -> Iterator[StoredObject]:
         for each in objects:

@@ -16,11 +16,13 @@ import redis
 
 from featherweight.resources import Upload, UploadRequest
 from service import multipart
+from service.idempotency import Answer
 from service.services import Services, make_services
+from tasks.identifiers import new_id
 from tasks.settings import Settings
-from tasks.storage import Storage
-from tasks.unfinished import NOTED, Unfinished
-from tasks.uploads import Uploads
+from tasks.storage import Storage, StorageUnavailable
+from tasks.strays import Strays
+from tasks.uploads import EXPIRING, Uploads
 from tests.service.helpers import KERAS, NPZ, PROJECT, Caller, assert_problem, sha256
 
 MIB = 1024 * 1024
@@ -349,33 +351,97 @@ def test_a_huge_file_has_no_more_parts_than_s3_counts(settings: Settings, redis_
     assert size / 10_000 <= record.part_size < size / 9_999
 
 
-def test_upload_whose_record_could_not_be_written_is_ended_by_whoever_comes_by(
+@pytest.fixture
+def strays(parts: Services) -> Strays:
+    return Strays(parts.settings.model_copy(update={"stray_upload_s": 0}), parts.redis, parts.storage)
+
+
+def open_uploads(parts: Services) -> list[str]:
+    """The storage's ids of those of this project."""
+    return [each.upload_id for each in parts.storage.list_uploads(f"projects/{PROJECT}/")]
+
+
+def _away(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ((Storage, "list_parts"), StorageUnavailable("away")),
+        ((Answer, "of"), redis.ConnectionError("away")),
+    ],
+    ids=["parts-not-listed", "answer-not-kept"],
+)
+def test_begun_again_after_a_lost_answer_is_the_same_upload(
     caller: Caller,
     parts: Services,
-    redis_client: redis.Redis,
+    strays: Strays,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    where: tuple[type, str],
+    error: Exception,
+) -> None:
+    """The record is there, and its id never reached the caller: storage went away, or the process died."""
+    strays.sweep()
+    body = {"kind": "model", "filename": "m.keras", "size": len(BIG), "sha256": sha256(BIG), **in_parts()}
+    key = {"Idempotency-Key": "once"}
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, _away(error))
+        assert caller.post("/v1/uploads", json=body, headers=key).status_code == 503
+    begun = open_uploads(parts)
+    assert len(begun) == 1
+    # As when it died between the record and the note of when it expires.
+    parts.redis.delete(EXPIRING)
+    answer = caller.post("/v1/uploads", json=body, headers=key)
+    assert answer.status_code == 201, answer.text
+    upload = Upload.model_validate(answer.json)
+    assert open_uploads(parts) == begun == [parts.uploads.get(PROJECT, upload.id).s3_upload_id]
+    assert parts.redis.zcard(EXPIRING) == 1
+    strays.sweep()
+    send(upload)
+    assert complete(caller, upload).status_code == 200
+    assert open_uploads(parts) == []
+
+
+@pytest.mark.parametrize("state", ["open", "aborted"])
+def test_begun_again_after_its_time_is_an_upload_of_its_own(
+    caller: Caller, parts: Services, strays: Strays, state: str
+) -> None:
+    strays.sweep()
+    wanted = UploadRequest(kind="model", filename="m.keras", size=len(BIG), sha256=sha256(BIG))
+    upload_id = new_id("upload")
+    first = multipart.begin(parts, PROJECT, upload_id, wanted)
+    if state == "aborted":
+        multipart.abort(parts, PROJECT, upload_id)
+    else:
+        parts.begun.save(first.model_copy(update={"expires_at": first.created_at}))
+        parts.redis.delete(EXPIRING)
+    again = multipart.begin(parts, PROJECT, upload_id, wanted)
+    assert (again.id, again.state) == (upload_id, "open")
+    assert again.key != first.key
+    assert open_uploads(parts) == [again.s3_upload_id]
+    assert parts.accounts.usage(PROJECT).stored_bytes == len(BIG)
+
+
+def test_upload_whose_record_could_not_be_written_is_a_stray(
+    caller: Caller, parts: Services, strays: Strays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after the death of the process between the storage's answer and the record."""
+    strays.sweep()
     body = {"kind": "model", "filename": "m.keras", "size": len(BIG), "sha256": sha256(BIG)}
     with monkeypatch.context() as patched:
-        patched.setattr(Uploads, "save", _redis_is_away)
+        patched.setattr(Uploads, "save", _away(redis.ConnectionError("away")))
         assert caller.post("/v1/uploads", json=body).status_code == 503
-    ((key, due),) = redis_client.zrange(NOTED, 0, -1, withscores=True)
-    assert due > time.time()
-    redis_client.zadd(NOTED, {key: 0})
-    Unfinished(redis_client, parts.storage).sweep()
-    assert "1 uploads that nobody knew of are ended" in caplog.text
-    assert parts.storage.abort_uploads(key.decode()) == 0
-    assert redis_client.zcard(NOTED) == 0
-
-
-def _redis_is_away(*_: Any) -> None:
-    raise redis.ConnectionError("away")
+    assert len(open_uploads(parts)) == 1
+    strays.sweep()
+    assert open_uploads(parts) == []
 
 
 def test_completed_upload_leaves_no_second_one_that_began_with_a_lost_answer(
-    caller: Caller, parts: Services, redis_client: redis.Redis
+    caller: Caller, parts: Services, strays: Strays
 ) -> None:
     upload = begin(caller)
     key = parts.uploads.get(PROJECT, upload.id).key
@@ -385,9 +451,6 @@ def test_completed_upload_leaves_no_second_one_that_began_with_a_lost_answer(
     assert parts.storage.abort_uploads(key) == 0
     # One that the storage comes to only now.
     parts.storage.create_multipart(key)
-    assert redis_client.zrange(NOTED, 0, -1) == [key.encode()]
-    redis_client.zadd(NOTED, {key: 0})
-    Unfinished(redis_client, parts.storage).sweep()
+    strays.sweep()
     assert parts.storage.abort_uploads(key) == 0
-    assert redis_client.zcard(NOTED) == 0
     assert parts.storage.exists(key)

@@ -20,6 +20,7 @@ from tasks.recordstore import RecordStore
 from tasks.retention.removal import Removal
 from tasks.settings import Settings
 from tasks.storage import Storage, StorageUnavailable
+from tasks.strays import Strays
 from tasks.usage import Accounts
 from tests.gate.keras_files import FILES as KERAS_FILES
 from tests.service.helpers import KERAS, NPZ, sha256
@@ -288,6 +289,8 @@ def test_parts_that_a_killed_process_left_are_forgotten(
             for key in ("fw:sending", "fw:leftovers"):
                 redis_client.zadd(key, dict.fromkeys(redis_client.zrange(key, 0, -1), 0.0))
             Intake(settings, redis_client, storage).leftovers.sweep()
+            at_once = settings.model_copy(update={"stray_upload_s": 0})
+            Strays(at_once, redis_client, storage).sweep()
         assert left() == 0
         assert not redis_client.exists("fw:sending", "fw:leftovers")
     assert stored(storage, project) == []
