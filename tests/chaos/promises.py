@@ -23,10 +23,20 @@ from featherweight.job import Job
 from featherweight.receipt import ReceiptKey
 from featherweight.verify import verify
 from tasks.scratch import job_ids
+from tasks.storage import OpenUpload
+from tasks.strays import UnderWay
 from tests.chaos.customers import Served
 from tests.chaos.stack import ChaosStack
 
-__all__ = ["Bucket", "nothing_is_left_over", "nothing_is_lost", "nothing_is_published_twice", "quiet"]
+__all__ = [
+    "Bucket",
+    "every_end_is_told_once",
+    "nothing_is_left_over",
+    "nothing_is_lost",
+    "nothing_is_published_twice",
+    "quiet",
+    "wait_for_strays",
+]
 
 _ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 _PROJECT = "local"
@@ -51,9 +61,13 @@ class Bucket:
     def read(self, key: str) -> bytes:
         return cast("bytes", self._client.get_object(Bucket=self._name, Key=key)["Body"].read())
 
-    def open_uploads(self) -> list[str]:
+    def open_uploads(self) -> list[OpenUpload]:
         pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name)
-        return [item["Key"] for page in pages for item in page.get("Uploads", [])]
+        return [
+            OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
+            for page in pages
+            for item in page.get("Uploads", [])
+        ]
 
 
 def quiet(stack: ChaosStack, *, timeout_s: float) -> list[str]:
@@ -66,6 +80,14 @@ def quiet(stack: ChaosStack, *, timeout_s: float) -> list[str]:
         return left
     finally:
         client.close()
+
+
+def wait_for_strays(stack: ChaosStack, bucket: Bucket) -> None:
+    """Until the workers have ended every upload in parts that nobody is at, or should have."""
+    age_s = stack.settings.stray_upload_s
+    deadline = time.monotonic() + 2 * age_s
+    while bucket.open_uploads() and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 def nothing_is_lost(served: Iterable[Served], jobs: Iterable[Job]) -> Iterator[str]:
@@ -91,26 +113,32 @@ def nothing_is_lost(served: Iterable[Served], jobs: Iterable[Job]) -> Iterator[s
     yield from (f"{job_id} was ordered by nobody" for job_id in by_id.keys() - named.keys())
 
 
-def nothing_is_published_twice(
-    client: Client, served: Iterable[Served], jobs: Iterable[Job], bucket: Bucket
-) -> Iterator[str]:
+def nothing_is_published_twice(client: Client, jobs: Iterable[Job], bucket: Bucket) -> Iterator[str]:
     """One attempt has committed; what is stored and what is delivered is of it alone, and as told."""
-    keys, told, receipt_keys = (
-        bucket.objects(),
-        {each.job_id: each.told for each in served},
-        client.receipt_keys(),
-    )
+    keys, receipt_keys = bucket.objects(), client.receipt_keys()
     for job in jobs:
-        yield from (f"{job.id}: {said}" for said in _once(client, job, told.get(job.id) or []))
+        yield from (f"{job.id}: {said}" for said in _committed_once(job))
         if job.state == "succeeded":
             yield from (f"{job.id}: {said}" for said in _of_one_attempt(client, job, receipt_keys))
         yield from (f"{job.id}: {said}" for said in _stored_once(job, bucket, keys))
 
 
+def every_end_is_told_once(client: Client, served: Iterable[Served], jobs: Iterable[Job]) -> Iterator[str]:
+    """A job's events have one end, its last; and who followed them was told all of its states."""
+    followed = {each.job_id: each for each in served if each.told}
+    for job in jobs:
+        states = [event.state for event in client.jobs.events(job.id) if isinstance(event, StateEvent)]
+        if [state for state in states if state in _ENDED] != [job.state] or states[-1] != job.state:
+            yield f"{job.id} is {job.state}: its events are {states}"
+        each = followed.get(job.id)
+        if each is not None and each.told != states:
+            yield f"{job.id} of order {each.order.number}: its customer was told {each.told} of {states}"
+
+
 def nothing_is_left_over(client: Client, stack: ChaosStack, bucket: Bucket) -> Iterator[str]:
     """No object that no record names, no upload that nobody ends, no folder of an ended job, and no bytes
     counted for what is not there."""
-    yield from (f"an upload in parts is open: {key}" for key in bucket.open_uploads())
+    yield from (f"an upload in parts is open: {said}" for said in _open_uploads(stack, bucket))
     known = {"model": {model.id for model in client.models.list(limit=100)}}
     known["dataset"] = {dataset.id for dataset in client.datasets.list(limit=100)}
     known["job"] = {job.id for job in client.jobs.list(limit=100)}
@@ -124,19 +152,12 @@ def nothing_is_left_over(client: Client, stack: ChaosStack, bucket: Bucket) -> I
 # A job
 
 
-def _once(client: Client, job: Job, told: list[str]) -> Iterator[str]:
+def _committed_once(job: Job) -> Iterator[str]:
     committed = [attempt.number for attempt in job.attempts if attempt.ended_because == "succeeded"]
     if committed != [job.attempt]:
         yield f"attempts {committed} have committed, the job's is {job.attempt}"
     if [attempt.number for attempt in job.attempts] != list(range(1, job.attempt + 1)):
         yield f"its attempts are {[attempt.number for attempt in job.attempts]}"
-    states = [event.state for event in client.jobs.events(job.id) if isinstance(event, StateEvent)]
-    for name, heard in (("its events", states), ("its customer", told)):
-        ends = [state for state in heard if state in _ENDED]
-        if heard and (ends != [job.state] or heard[-1] not in _ENDED):
-            yield f"{name} told of the states {heard}"
-    if told and told != states:
-        yield f"its customer was told {told}, its events are {states}"
 
 
 def _of_one_attempt(client: Client, job: Job, receipt_keys: list[ReceiptKey]) -> Iterator[str]:
@@ -198,6 +219,18 @@ def _is_named(key: str, known: dict[str, set[str]]) -> bool:
     project, folder, resource_id, *_ = rest
     kind = _FOLDERS.get(folder, "job")
     return project == _PROJECT and resource_id in known[kind]
+
+
+def _open_uploads(stack: ChaosStack, bucket: Bucket) -> Iterator[str]:
+    """With what the records say about each."""
+    client = stack.redis
+    try:
+        open_records = {record.s3_upload_id: record.id for record in UnderWay(stack.settings, client).open}
+    finally:
+        client.close()
+    for upload in bucket.open_uploads():
+        whose = open_records.get(upload.upload_id, "no record")
+        yield f"{upload.key}, {upload.upload_id}, begun {upload.begun:%H:%M:%S}, of {whose}"
 
 
 def _counted_for(stack: ChaosStack) -> set[str]:

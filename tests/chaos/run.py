@@ -21,16 +21,17 @@ from tasks.queue import Queue, make_celery
 from tasks.reaper import Reaper
 from tasks.storage import Storage
 from tasks.store import JobStore
-from tasks.unfinished import NOTED, Unfinished
 from tests.chaos.customers import Customers, Served
 from tests.chaos.faults import Injector, Struck
 from tests.chaos.orders import orders
 from tests.chaos.promises import (
     Bucket,
+    every_end_is_told_once,
     nothing_is_left_over,
     nothing_is_lost,
     nothing_is_published_twice,
     quiet,
+    wait_for_strays,
 )
 from tests.chaos.repeated import Work, work_of
 from tests.chaos.schedule import Kind, schedule
@@ -65,8 +66,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """`broken` are the promises that were: lost, published twice, left over, and what else went wrong, by the
-    name of the promise. Times in seconds."""
+    """`broken` are the promises that were: lost, published twice, end not told, left over, and what else went
+    wrong, by the name of the promise. Times in seconds."""
 
     options: Options
     struck: list[Struck]
@@ -158,9 +159,11 @@ def _judged(
     with Client(stack.url, stack.api_key) as client:
         jobs = list(client.jobs.list(limit=100))
         bucket = Bucket(stack)
-        _sweep(stack)
+        wait_for_strays(stack, bucket)
+        _sweep_disks(stack)
         broken["lost"] = list(nothing_is_lost(served, jobs))
-        broken["published twice"] = list(nothing_is_published_twice(client, served, jobs, bucket))
+        broken["published twice"] = list(nothing_is_published_twice(client, jobs, bucket))
+        broken["end not told"] = list(every_end_is_told_once(client, served, jobs))
         broken["left over"] = list(nothing_is_left_over(client, stack, bucket))
         broken["workers"] = list(_workers_are_well(stack, client))
         work = _work(client, jobs)
@@ -179,13 +182,9 @@ def _judged(
     return result
 
 
-def _sweep(stack: ChaosStack) -> None:
-    """What workers do now and then, done now: as if all of it were due."""
+def _sweep_disks(stack: ChaosStack) -> None:
+    """What workers do every ten minutes, done now."""
     client = stack.redis
-    client.zunionstore(NOTED, {NOTED: 0})
-    # A few in each turn; a request that storage refused has left a note as well.
-    for _ in range(1 + client.zcard(NOTED)):
-        Unfinished(client, Storage(stack.settings)).sweep()
     for place in stack.places:
         settings = stack.settings.model_copy(update={"scratch_dir": place.scratch})
         store, storage = JobStore(client, settings), Storage(settings)

@@ -54,6 +54,7 @@ class ChaosStack(LocalStack):
             "heartbeat_s": lease_s / 5,
             "reaper_interval_s": 2,
             "stale_queued_s": 15,
+            "stray_upload_s": 30,
             "visibility_timeout_s": 30,
             "max_attempts": 8,
             "retry_first_s": 2,

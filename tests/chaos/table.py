@@ -36,6 +36,7 @@ def markdown(result: Result) -> str:
         *((f"attempts that ended with `{why}`", str(count)) for why, count in sorted(lost_attempts.items())),
         ("**lost**", f"**{broken.get('lost', 0)}**"),
         ("**published twice**", f"**{broken.get('published twice', 0)}**"),
+        ("**ends not told, or not once**", f"**{broken.get('end not told', 0)}**"),
         ("**orphaned uploads, objects and folders**", f"**{broken.get('left over', 0)}**"),
         (share, f"{result.repeated:.1%}"),
         ("longest time in which no job ended", f"{result.longest_stall_s:.0f} s"),
