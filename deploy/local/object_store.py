@@ -15,7 +15,15 @@ import boto3
 import botocore.config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.local.processes import GRPC_OFFSET, HOST, Process, StartError, free_port, wait_until
+from deploy.local.processes import (
+    GRPC_OFFSET,
+    HOST,
+    Process,
+    StartError,
+    free_port,
+    keep_port,
+    wait_until,
+)
 
 __all__ = ["ObjectStore", "Ports", "find_weed"]
 
@@ -90,8 +98,12 @@ class ObjectStore:
         )
 
     def start(self) -> ObjectStore:
-        """Start it; returns when an object can be put and read back."""
+        """Start it; returns when an object can be put and read back. StartError when one of its ports is
+        somebody else's: it would silently take others."""
         weed = find_weed()
+        for port in self.ports:
+            keep_port(port)
+            keep_port(port + GRPC_OFFSET)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.process = Process(
             "object store",

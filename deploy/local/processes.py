@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["GRPC_OFFSET", "Process", "StartError", "free_port", "is_free", "wait_until"]
+__all__ = ["GRPC_OFFSET", "Process", "StartError", "free_port", "keep_port", "wait_until"]
 
 HOST = "127.0.0.1"
 GRPC_OFFSET = 10_000
@@ -22,7 +23,12 @@ GRPC_OFFSET = 10_000
 _LEASH = Path(__file__).with_name("leash.py")
 # Below the range the kernel takes outgoing connections' ports from (32768 up), gRPC ports included.
 _PORTS = range(12_000, 22_000)
-_given: set[int] = set()
+# What keeps each port that was given out from everybody else until this process ends.
+_held: dict[int, socket.socket] = {}
+_choosing = threading.Lock()
+# Not the generator of `random` itself: processes that set its seed, as training does, would all try the same
+# ports in the same order.
+_chance = random.Random()  # noqa: S311 - nothing is a secret here
 
 
 class StartError(RuntimeError):
@@ -96,28 +102,54 @@ class Process:
         return self._popen.wait()
 
 
-def is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a port in TIME_WAIT counts as free, one that is listened on does not.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
 def free_port(*, with_grpc: bool = False) -> int:
-    """A free TCP port of 127.0.0.1, never given out twice by this process.
+    """A free TCP port of 127.0.0.1 that no other caller, of whatever process, is given until this process
+    ends. A server that binds as servers do (SO_REUSEADDR), in this process or another, can listen on it, and
+    another one after it. `with_grpc`: the port GRPC_OFFSET above it is given too. StartError without any.
 
-    `with_grpc`: the port GRPC_OFFSET above it is free too.
+    A socket that is bound and never listens holds it: the kernel lets go of it however the process ends.
     """
-    for port in random.sample(_PORTS, k=len(_PORTS)):
-        wanted = {port, port + GRPC_OFFSET} if with_grpc else {port}
-        if not wanted & _given and all(map(is_free, wanted)):
-            _given.update(wanted)
-            return port
+    with _choosing:
+        for _ in _PORTS:
+            port = _chance.choice(_PORTS)
+            wanted = (port, port + GRPC_OFFSET) if with_grpc else (port,)
+            if _hold(*wanted):
+                return port
     raise StartError("no free port on 127.0.0.1")
+
+
+def keep_port(port: int) -> None:
+    """Have nobody else be given `port`, which was chosen before or elsewhere, until this process ends.
+    StartError when somebody listens on it."""
+    with _choosing:
+        if port in _held:
+            return
+        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Connections of whoever listened there a moment ago (TIME_WAIT) are no hindrance.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind((HOST, port))
+        except OSError:
+            holder.close()
+            raise StartError(f"port {port} of {HOST} is taken by another program") from None
+        _held[port] = holder
+
+
+def _hold(*ports: int) -> bool:
+    """Hold all of `ports`; False, and none is held, when one of them is in use in whatever way."""
+    holders = {port: socket.socket(socket.AF_INET, socket.SOCK_STREAM) for port in ports}
+    try:
+        for port, holder in holders.items():
+            # Without SO_REUSEADDR: refused where anybody else is bound, listening or not.
+            holder.bind((HOST, port))
+            # From now on a server may be bound beside it.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError:
+        for holder in holders.values():
+            holder.close()
+        return False
+    _held.update(holders)
+    return True
 
 
 def wait_until(

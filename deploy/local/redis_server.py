@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
+from deploy.local.processes import HOST, Process, StartError, free_port, keep_port, wait_until
 
 __all__ = ["USERS", "RedisServer", "find_redis_server", "new_passwords", "users_file"]
 
@@ -77,6 +77,7 @@ class RedisServer:
     def start(self) -> RedisServer:
         """Start it; returns when it answers with its data loaded."""
         binary = find_redis_server()
+        keep_port(self.port)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.process = Process(
             "redis",

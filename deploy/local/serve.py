@@ -14,7 +14,7 @@ from pathlib import Path
 from deploy.local.demo import SPEC
 from deploy.local.digits import DATA, MODEL
 from deploy.local.main import run_main, say
-from deploy.local.processes import StartError, is_free
+from deploy.local.processes import StartError, keep_port
 from deploy.local.stack import ROOT, LocalStack
 
 __all__ = ["main", "welcome"]
@@ -22,8 +22,11 @@ __all__ = ["main", "welcome"]
 
 def main() -> None:
     options = _parser().parse_args()
-    if not is_free(options.port):
-        raise StartError(f"port {options.port} is taken; choose another with PORT=...")
+    if options.port:
+        try:
+            keep_port(options.port)
+        except StartError as error:
+            raise StartError(f"{error}; choose another with PORT=...") from None
     directory = options.directory.resolve()
     say("Starting Redis, an S3 server, the API and a worker ...")
     stack = LocalStack(
@@ -89,7 +92,7 @@ def _short(path: Path) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=int, default=8080, help="0 for a free one")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     return parser

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import httpx
 import psutil
@@ -19,20 +20,65 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from deploy.local.object_store import ObjectStore
-from deploy.local.processes import GRPC_OFFSET, Process, StartError, free_port, is_free, wait_until
+from deploy.local.processes import GRPC_OFFSET, HOST, Process, StartError, free_port, keep_port, wait_until
 from deploy.local.redis_server import RedisServer, find_redis_server
 
-
-def test_a_port_is_given_out_once_and_with_its_grpc_twin_free() -> None:
-    ports = [free_port(with_grpc=True) for _ in range(50)]
-    assert len(set(ports)) == 50
-    assert all(is_free(port) and is_free(port + GRPC_OFFSET) for port in ports)
-    assert max(ports) + GRPC_OFFSET < 65_536
+_MANY = 100
 
 
-def test_a_port_that_is_listened_on_is_not_free() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        assert not is_free(server.getsockname()[1])
+def test_processes_that_choose_ports_at_the_same_time_never_get_the_same() -> None:
+    # All with the same seed, as processes have that train.
+    program = f"""
+import random, sys
+from deploy.local.processes import free_port
+random.seed(0)
+sys.stdin.readline()
+ports = [free_port(with_grpc=True) for _ in range({_MANY})]
+ports += [port + {GRPC_OFFSET} for port in ports] + [free_port() for _ in range({_MANY})]
+print(*ports, flush=True)
+sys.stdin.readline()
+"""
+    choosers = [
+        subprocess.Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True)
+        for _ in range(3)
+    ]
+    try:
+        for chooser in choosers:
+            _say_go(chooser)
+        ports = [[int(port) for port in _line(chooser).split()] for chooser in choosers]
+    finally:
+        for chooser in choosers:
+            chooser.communicate()
+    chosen = [port for each in ports for port in each]
+    assert len(chosen) == 3 * 3 * _MANY
+    assert len(set(chosen)) == len(chosen)
+    assert max(chosen) < _first_outgoing()
+
+
+def test_a_server_and_the_next_can_listen_on_a_port_that_was_given_out() -> None:
+    port = free_port()
+    for _ in range(2):
+        with socket.create_server((HOST, port)), socket.create_connection((HOST, port)):
+            pass
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((HOST, port))
+
+
+def test_a_port_that_is_listened_on_cannot_be_kept() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(StartError, match=f"port {port} .* is taken"):
+            keep_port(port)
+
+
+def test_a_part_whose_kept_port_is_taken_says_so(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(StartError, match=f"port {port} .* is taken"):
+            RedisServer(tmp_path / "redis", port=port).start()
+        ports = ObjectStore(tmp_path / "store").ports._replace(filer=port)
+        with pytest.raises(StartError, match=f"port {port} .* is taken"):
+            ObjectStore(tmp_path / "store", ports=ports).start()
 
 
 def test_a_process_that_ends_early_shows_its_log(tmp_path: Path) -> None:
@@ -133,6 +179,22 @@ time.sleep(60)
     while any(map(psutil.pid_exists, children)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(psutil.pid_exists, children))
+
+
+def _say_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def _first_outgoing() -> int:
+    """The lowest port that the kernel gives an outgoing connection."""
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
 def _expect(text: str, path: Path) -> None:

@@ -16,7 +16,6 @@ import httpx
 import psutil
 import pytest
 
-from deploy.local.processes import free_port
 from tests.end_to_end.test_nothing_left import mind_ctrl_c
 
 ROOT = Path(__file__).parents[2]
@@ -25,10 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 
 class Served:
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local.serve", "--port", str(port), "--directory", str(directory)],
+            [sys.executable, "-m", "deploy.local.serve", "--port", "0", "--directory", str(directory)],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -63,13 +62,7 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    try:
-        served = Served(tmp_path / "data", free_port())
-    except RuntimeError as error:
-        # Between the choice and the start other tests choose ports, too.
-        if "is taken" not in str(error):
-            raise
-        served = Served(tmp_path / "again", free_port())
+    served = Served(tmp_path / "data")
     yield served
     if served.process.poll() is None:
         served.interrupt()
@@ -94,7 +87,7 @@ def test_it_ends_by_ctrl_c_and_is_the_same_when_it_comes_back(served: Served, tm
     assert "Traceback" not in rest
     assert [process.cmdline() for process in started if process.is_running()] == []
 
-    again = Served(tmp_path / "data", free_port())
+    again = Served(tmp_path / "data")
     try:
         assert again.key == served.key
         url = re.search(r"URL\s+(\S+)", again.text)
