@@ -69,7 +69,10 @@ class Row:
     plan_check: str | None = None
 
 
-BACKENDS: dict[str, str] = {"tensorflow": "tasks.compression.backends.tensorflow.backend"}
+BACKENDS: dict[str, str] = {
+    "tensorflow": "tasks.compression.backends.tensorflow.backend",
+    "torch": "tasks.compression.backends.torch.backend",
+}
 """The module of each framework that has the verbs of tasks.compression.backends.Backend."""
 
 _ALL: tuple[OutputFormat, ...] = ("tflite", "keras", "saved_model", "c_array", "onnx")

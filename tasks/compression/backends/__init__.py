@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from featherweight.report import ReportWarning
+from featherweight.spec import OutputFormat
 from tasks.compression.facts import LayerFacts, ModelFacts, StoredLayer
 from tasks.compression.samples import Tensors
 
@@ -23,7 +24,13 @@ class LoadedModel(Protocol):
 
 
 class Backend(Protocol):
-    """The verbs the pipeline uses of a framework. A module of that shape is a backend."""
+    """The verbs the pipeline uses of a framework. A module of that shape is a backend.
+
+    `NATIVE` is the format that networks are kept in between steps.
+    """
+
+    @property
+    def NATIVE(self) -> OutputFormat: ...
 
     def start(self, threads: int, seed: int) -> None:
         """Set threads (0: all cores) and seeds, before anything is computed."""
