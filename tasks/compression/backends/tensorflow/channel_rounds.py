@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from featherweight.spec import PruneChannels
-from tasks.compression.backends.tensorflow import checkpoints
+from tasks.compression import resuming
 from tasks.compression.backends.tensorflow.backend import restore, save
 from tasks.compression.backends.tensorflow.channel_cuts import (
     cut,
@@ -100,7 +100,7 @@ def train_in_rounds(network: Network, step: TrainingStep, context: Context, trai
         ended.told.append(_round(number, plan.report, pending, record))
         ended.details = record.details
         _take_over(record, number, context.record)
-        if number < asked.iterations and time.monotonic() - kept_at >= checkpoints.AT_EPOCH_END_S:
+        if number < asked.iterations and time.monotonic() - kept_at >= resuming.AT_EPOCH_END_S:
             _keep(network, number, ended, context)
             kept_at = time.monotonic()
     whole = joined(ended.reports)
