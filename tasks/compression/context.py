@@ -24,9 +24,10 @@ class Context:
     """`following` is the next step of the spec; `pointer` the JSON pointer of this one.
 
     A handler writes what it did into `record` and says warnings through `warn`; `scratch` is a directory
-    for its temporary files; `outputs` are the formats to be delivered. `original` is a copy of the uploaded model, where the spec has a distill step.
-    A handler that takes long keeps how far it got in `checkpoints`, of rounds in `rounds`, and looks whether
-    it is to `stop`. `rounds_ended` is how many rounds came before a training that is one of several.
+    for its temporary files; `outputs` are the formats to be delivered. `original` is a copy of the uploaded
+    model, where the spec has a distill step. A handler that takes long keeps how far it got in `checkpoints`,
+    of rounds in `rounds`, and looks whether it is to `stop`. `rounds_ended` is how many rounds came before a
+    training that is one of several.
     """
 
     index: int

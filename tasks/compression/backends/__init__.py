@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from featherweight.report import ReportWarning
-from featherweight.spec import OutputFormat
 from tasks.compression.facts import LayerFacts, ModelFacts, StoredLayer
 from tasks.compression.samples import Tensors
 
-__all__ = ["Backend", "LoadedModel"]
+__all__ = ["Backend", "LoadedModel", "Native"]
+
+Native = Literal["keras", "pt2"]
 
 
 class LoadedModel(Protocol):
@@ -29,8 +30,7 @@ class Backend(Protocol):
     `NATIVE` is the format that networks are kept in between steps.
     """
 
-    @property
-    def NATIVE(self) -> OutputFormat: ...
+    NATIVE: Native
 
     def start(self, threads: int, seed: int) -> None:
         """Set threads (0: all cores) and seeds, before anything is computed."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from featherweight.spec import OutputFormat
+from tasks.compression.backends import Native
 from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 
-NATIVE: OutputFormat = "keras"
+NATIVE: Native = "keras"
 
 _TENSORBOARD = "tensorboard.tar.gz"
 _SIMULATED = "simulated.npz"

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from featherweight.spec import OutputFormat
+from tasks.compression.backends import Native
 from tasks.compression.backends.torch import layers as _layers
 from tasks.compression.backends.torch import predict as _predict
 from tasks.compression.backends.torch._framework import configure_threads, torch
@@ -48,7 +49,7 @@ __all__ = [
     "write",
 ]
 
-NATIVE: OutputFormat = "pt2"
+NATIVE: Native = "pt2"
 
 _TENSORBOARD = "tensorboard.tar.gz"
 _SIMULATED = "simulated.npz"
@@ -70,11 +71,9 @@ def predict(network: Network, x: Tensors) -> Tensors:
 
 
 def expected(network: Network, output: str, x: Tensors) -> Tensors:
-    return (
-        network.simulated
-        if output in network.files and network.simulated is not None
-        else predict(network, x)
-    )
+    if output in network.files and network.simulated is not None:
+        return network.simulated
+    return predict(network, x)
 
 
 def copy(network: Network) -> Network:

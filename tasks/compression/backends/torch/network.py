@@ -17,7 +17,8 @@ __all__ = ["Loaded", "Network", "Signature"]
 
 @dataclass(frozen=True)
 class Signature:
-    """What goes in and comes out. Shapes are of one sample, without the batch axis; types are NumPy's names."""
+    """What goes in and comes out. Shapes are of one sample, without the batch axis; types go by NumPy's
+    names."""
 
     input_names: tuple[str, ...]
     input_shapes: tuple[Shape, ...]

@@ -10,7 +10,7 @@ __all__ = ["Projection"]
 
 
 class Projection(TrainingPart):
-    """Carries out the pending cluster and prune steps, and keeps the values and zeros that are there already."""
+    """Carries out the pending cluster and prune steps, and keeps the values and zeros that are there."""
 
     def __init__(self, network: Network, steps: int, context: Context) -> None:
         self._network = network
