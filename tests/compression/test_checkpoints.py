@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from featherweight.spec import CompressionSpec
-from tasks.compression import CompressionError, Outcome, compress
+from tasks.compression import CompressionError, Outcome, compress, resuming
 from tasks.compression.backends.tensorflow import checkpoints, fit
 from tasks.compression.backends.tensorflow._framework import keras, tf
 from tasks.compression.checkpoints import Checkpoint, CheckpointFile
@@ -83,8 +83,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(autouse=True)
 def at_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints as a long training has them, and steps in groups."""
-    monkeypatch.setattr(checkpoints, "AT_EPOCH_END_S", 0.0)
-    monkeypatch.setattr(checkpoints, "COST_SHARE", 1e9)
+    monkeypatch.setattr(resuming, "AT_EPOCH_END_S", 0.0)
+    monkeypatch.setattr(resuming, "COST_SHARE", 1e9)
     monkeypatch.setattr(fit, "GROUP_FROM_STEPS", 1)
 
 
@@ -168,8 +168,9 @@ def test_killed_process_leaves_a_checkpoint_to_go_on_from(files: tuple[Path, Pat
     code = "\n".join(
         [
             "import sys, time; from pathlib import Path; from tasks.compression import compress",
-            "from tasks.compression.backends.tensorflow import checkpoints, fit",
-            "checkpoints.AT_EPOCH_END_S, checkpoints.COST_SHARE, fit.GROUP_FROM_STEPS = 0.0, 1e9, 1",
+            "from tasks.compression.backends.tensorflow import fit",
+            "from tasks.compression import resuming",
+            "resuming.AT_EPOCH_END_S, resuming.COST_SHARE, fit.GROUP_FROM_STEPS = 0.0, 1e9, 1",
             "def emit(event):",
             "    if 'epoch 3 of' in getattr(event, 'message', ''):",
             "        print('now', flush=True); time.sleep(600)",
@@ -265,14 +266,14 @@ def test_checkpoint_of_another_network_is_none(files: tuple[Path, Path], tmp_pat
 def test_short_training_keeps_no_checkpoint(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "AT_EPOCH_END_S", 600.0)
+    monkeypatch.setattr(resuming, "AT_EPOCH_END_S", 600.0)
     monkeypatch.setattr(CheckpointFile, "keep", lambda *_: pytest.fail("one was kept"))
     run(files, [{"technique": "finetune"}], tmp_path)
 
 
 def test_checkpoints_take_no_more_than_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "AT_EPOCH_END_S", 1.0)
-    monkeypatch.setattr(checkpoints, "COST_SHARE", 0.02)
+    monkeypatch.setattr(resuming, "AT_EPOCH_END_S", 1.0)
+    monkeypatch.setattr(resuming, "COST_SHARE", 0.02)
     model = keras.Sequential([keras.layers.InputLayer((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     clock = Clock()
@@ -326,7 +327,7 @@ def test_disk_without_room_is_warned_of_and_ends_nothing(
 
     monkeypatch.setattr(np, "savez", full)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "AT_EPOCH_END_S", 0.0)
+        patch.setattr(resuming, "AT_EPOCH_END_S", 0.0)
         outcome = run(files, [{"technique": "finetune"}], tmp_path)
     (warning,) = [each for each in outcome.report.warnings if each.code == "checkpoint_not_kept"]
     assert "No space left" in warning.message

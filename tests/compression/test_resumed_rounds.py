@@ -10,8 +10,7 @@ import pytest
 
 from featherweight.events import Event, ResumedEvent
 from featherweight.spec import CompressionSpec
-from tasks.compression import Outcome, compress
-from tasks.compression.backends.tensorflow import checkpoints
+from tasks.compression import Outcome, compress, resuming
 from tasks.compression.backends.tensorflow._framework import keras
 from tests.compression.breaking import Broken, broken_off_at, same_bits, saved_weights, told
 from tests.compression.networks import digits, save_model
@@ -45,8 +44,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def at_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "AT_EPOCH_END_S", 0.0)
-    monkeypatch.setattr(checkpoints, "COST_SHARE", 1e9)
+    monkeypatch.setattr(resuming, "AT_EPOCH_END_S", 0.0)
+    monkeypatch.setattr(resuming, "COST_SHARE", 1e9)
 
 
 def spec(importance: str) -> CompressionSpec:

@@ -17,9 +17,9 @@ __all__ = ["compress", "undisturbed"]
 
 
 def undisturbed(*args: Any, **options: Any) -> tasks.compression.Outcome:
-    from tasks.compression.backends.tensorflow import checkpoints
+    from tasks.compression import resuming
 
-    checkpoints.AT_EPOCH_END_S, checkpoints.COST_SHARE = 0.0, 1e9
+    resuming.AT_EPOCH_END_S, resuming.COST_SHARE = 0.0, 1e9
     return tasks.compression.compress(*args, **options)
 
 

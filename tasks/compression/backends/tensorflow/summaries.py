@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.compression.backends.tensorflow._framework import keras, tf
-from tasks.compression.backends.tensorflow.checkpoints import State
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
+from tasks.compression.resuming import State
 
 __all__ = ["Summaries"]
 
