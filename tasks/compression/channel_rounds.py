@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from featherweight.spec import PruneChannels
+from tasks.compression import resuming
 from tasks.compression.channel_cuts import Surgery, cut, training_samples, warn_of_target
 from tasks.compression.channel_request import described, request_of, round_described
 from tasks.compression.context import Context
@@ -51,20 +52,14 @@ _ENDED = TypeAdapter(_Ended)
 
 
 def train_in_rounds(
-    network: Any,
-    step: TrainingStep,
-    context: Context,
-    train: Train,
-    surgery: Surgery,
-    *,
-    keep_after_s: float,
+    network: Any, step: TrainingStep, context: Context, train: Train, surgery: Surgery
 ) -> Any:
     """Carry out the one pending prune_channels step, with `train` run after each of its cuts.
 
     Every training begins with the step's own learning rate, and draws with a seed of its own. The record gets
     the epochs with their round, `prune_channels` (what was removed in all, and in each round) and the
-    optimiser steps taken in all. A round is kept where `keep_after_s` have gone since the last that was. It
-    goes on after the newest of `context.rounds`, within the next one where its training has a checkpoint.
+    optimiser steps taken in all. It goes on after the newest of `context.rounds`, within the next one where
+    its training has a checkpoint.
 
     CompressionError not_finite for Taylor's gradients, and what `train` raises.
     """
@@ -95,7 +90,7 @@ def train_in_rounds(
         ended.told.append(_round(number, plan.report, pending, record))
         ended.details = record.details
         _take_over(record, number, context.record)
-        if number < asked.iterations and time.monotonic() - kept_at >= keep_after_s:
+        if number < asked.iterations and time.monotonic() - kept_at >= resuming.AT_EPOCH_END_S:
             _keep(network, number, ended, context, surgery)
             kept_at = time.monotonic()
     whole = joined(ended.reports)

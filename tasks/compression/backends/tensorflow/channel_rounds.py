@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tasks.compression import channel_rounds
-from tasks.compression.backends.tensorflow import checkpoints
 from tasks.compression.backends.tensorflow.channel_surgery import SURGERY
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.context import Context
@@ -18,7 +17,5 @@ Train = Callable[[Network, TrainingStep, Context], Network]
 
 def train_in_rounds(network: Network, step: TrainingStep, context: Context, train: Train) -> Network:
     """CompressionError as channel_rounds.train_in_rounds."""
-    trained: Network = channel_rounds.train_in_rounds(
-        network, step, context, train, SURGERY, keep_after_s=checkpoints.AT_EPOCH_END_S
-    )
+    trained: Network = channel_rounds.train_in_rounds(network, step, context, train, SURGERY)
     return trained
