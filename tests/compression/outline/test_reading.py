@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from tasks.compression.backends.tensorflow.layers import placed_layers
-from tasks.compression.backends.tensorflow.structured import count
+from tasks.compression.backends.tensorflow.structured import count, dependencies, outlined
 from tasks.compression.backends.tensorflow.structured.graph import trace
-from tasks.compression.backends.tensorflow.structured.groups import dependencies, follow
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.reading import read_outline
 from tasks.compression.outline.skeleton import cost, graph_of
@@ -84,7 +83,7 @@ def test_macs_and_channel_groups_are_those_of_the_model(name: str, saved: Callab
 
 
 def _compare_groups(model: Any, outline: Outline) -> None:
-    ours, theirs = follow(graph_of(outline)), dependencies(model)
+    ours, theirs = outlined(graph_of(outline)), dependencies(model)
     shapes = {call.name: [tensor.shape for tensor in call.outputs] for call in trace(model).calls}
     for call in graph_of(outline).calls:
         assert [tensor.shape for tensor in call.outputs] == shapes[call.name] or not shapes[call.name]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.compression.backends.tensorflow.structured import Dependencies
+from tasks.compression.structured import Dependencies
 
 
 def masked_outputs(graph: Dependencies, alive: Any, inputs: Any) -> list[Any]:

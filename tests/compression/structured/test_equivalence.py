@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.compression.backends.tensorflow.structured import Dependencies, count, dependencies, remove
+from tasks.compression.backends.tensorflow.structured import count, dependencies, remove
+from tasks.compression.structured import Dependencies
 from tests.compression.structured.masked import as_list, masked_outputs
 from tests.compression.structured.networks import (
     LARGE,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tasks.compression.backends.tensorflow._framework import keras, tf
-from tasks.compression.backends.tensorflow.structured import Dependencies, Group, dependencies, remove
+from tasks.compression.backends.tensorflow.structured import dependencies, remove
 from tasks.compression.errors import CompressionError
+from tasks.compression.structured import Dependencies, Group
 from tests.compression.structured.networks import (
     SMALL,
     Network,

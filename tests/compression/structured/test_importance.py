@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tasks.compression.backends.tensorflow._framework import keras, tf
-from tasks.compression.backends.tensorflow.structured import CRITERIA, dependencies, importance
+from tasks.compression.backends.tensorflow.structured import dependencies
 from tasks.compression.errors import CompressionError
+from tasks.compression.structured import CRITERIA, importance
 from tests.compression.structured.networks import (
     randomised,
     ready,

@@ -12,18 +12,16 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from tasks.compression.backends.tensorflow._framework import keras, lite
-from tasks.compression.backends.tensorflow.structured import (
+from tasks.compression.backends.tensorflow.structured import count, dependencies, remove
+from tasks.compression.errors import CompressionError
+from tasks.compression.structured import (
     PruningRequest,
     Rounds,
     Target,
     carry_out,
-    count,
-    dependencies,
     joined,
     prune,
-    remove,
 )
-from tasks.compression.errors import CompressionError
 from tests.compression.structured.masked import as_list
 from tests.compression.structured.networks import (
     SMALL,
@@ -53,7 +51,7 @@ def saved_and_loaded(model: Any, path: Path) -> Any:
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_pruned_model_is_the_same_after_saving_and_loading(network: Network, tmp_path: Path) -> None:
-    pruned = prune(ready(network), PruningRequest(Target("channels", 0.3))).model
+    pruned = prune(dependencies(ready(network)), PruningRequest(Target("channels", 0.3))).model
     x = sample(pruned)
 
     loaded = saved_and_loaded(pruned, tmp_path / "pruned.keras")
@@ -63,7 +61,7 @@ def test_pruned_model_is_the_same_after_saving_and_loading(network: Network, tmp
 
 
 def test_pruned_model_survives_the_h5_format(tmp_path: Path) -> None:
-    pruned = prune(ready(nested), HALF).model
+    pruned = prune(dependencies(ready(nested)), HALF).model
     x = sample(pruned)
 
     loaded = saved_and_loaded(pruned, tmp_path / "pruned.h5")
@@ -73,7 +71,7 @@ def test_pruned_model_survives_the_h5_format(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("network", [resnet, mobilenet, unet, squeeze_excite, vgg])
 def test_pruned_model_runs_in_litert(network: Network) -> None:
-    pruned = prune(ready(network), PruningRequest(Target("macs", 0.5), round_to=2)).model
+    pruned = prune(dependencies(ready(network)), PruningRequest(Target("macs", 0.5), round_to=2)).model
     x = sample(pruned, 1)
 
     with warnings.catch_warnings():
@@ -92,7 +90,7 @@ def test_report_says_what_the_new_model_is() -> None:
     model = ready(mobilenet)
     before = count(model)
 
-    pruned = prune(model, HALF)
+    pruned = prune(dependencies(model), HALF)
 
     after, report = count(pruned.model), pruned.report
     assert (report.parameters_before, report.macs_before) == (before.parameters, before.macs)
@@ -113,7 +111,7 @@ def test_original_is_left_as_it_is() -> None:
     model = ready(resnet)
     before = model.get_weights()
 
-    prune(model, HALF)
+    prune(dependencies(model), HALF)
 
     for one, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -125,7 +123,7 @@ def test_trainable_flags_dtypes_and_regularisers_stay() -> None:
     x = layers.BatchNormalization(name="half", dtype="mixed_float16", momentum=0.7)(x)
     model = randomised(keras.Model(image, layers.Dense(2)(layers.GlobalMaxPooling2D()(x))))
 
-    pruned = prune(model, HALF).model
+    pruned = prune(dependencies(model), HALF).model
 
     assert not pruned.get_layer("frozen").trainable
     assert pruned.get_layer("frozen").kernel_regularizer is not None
@@ -138,7 +136,7 @@ def test_compiled_model_is_compiled_again_and_trains() -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.legacy.SGD(0.01), loss, metrics=["accuracy"])
 
-    pruned = prune(model, HALF)
+    pruned = prune(dependencies(model), HALF)
 
     assert pruned.report.remarks == ()
     assert pruned.model.loss.get_config()["from_logits"]
@@ -152,14 +150,14 @@ def test_loss_of_the_callers_own_is_lost_with_a_remark() -> None:
     model = randomised(vgg())
     model.compile("sgd", own)
 
-    pruned = prune(model, HALF)
+    pruned = prune(dependencies(model), HALF)
 
     assert [remark.code for remark in pruned.report.remarks] == ["compile_lost"]
     assert pruned.model.optimizer is None
 
 
 def test_several_named_inputs_and_outputs_stay() -> None:
-    pruned = prune(ready(merges), HALF).model
+    pruned = prune(dependencies(ready(merges)), HALF).model
 
     assert pruned.input_names == ["image", "other"]
     assert set(pruned(sample(pruned))) == {"end", "middle"}
@@ -172,7 +170,7 @@ def test_statistics_of_an_input_normalisation_stay() -> None:
     x = layers.Conv2D(6, 3, activation="relu")(normalise(image))
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
 
-    pruned = prune(model, HALF).model
+    pruned = prune(dependencies(model), HALF).model
 
     np.testing.assert_array_equal(pruned.layers[1].mean, normalise.mean)
     np.testing.assert_array_equal(pruned.layers[1](sample(model)), normalise(sample(model)))
@@ -188,7 +186,8 @@ def test_layers_of_the_callers_own_are_rebuilt_and_kept() -> None:
     x = layers.Conv2D(5, 3, name="second")(x)
     x = layers.GlobalMaxPooling2D()(Doubled(name="doubled")(x))
     pruned = prune(
-        randomised(keras.Model(image, layers.Dense(2)(x))), PruningRequest(Target("channels", 0.2))
+        dependencies(randomised(keras.Model(image, layers.Dense(2)(x)))),
+        PruningRequest(Target("channels", 0.2)),
     )
 
     assert pruned.model.get_layer("first").filters < 6
@@ -207,7 +206,7 @@ def test_model_that_cannot_be_rebuilt_is_refused() -> None:
     vector = keras.Input((4,))
     x = layers.Dense(2)(layers.Dense(8)(Configless(lambda x: 2 * x)(vector)))
     with pytest.raises(CompressionError) as caught:
-        prune(keras.Model(vector, x), HALF)
+        prune(dependencies(keras.Model(vector, x)), HALF)
 
     assert caught.value.code == "unsupported_model"
 
@@ -225,7 +224,7 @@ def test_removing_nothing_gives_the_same_model() -> None:
 
 def test_rounds_end_at_the_target() -> None:
     def amounts(count: int, pace: Any = "geometric") -> list[float]:
-        rounds = Rounds.of(ready(resnet), PruningRequest(Target("macs", 0.75)), count, pace)
+        rounds = Rounds.of(dependencies(ready(resnet)), PruningRequest(Target("macs", 0.75)), count, pace)
         return [round(rounds.target(number).amount, 6) for number in range(1, count + 1)]
 
     assert amounts(2) == [0.5, 0.75]
@@ -240,12 +239,12 @@ def test_rounds_end_at_the_target() -> None:
 def test_rounds_meet_the_target_of_the_original(ranking: Any, measure: Any) -> None:
     request = PruningRequest(Target(measure, 0.5), ranking=ranking, shares={"s0b0_a": 0.25})
     model = ready(resnet)
-    once = prune(model, request).report
+    once = prune(dependencies(model), request).report
 
     reports, sizes, current = [], [model.count_params()], model
-    rounds = Rounds.of(model, request, 3)
+    rounds = Rounds.of(dependencies(model), request, 3)
     for number in (1, 2, 3):
-        made = rounds.plan(current, number)
+        made = rounds.plan(dependencies(current), number)
         current = carry_out(made).model
         reports.append(made.report)
         sizes.append(current.count_params())
@@ -265,8 +264,10 @@ def test_rounds_rank_what_training_returned_anew() -> None:
     image = keras.Input((4,))
     x = layers.Dense(8, name="wide")(image)
     model = randomised(keras.Model(image, layers.Dense(2, name="head")(x)))
-    rounds = Rounds.of(model, PruningRequest(Target("channels", 0.5), criterion="l2"), 2, "linear")
-    smaller = carry_out(rounds.plan(model, 1)).model
+    rounds = Rounds.of(
+        dependencies(model), PruningRequest(Target("channels", 0.5), criterion="l2"), 2, "linear"
+    )
+    smaller = carry_out(rounds.plan(dependencies(model), 1)).model
     kernel, bias = smaller.get_layer("wide").get_weights()
     strongest = int(np.linalg.norm(kernel, axis=0).argmax())
     kernel[:, strongest] *= 1e-6
@@ -275,7 +276,7 @@ def test_rounds_rank_what_training_returned_anew() -> None:
     head[strongest] *= 1e-6
     smaller.get_layer("head").set_weights([head, offset])
 
-    kept = rounds.plan(smaller, 2).kept_channels("wide")
+    kept = rounds.plan(dependencies(smaller), 2).kept_channels("wide")
 
     assert len(kept) == 4
     assert strongest not in kept

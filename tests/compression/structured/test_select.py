@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from tasks.compression.backends.tensorflow._framework import keras, tf
-from tasks.compression.backends.tensorflow.structured import (
+from tasks.compression.backends.tensorflow.structured import dependencies
+from tasks.compression.errors import CompressionError
+from tasks.compression.structured import (
     LayerChange,
     Plan,
     PruningRequest,
     Target,
-    dependencies,
     importance,
     plan,
 )
-from tasks.compression.errors import CompressionError
 from tests.compression.structured.networks import (
     autoencoder,
     densenet,
@@ -65,7 +65,7 @@ def test_cost_target_is_met_and_not_overshot_by_more_than_a_channel(
     whole = cost(graph.everything())
     dearest = max(whole - cost(_without_one(graph, group)) for group in graph.groups if group.kept is None)
 
-    made = plan(model, request(measure, 0.4, ranking=ranking))
+    made = plan(dependencies(model), request(measure, 0.4, ranking=ranking))
 
     assert 0.6 * whole - dearest <= cost(made.alive) <= 0.6 * whole
     assert made.report.met
@@ -79,7 +79,9 @@ def _without_one(graph: Any, group: Any) -> Any:
 
 
 def test_local_ranking_takes_the_same_share_of_every_layer() -> None:
-    made = plan(randomised(resnet(widths=(8, 16, 32))), request("channels", 0.25, ranking="local"))
+    made = plan(
+        dependencies(randomised(resnet(widths=(8, 16, 32)))), request("channels", 0.25, ranking="local")
+    )
 
     assert set(left(made).values()) == {0.75, 1.0}
     assert [name for name, share in left(made).items() if share == 1] == ["head"]
@@ -88,7 +90,7 @@ def test_local_ranking_takes_the_same_share_of_every_layer() -> None:
 
 def test_channels_target_is_never_exceeded() -> None:
     for ranking in ("local", "global"):
-        made = plan(ready(densenet), request("channels", 0.33, ranking=ranking))  # type: ignore[arg-type]
+        made = plan(dependencies(ready(densenet)), request("channels", 0.33, ranking=ranking))  # type: ignore[arg-type]
         assert 0.25 < made.report.reached <= 0.33
         assert made.report.met
 
@@ -97,7 +99,7 @@ def test_global_ranking_removes_the_least_important_of_all() -> None:
     model = ready(vgg)
     scores = importance(dependencies(model), "geometric_median")
 
-    made = plan(model, request("channels", 0.3, criterion="geometric_median", ranking="global"))
+    made = plan(dependencies(model), request("channels", 0.3, criterion="geometric_median", ranking="global"))
 
     prunable = np.concatenate([group.units for group in made.graph.groups if group.kept is None])
     gone = prunable[~made.alive[prunable]]
@@ -108,7 +110,7 @@ def test_global_ranking_removes_the_least_important_of_all() -> None:
 @pytest.mark.parametrize("network", [resnet, mobilenet, depthwise, autoencoder, squeeze_excite])
 @pytest.mark.parametrize("ranking", ["local", "global"])
 def test_rounded_layers_keep_multiples_or_stay_as_they_are(network: Any, ranking: Any) -> None:
-    made = plan(ready(network), request(amount=0.3, ranking=ranking, round_to=4))
+    made = plan(dependencies(ready(network)), request(amount=0.3, ranking=ranking, round_to=4))
 
     for layer in made.report.layers:
         assert layer.channels_after == layer.channels_before or (layer.channels_after or 0) % 4 == 0
@@ -116,7 +118,7 @@ def test_rounded_layers_keep_multiples_or_stay_as_they_are(network: Any, ranking
 
 def test_no_layer_falls_below_the_floors() -> None:
     options: dict[str, Any] = {"amount": 0.9, "min_channels": 5, "min_share": 0.5, "ranking": "global"}
-    made = plan(ready(resnet), request(**options))
+    made = plan(dependencies(ready(resnet)), request(**options))
 
     assert all(share >= 0.5 for share in left(made).values())
     assert all((layer.channels_after or 5) >= 5 for layer in made.report.layers)
@@ -135,20 +137,20 @@ def test_taylor_weighs_what_is_lost_against_the_cost_saved() -> None:
     batches = [(np.ones((2, 20, 20, 4), "f"), np.zeros((2, 2), "f"))]
     options: Any = {"criterion": "taylor", "ranking": "global", "min_share": 0.0}
 
-    made = plan(model, request("macs", 0.3, **options), batches=batches, loss="mse")
+    made = plan(dependencies(model), request("macs", 0.3, **options), batches=batches, loss="mse")
 
     assert left(made)["dear"] < 0.75
     assert left(made)["between"] == 1.0
 
 
 def test_some_channel_of_every_layer_stays() -> None:
-    made = plan(ready(mobilenet), request("parameters", 0.99))
+    made = plan(dependencies(ready(mobilenet)), request("parameters", 0.99))
 
     assert min(layer.channels_after for layer in made.report.layers if layer.channels_after is not None) == 1
 
 
 def test_excluded_layer_keeps_its_channels_and_those_tied_to_them() -> None:
-    made = plan(ready(resnet), request(exclude=("s1b0_shortcut",)))
+    made = plan(dependencies(ready(resnet)), request(exclude=("s1b0_shortcut",)))
 
     assert left(made)["s1b0_b"] == left(made)["s1b0_shortcut"] == 1.0
     assert {one.reason for one in made.report.untouched if one.name == "s1b0_b"} == {
@@ -157,31 +159,34 @@ def test_excluded_layer_keeps_its_channels_and_those_tied_to_them() -> None:
 
 
 def test_excluded_normalisation_keeps_what_goes_through_it() -> None:
-    made = plan(ready(resnet), request(exclude=("s0b0_a_bn",)))
+    made = plan(dependencies(ready(resnet)), request(exclude=("s0b0_a_bn",)))
 
     assert left(made)["s0b0_a"] == 1.0
 
 
 def test_only_included_layers_are_pruned() -> None:
-    made = plan(ready(vgg), request("channels", 0.5, include=("fc*",)))
+    made = plan(dependencies(ready(vgg)), request("channels", 0.5, include=("fc*",)))
 
     assert {name for name, share in left(made).items() if share < 1} == {"fc1"}
 
 
 def test_group_with_a_layer_not_included_is_left() -> None:
-    made = plan(ready(resnet), request("channels", 0.5, include=("*_a", "s1b0_b")))
+    made = plan(dependencies(ready(resnet)), request("channels", 0.5, include=("*_a", "s1b0_b")))
 
     assert left(made)["s1b0_b"] == 1.0
 
 
 def test_patterns_match_paths_and_bare_names_of_nested_layers() -> None:
     for pattern in ("body/head/a", "a"):
-        made = plan(ready(nested), request("channels", 0.4, include=(pattern,)))
+        made = plan(dependencies(ready(nested)), request("channels", 0.4, include=(pattern,)))
         assert {name for name, share in left(made).items() if share < 1} == {"body/head/a"}
 
 
 def test_share_of_a_layer_is_apart_from_the_target() -> None:
-    made = plan(ready(vgg), request("channels", 0.25, ranking="local", shares={"fc1": 0.8, "conv1": 0.0}))
+    made = plan(
+        dependencies(ready(vgg)),
+        request("channels", 0.25, ranking="local", shares={"fc1": 0.8, "conv1": 0.0}),
+    )
 
     assert left(made)["fc1"] == pytest.approx(0.2)
     assert left(made)["conv1"] == 1.0
@@ -190,7 +195,7 @@ def test_share_of_a_layer_is_apart_from_the_target() -> None:
 
 def test_smallest_of_several_shares_of_a_group_counts() -> None:
     made = plan(
-        ready(resnet),
+        dependencies(ready(resnet)),
         request("channels", 0.0, shares={"s1b0_b": 0.5, "s1b0_shortcut": 0.25, "*_a": 0.5}),
     )
 
@@ -198,7 +203,7 @@ def test_smallest_of_several_shares_of_a_group_counts() -> None:
 
 
 def test_share_without_effect_is_told() -> None:
-    made = plan(ready(vgg), request("channels", 0.5, shares={"fc2": 0.5}))
+    made = plan(dependencies(ready(vgg)), request("channels", 0.5, shares={"fc2": 0.5}))
 
     assert [(remark.code, "fc2" in remark.message) for remark in made.report.remarks] == [("no_effect", True)]
 
@@ -207,7 +212,7 @@ def test_share_without_effect_is_told() -> None:
 def test_pattern_that_matches_nothing_is_refused(where: str) -> None:
     value: Any = {"conv7*": 0.5} if where == "shares" else ("conv7*",)
     with pytest.raises(CompressionError) as caught:
-        plan(ready(vgg), request(**{where: value}))
+        plan(dependencies(ready(vgg)), request(**{where: value}))
 
     assert caught.value.code == "layer_not_found"
     assert "conv7*" in caught.value.detail
@@ -225,7 +230,7 @@ def test_pattern_that_matches_nothing_is_refused(where: str) -> None:
 )
 def test_request_that_would_change_nothing_is_refused(options: Any) -> None:
     with pytest.raises(CompressionError) as caught:
-        plan(ready(vgg), request(**options))
+        plan(dependencies(ready(vgg)), request(**options))
 
     assert caught.value.code == "nothing_to_do"
 
@@ -251,6 +256,6 @@ def test_values_out_of_bounds_are_refused(make: Any) -> None:
 
 def test_choice_is_the_same_each_time() -> None:
     model = ready(mobilenet)
-    one, other = (plan(model, request(criterion="random", seed=5)).alive for _ in range(2))
+    one, other = (plan(dependencies(model), request(criterion="random", seed=5)).alive for _ in range(2))
 
     np.testing.assert_array_equal(one, other)

@@ -24,7 +24,7 @@ from tasks.compression.backends.tensorflow.programs.networks import Layerless
 from tasks.compression.backends.tensorflow.rows import distinct_values
 from tasks.compression.backends.tensorflow.saved_model import answer, write_saved_model
 from tasks.compression.backends.tensorflow.stored import stored
-from tasks.compression.backends.tensorflow.structured.macs import count
+from tasks.compression.backends.tensorflow.structured import count
 from tasks.compression.contents import contents
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts

@@ -1,95 +1,22 @@
-"""Structured pruning: whole channels removed, by the package `structured`, at once or in rounds."""
+"""Structured pruning of Keras networks, as `tasks.compression.channel_step` carries it out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
-
 from featherweight.spec import PruneChannels
-from tasks.compression.backends.tensorflow.channel_cuts import (
-    cut,
-    outlook,
-    paths_of,
-    remark_on,
-    training_samples,
-    warn_of_target,
-)
-from tasks.compression.backends.tensorflow.channel_request import (
-    amount_asked,
-    described,
-    left_alone,
-    refuse,
-    request_of,
-)
-from tasks.compression.backends.tensorflow.joint import loss_of
+from tasks.compression import channel_step
+from tasks.compression.backends.tensorflow.channel_surgery import SURGERY
 from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.structured import Rounds, consider
 from tasks.compression.context import Context
-from tasks.compression.pending import Pending
 
 __all__ = ["check", "prune_channels"]
 
 
 def check(network: Network, step: PruneChannels, pointer: str) -> None:
-    """CompressionError unsupported_model; layer_not_found; layer_not_supported where the step says ``error``
-    and a selected layer cannot lose channels."""
-    paths = paths_of(network.model)
-    plan = outlook(network.model, request_of(paths, step, pointer, seed=0))
-    refuse(left_alone(paths, step, pointer, plan), step, pointer)
+    """CompressionError as channel_step.check."""
+    channel_step.check(network, step, pointer, SURGERY)
 
 
 def prune_channels(network: Network, step: PruneChannels, context: Context) -> Network:
-    """Remove channels at once, or leave the step pending where it has several iterations; where none can go
-    the network comes back as it is, and the report says why.
-
-    CompressionError layer_not_supported as `check`, for a network that earlier steps changed; not_finite for
-    gradients that are not.
-    """
-    if step.iterations > 1:
-        return _left_pending(network, step, context)
-    model, paths = network.model, paths_of(network.model)
-    request = request_of(paths, step, context.pointer, seed=context.seed)
-    if request.criterion == "taylor":
-        objective = context.training_data.objective
-        batches, loss = _told(context, objective.labels), loss_of(objective, everything=True)
-        plan = consider(model, request, batches=batches, loss=loss)
-    else:
-        plan = consider(model, request)
-    alone = left_alone(paths, step, context.pointer, plan)
-    refuse(alone, step, context.pointer)
-    remark_on(plan, alone, step, context)
-    warn_of_target(plan.report, step, context)
-    context.record.details.update(
-        described(plan.report, step), left_alone={layer.name: layer.reason for layer in alone}
-    )
-    return cut(network, plan)
-
-
-def _left_pending(network: Network, step: PruneChannels, context: Context) -> Network:
-    model, paths = network.model, paths_of(network.model)
-    request = request_of(paths, step, context.pointer, seed=context.seed)
-    plan = outlook(model, request)
-    alone = left_alone(paths, step, context.pointer, plan)
-    refuse(alone, step, context.pointer)
-    remark_on(plan, alone, step, context)
-    rounds = Rounds.of(model, request, step.iterations)
-    context.record.details.update(
-        importance=step.importance,
-        target=request.target.measure,
-        iterations=step.iterations,
-        asked=[amount_asked(rounds.target(number), step) for number in range(1, step.iterations + 1)],
-        carried_out_by=context.index + 1,
-        left_alone={layer.name: layer.reason for layer in alone},
-        macs_assumed=dict(plan.report.assumed),
-    )
-    if plan.alive.all():
-        return network
-    return replace(network, pending=(*network.pending, Pending(step, context.pointer)))
-
-
-def _told(context: Context, labels: Any) -> Iterator[tuple[Any, Any]]:
-    batches = list(training_samples(context, labels))
-    for number, batch in enumerate(batches, start=1):
-        yield batch
-        context.progress.advance(number, len(batches))
+    """CompressionError as channel_step.prune_channels."""
+    pruned: Network = channel_step.prune_channels(network, step, context, SURGERY)
+    return pruned

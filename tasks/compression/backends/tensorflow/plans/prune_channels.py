@@ -16,7 +16,9 @@ import numpy as np
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import LayerSelection, PruneChannels, RemoveRatio
-from tasks.compression.backends.tensorflow.channel_request import (
+from tasks.compression.backends.tensorflow.structured import outlined
+from tasks.compression.backends.tensorflow.structured.graph import kind
+from tasks.compression.channel_request import (
     TAYLOR_SAMPLES,
     amount_asked,
     amount_reached,
@@ -27,16 +29,14 @@ from tasks.compression.backends.tensorflow.channel_request import (
     round_described,
     without_effect,
 )
-from tasks.compression.backends.tensorflow.structured import Plan as ChannelPlan
-from tasks.compression.backends.tensorflow.structured import PruningRequest, Rounds
-from tasks.compression.backends.tensorflow.structured.graph import kind
-from tasks.compression.backends.tensorflow.structured.groups import Bound, Dependencies, follow
-from tasks.compression.backends.tensorflow.structured.importance import importance, rankable
-from tasks.compression.backends.tensorflow.structured.pruning import consider_graph
 from tasks.compression.outline.facts import Layer, Outline, Weight
 from tasks.compression.outline.skeleton import graph_of
 from tasks.compression.planning.costs import gradient_cost
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.structured import Plan as ChannelPlan
+from tasks.compression.structured import PruningRequest, Rounds, consider
+from tasks.compression.structured.groups import Bound, Dependencies
+from tasks.compression.structured.importance import importance, rankable
 
 __all__ = ["check", "plan"]
 
@@ -51,10 +51,10 @@ class _Outlook:
 
     def rounds(self, count: int) -> list[ChannelPlan]:
         """What is gone after each of `count` rounds, from the network before the first."""
-        rounds = Rounds.of_graph(self.made.graph, self.request, count)
+        rounds = Rounds.of(self.made.graph, self.request, count)
         asked = [rounds.asks(number) for number in range(1, count)]
         return [
-            *(consider_graph(self.made.graph, each, scores=self.scores) for each in asked),
+            *(consider(self.made.graph, each, scores=self.scores) for each in asked),
             self.made,
         ]
 
@@ -137,11 +137,11 @@ def _considered(outline: Outline, step: PruneChannels, pointer: str, *, seed: in
     if any(outline.tensors[number] is None for number in read):
         return None
     try:
-        graph = follow(graph_of(outline))
+        graph = outlined(graph_of(outline))
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
     scores = _scores(graph, request)
-    return _Outlook(consider_graph(graph, request, scores=scores), request, scores)
+    return _Outlook(consider(graph, request, scores=scores), request, scores)
 
 
 def _alike(made: ChannelPlan) -> bool:

@@ -1,16 +1,13 @@
-"""Counting parameters and multiply-accumulates (MACs).
+"""The multiply-accumulates (MACs) of Keras' layers, in the convention of `tasks.compression.structured.cost`.
 
-The convention of the pruning literature: a MAC is one product added to a sum in a convolution, a dense
-or recurrent layer, an einsum or an attention, for one sample. Biases, normalisation, activations,
-pooling and element-wise operations are not counted. A transposed convolution uses each element of its
-kernel once for every *input* position. A size the model leaves open (None) counts as 1, and one that Keras
-cannot compute as what a nested model was built with; both are reported.
+A size the model leaves open (None) counts as 1, and one that Keras cannot compute as what a nested model was
+built with; both are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -21,61 +18,16 @@ from tasks.compression.backends.tensorflow.structured.graph import (
     Tensor,
     is_keras,
     kind,
-    trace,
 )
+from tasks.compression.structured.framework import Usage
 
-__all__ = ["LayerCost", "ModelCost", "Usage", "assumptions", "count", "uses"]
+__all__ = ["assumptions", "uses"]
 
 
 _OPEN = "with the sizes that the model leaves open as 1"
 _AS_BUILT = (
     "with the sizes its nested model was built with, open ones as 1: Keras cannot compute those it is given"
 )
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What one call costs: each element of a kernel is used so many times; `fixed` MACs use no weight."""
-
-    kernels: tuple[tuple[Any, int], ...] = ()
-    fixed: int = 0
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    name: str
-    kind: str
-    parameters: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """`layers` are those with parameters or MACs; `assumed` as `assumptions`."""
-
-    parameters: int
-    macs: int
-    layers: tuple[LayerCost, ...]
-    assumed: Mapping[str, str] = field(default_factory=dict)
-
-
-def count(model: Any) -> ModelCost:
-    """The cost of a functional or built sequential tf_keras model for one sample.
-
-    A shared layer's parameters count once, its MACs at every call. CompressionError unsupported_model as
-    `graph.trace`.
-    """
-    graph = trace(model)
-    calls: dict[int, list[Call]] = {}
-    for call in graph.calls:
-        calls.setdefault(id(call.layer), []).append(call)
-    layers = [_layer_cost(group) for group in calls.values()]
-    return ModelCost(
-        parameters=sum(layer.parameters for layer in layers),
-        macs=sum(layer.macs for layer in layers),
-        layers=tuple(layer for layer in layers if layer.parameters or layer.macs),
-        assumed=assumptions(graph),
-    )
 
 
 def assumptions(graph: Graph) -> dict[str, str]:
@@ -94,16 +46,6 @@ def uses(call: Call) -> Usage:
         return Usage()
     rule = _USES.get(kind(call.layer))
     return Usage() if rule is None else rule(call)
-
-
-def _layer_cost(calls: list[Call]) -> LayerCost:
-    layer = calls[0].layer
-    usages = [uses(call) for call in calls]
-    macs = sum(usage.fixed for usage in usages) + sum(
-        times * prod(variable.shape) for usage in usages for variable, times in usage.kernels
-    )
-    parameters = sum(prod(variable.shape) for variable in layer.weights)
-    return LayerCost(calls[0].name, kind(layer), parameters, macs)
 
 
 def _assumed(call: Call) -> str | None:

@@ -13,49 +13,16 @@ normalisation over channels, or softmax, lets none be removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from tasks.compression.backends.tensorflow.structured.channels import Channels, Labels
 from tasks.compression.backends.tensorflow.structured.graph import Call, Tensor, is_keras, kind
+from tasks.compression.structured.channels import Channels, Labels
+from tasks.compression.structured.flows import Axis, Flow, Opaque, Path, Weight
 
-__all__ = ["Axis", "Flow", "Opaque", "Path", "Role", "Weight", "flow"]
-
-Role = Literal["out", "in", "depthwise", "scale", "through"]
-"""What an axis of a weight does with its channels: an ``out`` axis of a kernel makes them, an ``in`` axis
-consumes them, a ``depthwise`` kernel and a ``scale`` (gamma) treat each by itself, ``through`` is the rest
-(biases, offsets, statistics)."""
-
-Path = tuple[str | int, ...]
-"""The way to an entry of a layer's config: ``("filters",)``, ``("layer", "config", "units")``."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    labels: Labels
-    role: Role
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A variable and its axes (counted from 0) that follow channels."""
-
-    variable: Any
-    axes: Mapping[int, Axis]
-
-
-@dataclass(frozen=True)
-class Flow:
-    outputs: tuple[Labels, ...]
-    weights: tuple[Weight, ...] = ()
-    sizes: Mapping[Path, Labels] = field(default_factory=dict)
-
-
-class Opaque(Exception):
-    """Channels cannot be followed through the layer, or none of them can be removed; why, as a clause."""
-
+__all__ = ["flow"]
 
 Rule = Callable[[Call, Sequence[Labels], Channels], Flow]
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow.structured.graph import is_network, kind, sublayers
-from tasks.compression.backends.tensorflow.structured.groups import Alive, Bound, Dependencies, Parameter
-from tasks.compression.backends.tensorflow.structured.rules import Path
 from tasks.compression.errors import CompressionError
+from tasks.compression.structured.flows import Path
+from tasks.compression.structured.groups import Alive, Bound, Dependencies, Parameter
 
 __all__ = ["forget_shapes", "recompile", "refusing", "remove"]
 

@@ -8,27 +8,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.compression.backends.tensorflow.structured.graph import kind
-from tasks.compression.backends.tensorflow.structured.groups import (
+from tasks.compression.errors import CompressionError
+from tasks.compression.structured.framework import Loss
+from tasks.compression.structured.groups import (
     Alive,
     Bound,
     Dependencies,
-    dependencies,
     layer_macs,
     layer_parameters,
 )
-from tasks.compression.backends.tensorflow.structured.importance import Batches, Loss, Scores, importance
-from tasks.compression.backends.tensorflow.structured.macs import assumptions
-from tasks.compression.backends.tensorflow.structured.request import (
+from tasks.compression.structured.importance import Batches, Scores, importance
+from tasks.compression.structured.request import (
     LayerChange,
     PruningReport,
     PruningRequest,
     Remark,
     Target,
 )
-from tasks.compression.backends.tensorflow.structured.select import Choice, Reference, choose, reference
-from tasks.compression.backends.tensorflow.structured.surgery import recompile, remove
-from tasks.compression.errors import CompressionError
+from tasks.compression.structured.select import Choice, Reference, choose, reference
 
 __all__ = [
     "Plan",
@@ -36,7 +33,6 @@ __all__ = [
     "Rounds",
     "carry_out",
     "consider",
-    "consider_graph",
     "joined",
     "plan",
     "prune",
@@ -65,36 +61,7 @@ class Pruned:
     report: PruningReport
 
 
-def plan(
-    model: Any,
-    request: PruningRequest,
-    *,
-    batches: Batches | None = None,
-    loss: Loss | None = None,
-) -> Plan:
-    """Choose what to remove from a functional or built sequential tf_keras model, which is left as it is.
-
-    `batches` and `loss` are for the criterion taylor. CompressionError unsupported_model, layer_not_found,
-    dataset_required, loss_not_inferable, not_finite, and nothing_to_do when no channel would go.
-    """
-    made = consider(model, request, batches=batches, loss=loss)
-    if made.alive.all():
-        raise _nothing_to_do(made.report)
-    return made
-
-
 def consider(
-    model: Any,
-    request: PruningRequest,
-    *,
-    batches: Batches | None = None,
-    loss: Loss | None = None,
-) -> Plan:
-    """As `plan`, but a plan that removes nothing is one too, and its report says why."""
-    return consider_graph(dependencies(model), request, batches=batches, loss=loss)
-
-
-def consider_graph(
     graph: Dependencies,
     request: PruningRequest,
     *,
@@ -102,23 +69,42 @@ def consider_graph(
     batches: Batches | None = None,
     loss: Loss | None = None,
 ) -> Plan:
-    """As `consider`, of what was traced already. `scores` stand for the importance of units where there are
-    no weights to compute it from."""
+    """Choose what to remove from the model of `graph`, which is left as it is. A plan that removes nothing is
+    one too, and its report says why.
+
+    `batches` and `loss` are for the criterion taylor; `scores` stand for the importance of units where there
+    are no weights to compute it from. CompressionError layer_not_found, dataset_required, loss_not_inferable,
+    not_finite.
+    """
     if scores is not None:
         choice = choose(graph, scores, request, reference(graph))
         return Plan(graph, choice.alive, _report(graph, choice, request.target))
     return _plan(graph, request, reference(graph), batches, loss)
 
 
+def plan(
+    graph: Dependencies,
+    request: PruningRequest,
+    *,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+) -> Plan:
+    """As `consider`; CompressionError nothing_to_do when no channel would go."""
+    made = consider(graph, request, batches=batches, loss=loss)
+    if made.alive.all():
+        raise _nothing_to_do(made.report)
+    return made
+
+
 def prune(
-    model: Any,
+    graph: Dependencies,
     request: PruningRequest,
     *,
     batches: Batches | None = None,
     loss: Loss | None = None,
 ) -> Pruned:
     """Remove channels from a model at once. A new model is made, compiled as the old; errors as `plan`."""
-    return carry_out(plan(model, request, batches=batches, loss=loss))
+    return carry_out(plan(graph, request, batches=batches, loss=loss))
 
 
 @dataclass(frozen=True)
@@ -139,24 +125,12 @@ class Rounds:
     @classmethod
     def of(
         cls,
-        model: Any,
-        request: PruningRequest,
-        count: int,
-        pace: Literal["geometric", "linear"] = "geometric",
-    ) -> Rounds:
-        """`model` is as it is before the first. ValueError for fewer than one round; CompressionError
-        unsupported_model."""
-        return cls.of_graph(dependencies(model), request, count, pace)
-
-    @classmethod
-    def of_graph(
-        cls,
         graph: Dependencies,
         request: PruningRequest,
         count: int,
         pace: Literal["geometric", "linear"] = "geometric",
     ) -> Rounds:
-        """Likewise, of what was traced already."""
+        """`graph` is as it is before the first. ValueError for fewer than one round."""
         if count < 1:
             raise ValueError("there must be at least one round")
         return cls(request, count, pace, reference(graph))
@@ -171,11 +145,11 @@ class Rounds:
         return replace(self.request, target=self.target(number), shares=shares)
 
     def plan(
-        self, model: Any, number: int, *, batches: Batches | None = None, loss: Loss | None = None
+        self, graph: Dependencies, number: int, *, batches: Batches | None = None, loss: Loss | None = None
     ) -> Plan:
-        """What the round `number` removes from `model`, be it nothing; errors as `plan`. The report's shares
-        are of the network before the first round, and what it calls before is before this one."""
-        return _plan(dependencies(model), self.asks(number), self.before, batches, loss)
+        """What the round `number` removes from the model of `graph`, be it nothing; errors as `consider`. The
+        report's shares are of the network before the first round, what it calls before is before this one."""
+        return _plan(graph, self.asks(number), self.before, batches, loss)
 
     def _amount(self, whole: float, number: int) -> float:
         if number == self.count:
@@ -198,8 +172,8 @@ def _plan(
 
 def carry_out(made: Plan) -> Pruned:
     """The smaller model, compiled as the old; the plan's own model is left as it is."""
-    model = remove(made.graph, made.alive)
-    if recompile(made.graph.model, model):
+    model, compiled = made.graph.framework.remove(made.graph, made.alive)
+    if compiled:
         return Pruned(model, made.report)
     lost = Remark("compile_lost", "the model is no longer compiled: not all of it is registered with Keras")
     return Pruned(model, replace(made.report, remarks=(*made.report.remarks, lost)))
@@ -225,18 +199,19 @@ def _report(graph: Dependencies, choice: Choice, target: Target) -> PruningRepor
         parameters_after=graph.parameters(alive),
         macs_before=graph.macs(everything),
         macs_after=graph.macs(alive),
-        layers=tuple(_change(layer, everything, alive) for layer in graph.layers if layer.parameters),
+        layers=tuple(_change(graph, layer, alive) for layer in graph.layers if layer.parameters),
         untouched=choice.untouched,
         remarks=choice.remarks,
-        assumed=assumptions(graph.graph),
+        assumed=graph.framework.assumptions(graph.graph),
     )
 
 
-def _change(layer: Bound, everything: Alive, alive: Alive) -> LayerChange:
+def _change(graph: Dependencies, layer: Bound, alive: Alive) -> LayerChange:
+    everything = graph.everything()
     follows = len(layer.made) > 0
     return LayerChange(
         name=layer.name,
-        kind=kind(layer.layer),
+        kind=graph.framework.kind(layer.layer),
         channels_before=len(layer.made) if follows else None,
         channels_after=int(np.count_nonzero(alive[layer.made])) if follows else None,
         parameters_before=layer_parameters(layer, everything),

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.compression.backends.tensorflow.structured.channels import Channels, Labels
-from tasks.compression.backends.tensorflow.structured.graph import Call, Graph, kind, trace
-from tasks.compression.backends.tensorflow.structured.macs import uses
-from tasks.compression.backends.tensorflow.structured.rules import Axis, Flow, Opaque, Path, flow
+from tasks.compression.structured.channels import Channels, Labels
+from tasks.compression.structured.flows import Axis, Flow, Opaque, Path
+from tasks.compression.structured.framework import Call, Framework, Graph
 
-__all__ = ["Alive", "Bound", "Dependencies", "Group", "Parameter", "Units", "dependencies", "follow"]
+__all__ = ["Alive", "Bound", "Dependencies", "Group", "Parameter", "Units", "follow"]
 
 Units = npt.NDArray[np.int64]
 Alive = npt.NDArray[np.bool_]
@@ -50,7 +49,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Bound:
-    """A layer with all its variables, in Keras's order, and the entries of its config that count units."""
+    """A layer with all its variables, in its own order, and what else of it counts units, by where it is."""
 
     layer: Any
     name: str
@@ -83,6 +82,7 @@ class Group:
 class Dependencies:
     """Everything needed to choose channels and to remove them."""
 
+    framework: Framework
     model: Any
     graph: Graph
     layers: tuple[Bound, ...]
@@ -116,17 +116,9 @@ def layer_macs(layer: Bound, alive: Alive) -> int:
     )
 
 
-def dependencies(model: Any) -> Dependencies:
-    """The dependency graph of a functional or built sequential tf_keras model, which is left as it is.
-
-    CompressionError unsupported_model as `graph.trace`.
-    """
-    return follow(trace(model), model)
-
-
-def follow(graph: Graph, model: Any = None) -> Dependencies:
-    """The dependency graph of what was traced already; `model` is what it was traced from."""
-    walk = _Walk()
+def follow(graph: Graph, framework: Framework, model: Any = None) -> Dependencies:
+    """The dependency graph of what `framework` traced; `model` is what it was traced from."""
+    walk = _Walk(framework)
     for call in graph.calls:
         walk.visit(call)
     for tensor in graph.outputs:
@@ -137,7 +129,8 @@ def follow(graph: Graph, model: Any = None) -> Dependencies:
 class _Walk:
     """Labels of every tensor, and one Flow for each layer: the calls of a shared layer are tied together."""
 
-    def __init__(self) -> None:
+    def __init__(self, framework: Framework) -> None:
+        self.framework = framework
         self.channels = Channels()
         self.labels: dict[int, Labels] = {}
         self.flows: dict[int, Flow] = {}
@@ -147,7 +140,7 @@ class _Walk:
     def visit(self, call: Call) -> None:
         inputs = [self.labels[tensor.number] for tensor in call.inputs]
         try:
-            result = flow(call, inputs, self.channels)
+            result = self.framework.flow(call, inputs, self.channels)
             self._check(call, result)
         except Opaque as why:
             result = self._keep_around(call, inputs, str(why))
@@ -168,7 +161,7 @@ class _Walk:
                     raise Opaque(f"its weight {weight.variable.name} is not shaped as its kind should be")
 
     def _keep_around(self, call: Call, inputs: Sequence[Labels], why: str) -> Flow:
-        reason = _meeting(call, why)
+        reason = self._meeting(call, why)
         self.opaque.setdefault(call.name, why)
         made = tuple(self.channels.fresh(tensor.width) for tensor in call.outputs)
         for labels in (*inputs, *made):
@@ -178,7 +171,7 @@ class _Walk:
     def _tie(self, call: Call, earlier: Flow, later: Flow) -> None:
         if call.name in self.opaque:  # In one of its calls; what it was to follow in the other stays.
             for labels in _followed(earlier) + _followed(later):
-                self.channels.keep(labels, _meeting(call, self.opaque[call.name]))
+                self.channels.keep(labels, self._meeting(call, self.opaque[call.name]))
             return
         for one, other in zip(earlier.weights, later.weights, strict=True):
             for number, axis in one.axes.items():
@@ -186,9 +179,8 @@ class _Walk:
         for path, labels in earlier.sizes.items():
             self.channels.tie(labels, later.sizes[path])
 
-
-def _meeting(call: Call, why: str) -> str:
-    return f"they meet {call.name} ({kind(call.layer)}): {why}"
+    def _meeting(self, call: Call, why: str) -> str:
+        return f"they meet {call.name} ({self.framework.kind(call.layer)}): {why}"
 
 
 def _followed(result: Flow) -> list[Labels]:
@@ -198,9 +190,12 @@ def _followed(result: Flow) -> list[Labels]:
 
 def _resolve(model: Any, graph: Graph, walk: _Walk) -> Dependencies:
     unit_of, kept = walk.channels.units()
-    layers = tuple(_bind(calls, walk.flows[key], unit_of) for key, calls in walk.calls.items())
+    layers = tuple(
+        _bind(calls, walk.flows[key], unit_of, walk.framework) for key, calls in walk.calls.items()
+    )
     count = int(unit_of.max()) + 1 if len(unit_of) else 0
     return Dependencies(
+        framework=walk.framework,
         model=model,
         graph=graph,
         layers=layers,
@@ -215,7 +210,7 @@ def _resolve(model: Any, graph: Graph, walk: _Walk) -> Dependencies:
     )
 
 
-def _bind(calls: Sequence[Call], result: Flow, unit_of: Units) -> Bound:
+def _bind(calls: Sequence[Call], result: Flow, unit_of: Units, framework: Framework) -> Bound:
     layer = calls[0].layer
     axes = {
         id(weight.variable): {n: Axis(unit_of[axis.labels], axis.role) for n, axis in weight.axes.items()}
@@ -224,7 +219,7 @@ def _bind(calls: Sequence[Call], result: Flow, unit_of: Units) -> Bound:
     used: dict[int, int] = {}
     fixed = 0
     for call in calls:
-        usage = uses(call)
+        usage = framework.uses(call)
         fixed += usage.fixed
         for variable, times in usage.kernels:
             used[id(variable)] = used.get(id(variable), 0) + times

@@ -19,10 +19,10 @@ from math import ceil, gcd, lcm
 
 import numpy as np
 
-from tasks.compression.backends.tensorflow.structured.groups import Alive, Dependencies, Group, Units
-from tasks.compression.backends.tensorflow.structured.importance import Scores
-from tasks.compression.backends.tensorflow.structured.request import PruningRequest, Remark, Target, Untouched
 from tasks.compression.errors import CompressionError
+from tasks.compression.structured.groups import Alive, Dependencies, Group, Units
+from tasks.compression.structured.importance import Scores
+from tasks.compression.structured.request import PruningRequest, Remark, Target, Untouched
 
 __all__ = ["Choice", "Reference", "choose", "reference"]
 

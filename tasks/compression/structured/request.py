@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from tasks.compression.backends.tensorflow.structured.importance import CRITERIA, Criterion
+from tasks.compression.structured.importance import CRITERIA, Criterion
 
 __all__ = ["LayerChange", "PruningReport", "PruningRequest", "Remark", "Target", "Untouched"]
 

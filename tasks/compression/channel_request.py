@@ -10,7 +10,8 @@ from glob import escape
 from typing import Any
 
 from featherweight.spec import KeepParameters, LayerSelection, PruneChannels, RemoveRatio
-from tasks.compression.backends.tensorflow.structured import (
+from tasks.compression.errors import CompressionError
+from tasks.compression.structured import (
     Criterion,
     Plan,
     PruningReport,
@@ -18,7 +19,6 @@ from tasks.compression.backends.tensorflow.structured import (
     Target,
     Untouched,
 )
-from tasks.compression.errors import CompressionError
 
 __all__ = [
     "TAYLOR_SAMPLES",

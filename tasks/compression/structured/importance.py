@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tasks.compression.backends.tensorflow.structured.channels import Labels
-from tasks.compression.backends.tensorflow.structured.groups import Dependencies, Parameter
-from tasks.compression.backends.tensorflow.structured.rules import Axis, Role
 from tasks.compression.errors import CompressionError
+from tasks.compression.structured.channels import Labels
+from tasks.compression.structured.flows import Axis, Role
+from tasks.compression.structured.framework import Loss
+from tasks.compression.structured.groups import Dependencies, Parameter
 
-__all__ = ["CRITERIA", "Batches", "Criterion", "Loss", "Scores", "importance", "rankable"]
+__all__ = ["CRITERIA", "Batches", "Criterion", "Scores", "importance", "rankable"]
 
 Criterion = Literal["l1", "l2", "geometric_median", "batchnorm_scale", "taylor", "random"]
 CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "geometric_median", "batchnorm_scale", "taylor", "random")
@@ -28,7 +29,6 @@ Scores = npt.NDArray[np.float64]
 """The importance of every unit; NaN where the criterion has nothing to say."""
 
 Batches = Iterable[tuple[Any, Any]]
-Loss = Callable[[Any, Any], Any] | str
 
 Array = npt.NDArray[Any]
 
@@ -137,7 +137,8 @@ def _taylor(graph: Dependencies, batches: Batches | None, loss: Loss | None) -> 
             hint="Send a data set, or choose a criterion of the weights alone, such as l1.",
         )
     consumers = list(_axes(graph, ("in",)))
-    gradients = _gradients(graph.model, [parameter.variable for parameter, _, _ in consumers], loss)
+    variables = [parameter.variable for parameter, _, _ in consumers]
+    gradients = graph.framework.gradients(graph.model, variables, loss)
     scores, seen = np.zeros(graph.count), 0
     for x, y in batches:
         change = np.zeros(graph.count)
@@ -157,24 +158,3 @@ def _taylor(graph: Dependencies, batches: Batches | None, loss: Loss | None) -> 
     for _, _, axis in consumers:
         consumed[axis.labels] = True
     return np.where(consumed, scores / seen, np.nan)
-
-
-def _gradients(model: Any, variables: list[Any], loss: Loss | None) -> Callable[[Any, Any], list[Array]]:
-    from tasks.compression.backends.tensorflow._framework import keras, tf
-
-    if loss is None and getattr(model, "compiled_loss", None) is None:
-        raise CompressionError(
-            "loss_not_inferable",
-            "the criterion taylor needs a loss, and the model is not compiled with one",
-            hint="Name the loss.",
-        )
-    measure = model.compiled_loss if loss is None else keras.losses.get(loss)
-
-    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
-    def step(x: Any, y: Any) -> Any:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            value = tf.reduce_mean(measure(y, model(x, training=False)))
-        return tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-    return lambda x, y: [np.asarray(gradient) for gradient in step(x, y)]
