@@ -1,7 +1,7 @@
 """Values rounded as the integer file has them, gradients let through where nothing was cut off.
 
-The straight-through estimator of Bengio et al. 2013, with the affine grids of Jacob et al. 2018: symmetric and
-an output channel each for weights, asymmetric for activations.
+The straight-through estimator of Bengio et al. 2013, on the affine grids of Jacob et al. 2018: symmetric, one
+for each output channel, for weights, asymmetric for activations.
 """
 
 from __future__ import annotations
