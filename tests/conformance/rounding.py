@@ -40,12 +40,6 @@ def types(out: Path) -> set[str]:
     return {item.dtype for item in tensors((out / "model.tflite").read_bytes())}
 
 
-def stored(out: Path, name: str) -> Array:
-    """A kernel of the ``.tflite`` [output channels, everything else]."""
-    values = kernel((out / "model.tflite").read_bytes(), SHAPES[name])
-    return values.reshape(len(values), -1)
-
-
 def codes(report: Report) -> set[str]:
     return {warning.code for warning in report.warnings}
 
@@ -65,6 +59,11 @@ class RoundingConformance:
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv and mixed in a delivered file of the framework's own format, [output channels,
         everything else], in the order that a ``.tflite`` has them in."""
+
+    def stored(self, out: Path, name: str) -> Array:
+        """A kernel of the ``.tflite`` [output channels, everything else]."""
+        values = kernel((out / "model.tflite").read_bytes(), SHAPES[name])
+        return values.reshape(len(values), -1)
 
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
@@ -106,7 +105,7 @@ class RoundingConformance:
     def test_kernels_have_no_more_levels_than_the_bits_allow(self, run: Run, bits: int) -> None:
         report, out = run(rounded(weight_bits=bits), TRAIN)
         for name in SHAPES:
-            assert max(len(np.unique(channel)) for channel in stored(out, name)) <= 2**bits - 1
+            assert max(len(np.unique(channel)) for channel in self.stored(out, name)) <= 2**bits - 1
             assert report.steps[1].details["quantize_aware"]["layers"][name] == (
                 "int4" if bits <= 4 else "int8"
             )
@@ -121,7 +120,7 @@ class RoundingConformance:
         report, out = run(pruned(), *before, rounded(weight_bits=bits), TRAIN)
         for name, weights in self.kernels(out / FILES[self.native]).items():
             assert np.count_nonzero(weights) == np.round(0.3 * weights.size)
-            assert not stored(out, name)[weights == 0].any()
+            assert not self.stored(out, name)[weights == 0].any()
             assert layer(report, name).sparsity_after == pytest.approx(0.7, abs=0.01)
         assert "(PQAT)" in report.steps[-1].details["quantize_aware"]["scheme"]
         assert report.steps[-1].epochs[-1].sparsity == pytest.approx(0.7, abs=0.01)
@@ -139,7 +138,7 @@ class RoundingConformance:
             assert len(np.unique(weights[weights != 0])) <= 6
             if zeros:
                 assert np.count_nonzero(weights) == np.round(0.3 * weights.size)
-            for wide, narrow in zip(weights, stored(out, name), strict=True):
+            for wide, narrow in zip(weights, self.stored(out, name), strict=True):
                 # One integer for one value: the same weights are alike in both.
                 assert len(np.unique(narrow)) <= len(np.unique(wide))
                 pairs = {(value, level) for value, level in zip(wide, narrow, strict=True)}
@@ -158,12 +157,12 @@ class RoundingConformance:
         assert reached[2] == pytest.approx(0.8, abs=0.01)
         for name, weights in self.kernels(out / FILES[self.native]).items():
             assert np.count_nonzero(weights) == np.round(0.2 * weights.size)
-            assert not stored(out, name)[weights == 0].any()
+            assert not self.stored(out, name)[weights == 0].any()
 
     def test_selection_leaves_the_others_float(self, run: Run) -> None:
         report, out = run(rounded(layers={"include": ["mixed"]}), TRAIN)
-        assert stored(out, "mixed").dtype == np.int8
-        assert stored(out, "conv").dtype == np.float32
+        assert self.stored(out, "mixed").dtype == np.int8
+        assert self.stored(out, "conv").dtype == np.float32
         found = report.steps[1].details["quantize_aware"]["layers"]
         assert found == {"conv": "float32", "mixed": "int8", "logits": "float32"}
         assert {"partly_quantized", "left_float"}.isdisjoint(codes(report))

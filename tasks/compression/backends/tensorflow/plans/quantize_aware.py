@@ -7,10 +7,11 @@ from dataclasses import replace
 from featherweight.plan import PlannedLayer
 from featherweight.spec import QuantizeAware
 from tasks.compression.backends.tensorflow.plans.operations import OPERATIONS
-from tasks.compression.backends.tensorflow.qat.support import Chosen, choose, support
+from tasks.compression.backends.tensorflow.qat.support import support
 from tasks.compression.outline.facts import Layer, Outline
 from tasks.compression.outline.skeleton import graph_of
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.rounding_choice import Chosen, choose
 
 __all__ = ["check", "plan"]
 

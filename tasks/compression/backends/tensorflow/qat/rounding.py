@@ -20,20 +20,11 @@ from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
 from tasks.compression.pending import Pending
+from tasks.compression.rounding_choice import CALIBRATED_ON, CALLED
 from tasks.compression.split import draw
 from tasks.compression.tflite import weight_types
 
 __all__ = ["rounding_parts"]
-
-CALIBRATED_ON = 256
-"""Samples that the ranges of activations begin with."""
-
-_KEPT = {
-    (False, False): "quantisation-aware training",
-    (True, False): "sparsity-preserving quantisation-aware training (PQAT)",
-    (False, True): "cluster-preserving quantisation-aware training (CQAT)",
-    (True, True): "sparsity- and cluster-preserving quantisation-aware training (PCQAT)",
-}
 
 
 def rounding_parts(
@@ -45,7 +36,7 @@ def rounding_parts(
     choice = chosen(network.model, pending.step, pending.pointer)
     simulation = simulated(network.model, choice.quantized, choice.norms, pending.step)
     keeping = Keeping(network, simulation, steps, context)
-    called = _KEPT[keeping.zeros, keeping.shared_values]
+    called = CALLED[keeping.zeros, keeping.shared_values]
     return [Rounding(simulation, choice, pending, context, called), keeping]
 
 

@@ -1,14 +1,29 @@
-"""Quantisation-aware training: the parts of a training that round as the file in integers will."""
+"""What quantisation-aware training does in a training: it wraps the network, and converts it in the end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from featherweight.spec import QuantizeAware
+from featherweight.spec import Cluster, Prune, QuantizeAware
+from tasks.compression.backends.torch._framework import fx
+from tasks.compression.backends.torch.layers import placed_layers, weights
+from tasks.compression.backends.torch.masking import Masking
 from tasks.compression.backends.torch.network import Network
-from tasks.compression.backends.torch.training_parts import TrainingPart
+from tasks.compression.backends.torch.predict import predict
+from tasks.compression.backends.torch.projection import Projection
+from tasks.compression.backends.torch.qat.delivery import converted
+from tasks.compression.backends.torch.qat.request import chosen
+from tasks.compression.backends.torch.qat.simulation import calibrate, rounded_weights, simulated
+from tasks.compression.backends.torch.training_parts import State, TrainingPart
 from tasks.compression.context import Context
+from tasks.compression.errors import CompressionError
+from tasks.compression.litert import Program
 from tasks.compression.pending import Pending
+from tasks.compression.rounding_choice import CALIBRATED_ON, CALLED, Chosen
+from tasks.compression.samples import Tensors
+from tasks.compression.split import draw
+from tasks.compression.tflite import weight_types
 
 __all__ = ["rounding_parts"]
 
@@ -16,5 +31,131 @@ __all__ = ["rounding_parts"]
 def rounding_parts(
     network: Network, pending: Pending[QuantizeAware], steps: int, context: Context
 ) -> Sequence[TrainingPart]:
-    """What takes part in a training of `steps` optimiser steps with rounding, in order."""
-    raise NotImplementedError
+    """Those of a training that carries out a quantize_aware step: what rounds first, then what keeps zeros
+    and shared values.
+
+    CompressionError layer_not_found; layer_not_supported as rounding_choice.choose."""
+    choice = chosen(network.model, pending.step, pending.pointer)
+    zeros = bool(network.pruned or network.waiting(Prune))
+    shares = bool(network.shared or network.waiting(Cluster))
+    keeping = (Projection if shares else Masking)(network, steps, context)
+    rounding = Rounding(network, choice, pending, context, CALLED[zeros, shares])
+    return [rounding, _OfNetwork(keeping, network.model)]
+
+
+class Rounding(TrainingPart):
+    """Trains a simulation in the network's place; `called` names what that is in the report."""
+
+    def __init__(
+        self,
+        network: Network,
+        choice: Chosen,
+        pending: Pending[QuantizeAware],
+        context: Context,
+        called: str,
+    ) -> None:
+        self._network = network
+        self._choice = choice
+        self._step = pending.step
+        self._pointer = pending.pointer
+        self._context = context
+        self._called = called
+        self._simulation = simulated(network, choice.quantized, pending.step.weight_bits)
+
+    def wrap(self, model: fx.GraphModule) -> fx.GraphModule:
+        """Converts a first time: what the converter refuses is said before the training, not after it."""
+        calibrate(self._simulation, self._network.signature, self._samples())
+        content, _ = converted(self._network, self._step, self._samples()[:2], self._floats())
+        self._check_ends(content)
+        return self._simulation
+
+    def unwrap(self, model: fx.GraphModule) -> fx.GraphModule:
+        return self._network.model
+
+    def outcome(self, network: Network, taken: int, context: Context) -> Network:
+        simulation, samples = self._simulation, self._samples()
+        calibrate(simulation, network.signature, samples, widest=True)
+        rounded = replace(network, model=rounded_weights(network, simulation))
+        content, types = converted(rounded, self._step, samples, self._floats())
+        self._account(types, context)
+        context.record.details["quantize_aware"] = {
+            "scheme": self._called,
+            "weight_bits": self._step.weight_bits,
+            "bytes": len(content),
+            "layers": types,
+            "left_float": dict(self._choice.left_float),
+            "tensors": weight_types(content),
+        }
+        data = context.training_data
+        answers = predict(simulation, network.signature, data.x[data.test])
+        return replace(network, files={**network.files, "tflite": content}, simulated=answers)
+
+    def _samples(self) -> Tensors:
+        data = self._context.training_data
+        return data.x[draw(data.train, CALIBRATED_ON, self._context.seed)]
+
+    def _floats(self) -> frozenset[str]:
+        return self._choice.unselected | self._choice.left_float.keys()
+
+    def _account(self, types: Mapping[str, str], context: Context) -> None:
+        for path, dtype in types.items():
+            if path in self._choice.quantized and "float32" in dtype:
+                context.warn("left_float", layer=path, why="the converter has no integer kernel for it here")
+            elif path in self._choice.unselected and dtype != "float32":
+                context.warn("not_left_float", layer=path, dtype=dtype)
+        for place in placed_layers(self._network.model):
+            matrix = any(value.dim() > 1 for value in weights(place.layer))
+            if matrix and place.path in self._choice.quantized and place.path not in types:
+                context.warn(
+                    "left_float", layer=place.path, why="its operation cannot be told apart in the file"
+                )
+
+    def _check_ends(self, content: bytes) -> None:
+        ends = [dtype for _, dtype, _ in Program(content).signature()]
+        if self._step.io_dtype == "int8" and set(ends) != {"int8"}:
+            raise CompressionError(
+                "layer_not_supported",
+                "the inputs and outputs cannot be int8: a layer at one end of the network stays float",
+                hint="select the first and the last layers too, or leave io_dtype at float32",
+                pointer=f"{self._pointer}/io_dtype",
+            )
+
+
+class _OfNetwork(TrainingPart):
+    """Another part, for the network whose layers the simulation shares."""
+
+    def __init__(self, part: TrainingPart, model: fx.GraphModule) -> None:
+        self._part, self._model = part, model
+        self.settled = part.settled
+
+    def wrap(self, model: fx.GraphModule) -> fx.GraphModule:
+        self._part.wrap(self._model)
+        return model
+
+    def begin(self, model: fx.GraphModule) -> None:
+        self._part.begin(self._model)
+
+    def before_step(self, step: int) -> None:
+        self._part.before_step(step)
+
+    def after_step(self, step: int) -> None:
+        self._part.after_step(step)
+
+    def sparsity(self) -> float | None:
+        return self._part.sparsity()
+
+    def summary(self) -> Mapping[str, float]:
+        return self._part.summary()
+
+    def state_dict(self) -> State:
+        return self._part.state_dict()
+
+    def load_state_dict(self, state: State) -> None:
+        self._part.load_state_dict(state)
+
+    def unwrap(self, model: fx.GraphModule) -> fx.GraphModule:
+        self._part.unwrap(self._model)
+        return model
+
+    def outcome(self, network: Network, taken: int, context: Context) -> Network:
+        return self._part.outcome(network, taken, context)

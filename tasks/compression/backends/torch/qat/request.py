@@ -1,0 +1,90 @@
+"""What a quantize_aware step asks of a network: the layers to round, and what is said of the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from featherweight.spec import QuantizeAware
+from tasks.compression.backends.torch._framework import fx, nn
+from tasks.compression.backends.torch.layers import placed_layers, select, weights
+from tasks.compression.rounding_choice import Chosen, Support, choose
+
+__all__ = ["MATRICES", "MOVED", "NORMS", "RECTIFIERS", "chosen", "next_alone"]
+
+MATRICES = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+RECTIFIERS = (nn.ReLU, nn.ReLU6)
+"""What LiteRT computes as one with the matrix or the sum before it."""
+
+MOVED = (
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Identity,
+)
+"""What gives the values that it was given, so that nothing is rounded after it."""
+
+_COMPUTED = (
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.GELU,
+    nn.Hardsigmoid,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.Sigmoid,
+    nn.SiLU,
+    nn.Softmax,
+    nn.Tanh,
+)
+
+
+def chosen(model: fx.GraphModule, step: QuantizeAware, pointer: str) -> Chosen:
+    """CompressionError layer_not_found; layer_not_supported as rounding_choice.choose."""
+    selected = {
+        place.path: any(value.dim() > 1 for value in weights(place.layer))
+        for place in select(model, step.layers, f"{pointer}/layers")
+    }
+    everything = [place.path for place in placed_layers(model)]
+    return choose(selected, everything, _support(model), step, pointer)
+
+
+def next_alone(node: fx.Node) -> fx.Node | None:
+    """The only node that takes the outputs of `node`, None where there are several or it is the end."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].op != "output" else None
+
+
+def _support(model: fx.GraphModule) -> Support:
+    calls = [node for node in model.graph.nodes if node.op == "call_module"]
+    layers = {node.target: model.get_submodule(node.target) for node in calls}
+    times = Counter(id(layers[node.target]) for node in calls)
+    obstacles = {
+        place.path: "the network calls it at several places"
+        if times[id(place.layer)] > 1
+        else _obstacle(place.layer)
+        for place in placed_layers(model)
+    }
+    folds = {}
+    for node in calls:
+        after = next_alone(node)
+        if after is None or after.op != "call_module" or not isinstance(layers[node.target], MATRICES):
+            continue
+        if isinstance(layers[after.target], NORMS):
+            folds[str(after.target)] = str(node.target)
+    norms = frozenset(path for path, layer in layers.items() if isinstance(layer, NORMS))
+    return Support(obstacles, norms, folds)
+
+
+def _obstacle(layer: nn.Module) -> str | None:
+    if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
+        return "there is no quantisation-aware training for transposed convolutions in groups"
+    if isinstance(layer, (*MATRICES, *NORMS, *RECTIFIERS, *MOVED, *_COMPUTED)):
+        return None
+    return f"there is no quantisation-aware training for {type(layer).__name__} layers"
