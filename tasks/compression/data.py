@@ -129,20 +129,22 @@ def _check_finite(name: str, array: Array) -> None:
 
 def _fit_input(x: Array, wanted: Shape, name: str, warn: Warn) -> Array:
     """`x` as the model takes it; a missing channel axis of size 1 is added, and said."""
-    return x[..., np.newaxis] if lacks_channel_axis(x.shape[1:], wanted, name, warn) else x
+    place = lacking_channel_axis(x.shape[1:], wanted, name, warn)
+    return x if place is None else np.expand_dims(x, -1 if place else 1)
 
 
-def lacks_channel_axis(given: tuple[int, ...], wanted: Shape, name: str, warn: Warn) -> bool:
-    """Whether samples of the shape `given`, those of the array `name`, need a channel axis to be what the
-    model takes, which is said.
+def lacking_channel_axis(given: tuple[int, ...], wanted: Shape, name: str, warn: Warn) -> int | None:
+    """Where samples of the shape `given`, those of the array `name`, need a channel axis to be what the model
+    takes, which is said: 0 before the others, -1 after them; None where they need none.
 
     CompressionError shape_mismatch for samples that do not fit."""
     if _fits(given, wanted):
-        return False
-    if wanted[-1:] == (1,) and _fits((*given, 1), wanted):
-        of = f" {name}" if "/" in name else ""
-        warn(remark("channel_axis_added", of=of, before=_text(given), after=_text((*given, 1))))
-        return True
+        return None
+    for place, added in ((-1, (*given, 1)), (0, (1, *given))):
+        if wanted[place : place + 1 or None] == (1,) and _fits(added, wanted):
+            of = f" {name}" if "/" in name else ""
+            warn(remark("channel_axis_added", of=of, before=_text(given), after=_text(added)))
+            return place
     raise CompressionError(
         "shape_mismatch",
         f"{_samples(name)} of shape {_text(given)} do not fit the model's input of shape {_text(wanted)}",

@@ -12,7 +12,7 @@ from tasks.compression.arrays import arranged
 from tasks.compression.data import (
     MIN_SAMPLES,
     calibration_samples,
-    lacks_channel_axis,
+    lacking_channel_axis,
     too_few_samples,
     validation_share,
 )
@@ -35,7 +35,7 @@ def divide(
     given = arranged({name: shape for name, (shape, _) in shapes.items()}, outline)
     for (tensor, names), wanted in zip(given.x.items(), outline.shapes(outline.inputs), strict=True):
         if wanted is not None:
-            lacks_channel_axis(shapes[names[0]][0][1:], wanted[1:], given.called["x", tensor], warn)
+            lacking_channel_axis(shapes[names[0]][0][1:], wanted[1:], given.called["x", tensor], warn)
     samples = given.samples + (given.tested or 0)
     if samples < MIN_SAMPLES:
         raise too_few_samples(samples)
