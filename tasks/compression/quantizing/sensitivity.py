@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.compression.backends.tensorflow.tracing import Traced
 from tasks.compression.litert import encoded, fed, tensors_by_name
+from tasks.compression.quantizing.tracing import Traced
 from tasks.compression.samples import Array, Tensors
 
 __all__ = ["SAMPLES", "LayerError", "layer_errors"]

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from featherweight.spec import Quantize
-from tasks.compression.backends.tensorflow.weight_kernels import obstacle, weight_bits
 from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program, fed, tensors_by_name
+from tasks.compression.quantizing.weight_kernels import obstacle, weight_bits
 from tasks.compression.samples import Samples, Tensors, signature_names
 from tasks.compression.tflite import Operation
 
