@@ -82,6 +82,13 @@ class Program:
             for item in (*self._inputs, *self._outputs)
         ]
 
+    def inputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of every input as it is now, by the names that samples go by."""
+        return {
+            name: (str(np.dtype(item["dtype"])), tuple(int(n) for n in item["shape"]))
+            for name, item in self._inputs_by_name.items()
+        }
+
     def try_out(self, seed: int) -> list[Array]:
         """All outputs, as they are, for one sample of seeded noise."""
         generator = np.random.default_rng(seed)

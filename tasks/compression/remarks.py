@@ -113,6 +113,7 @@ SENTENCES: dict[str, str] = {
     "augmentation_empty": "The augmentation says what may be changed for none of its parts: nothing was.",
     "computed_in_float": "The layer was selected for quantisation and computes in float: {why}.",
     "left_float": "The layer was selected for quantisation and its weights stay float: {why}.",
+    "output_left_float": "The output {output} has float weights: {why}.",
     "untraced_weights": (
         "{count} operations with weights could not be traced back to a layer; they were quantised."
     ),

@@ -19,6 +19,7 @@ DISTRIBUTIONS = (
 
 TORCH = (
     "ai-edge-litert",
+    "executorch",
     "litert-converter",
     "litert-quantizer",
     "litert-torch",

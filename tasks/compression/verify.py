@@ -27,7 +27,7 @@ from tasks.compression.measures import changed, compared, described, losses, mea
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
 from tasks.compression.open_sizes import refused_by_litert
-from tasks.compression.outputs import FILES, PROGRAMS, program_in, wants_program
+from tasks.compression.outputs import FILES, program_in, wants_program
 from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.sizes import gzip_size, sha256, zstd_size
@@ -109,6 +109,7 @@ def measure_outputs(
     fields = _network(backend, network)
     programs = _programs(files, threads or os.cpu_count() or 1)
     _remark_on_programs(programs, spec, warn)
+    quantised = backend.quantised(network)
     variants = []
     for output, path in files.items():
         variant = _variant(path.name, output, path).model_copy(update=fields)
@@ -118,7 +119,8 @@ def measure_outputs(
             variant = _judged(variant, reference, answers, original, data, spec)
         else:
             warn(remark("not_verified", name=path.name, why="its inputs have open axes and there is no data"))
-        variants.append(_described(variant, output, path, spec, programs, original))
+        scheme = _scheme(spec) if output in quantised else "float32"
+        variants.append(_described(variant, output, path, scheme, programs, original))
     baseline = original.baseline
     if programs:
         latencies = _latencies(files, original)
@@ -277,7 +279,7 @@ def _wholly_int8(spec: CompressionSpec) -> bool:
 
 
 def _scheme(spec: CompressionSpec) -> str:
-    """Of the outputs that hold a LiteRT program."""
+    """Of the outputs that a step quantised."""
     schemes = {
         step.technique: step.scheme if isinstance(step, Quantize) else step.technique
         for step in spec.steps
@@ -323,11 +325,10 @@ def _described(
     variant: Variant,
     output: str,
     path: Path,
-    spec: CompressionSpec,
+    scheme: str,
     programs: Mapping[str, Program],
     original: Original,
 ) -> Variant:
-    scheme = _scheme(spec) if output in PROGRAMS else "float32"
     program = programs.get(variant.name)
     return variant.model_copy(
         update={

@@ -88,6 +88,9 @@ class Backend(Protocol):
     def write(self, network: Any, output: str, path: Path) -> None:
         """Write an output format of the catalogue to `path`. CompressionError conversion_failed."""
 
+    def quantised(self, network: Any) -> frozenset[str]:
+        """The formats that a quantising step has made, or will be made, other than in float."""
+
     def extras(self, network: Any) -> Mapping[str, bytes]:
         """Files to be delivered beside the outputs, by name."""
 

@@ -49,6 +49,7 @@ __all__ = [
     "macs",
     "predict",
     "predict_file",
+    "quantised",
     "restore",
     "save",
     "saved_file",
@@ -201,6 +202,10 @@ def _float_file(network: Network) -> bytes:
         return float_program(network)
     content: bytes = _convert.to_tflite(network.model, _convert.encode_zeros)
     return content
+
+
+def quantised(network: Network) -> frozenset[str]:
+    return PROGRAMS if network.tflite is not None else frozenset()
 
 
 def extras(network: Network) -> dict[str, bytes]:

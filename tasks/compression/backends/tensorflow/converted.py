@@ -13,8 +13,8 @@ from featherweight.spec import Quantize
 from tasks.compression.backends.tensorflow._framework import lite, quantize_calibrated, tf
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.errors import CompressionError
+from tasks.compression.quantizing.int16 import refuse_unknown_int16
 from tasks.compression.samples import Samples, Tensors, arrays_of, signature_names
-from tasks.compression.tflite import operations
 
 __all__ = [
     "calibrated",
@@ -22,49 +22,7 @@ __all__ = [
     "convert_weights",
     "integers",
     "not_quantised",
-    "refuse_unknown_int16",
 ]
-
-# Run and compared with the float network, each. The converter takes others that end LiteRT's process.
-_INT16_KERNELS = frozenset(
-    [
-        "ADD",
-        "AVERAGE_POOL_2D",
-        "CONCATENATION",
-        "CONV_2D",
-        "DEPTHWISE_CONV_2D",
-        "DEQUANTIZE",
-        "EXPAND_DIMS",
-        "FULLY_CONNECTED",
-        "GATHER",
-        "GELU",
-        "LEAKY_RELU",
-        "LOGISTIC",
-        "MAX_POOL_2D",
-        "MAXIMUM",
-        "MEAN",
-        "MINIMUM",
-        "MUL",
-        "PACK",
-        "PAD",
-        "QUANTIZE",
-        "REDUCE_MAX",
-        "REDUCE_PROD",
-        "RELU",
-        "RELU6",
-        "RESHAPE",
-        "RESIZE_BILINEAR",
-        "RESIZE_NEAREST_NEIGHBOR",
-        "SHAPE",
-        "SOFTMAX",
-        "SQUEEZE",
-        "STRIDED_SLICE",
-        "SUB",
-        "TANH",
-        "TRANSPOSE",
-        "TRANSPOSE_CONV",
-    ]
-)
 
 
 def convert_weights(model: Any, scheme: str) -> bytes:
@@ -104,17 +62,6 @@ def not_quantised(error: Exception) -> CompressionError:
         f"TensorFlow's converter could not quantise the model: {text.splitlines()[0][:300]}",
         hint="dynamic_int8 or float16 may work",
     )
-
-
-def refuse_unknown_int16(content: bytes) -> None:
-    """CompressionError conversion_failed for a file with operations not known to run in int16."""
-    unknown = sorted({operation.kind for operation in operations(content)} - _INT16_KERNELS)
-    if unknown:
-        raise CompressionError(
-            "conversion_failed",
-            f"the model has operations that LiteRT does not compute in int16: {', '.join(unknown)}",
-            hint="full_int8 may work",
-        )
 
 
 def calibrated(model: Any, samples: Tensors, *, per_tensor: bool) -> bytes:

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from featherweight.spec import Quantize
-from tasks.compression.backends.tensorflow.calibration import best, calibration_subsets
 from tasks.compression.backends.tensorflow.converted import (
     calibrated,
     convert_int16,
     convert_weights,
     integers,
 )
-from tasks.compression.backends.tensorflow.float_layers import leave_float
 from tasks.compression.backends.tensorflow.layers import placed_layers, select
-from tasks.compression.backends.tensorflow.lowbits import obstacle, quantize_weights
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.programs.integers import calibrated_program, int16_program
 from tasks.compression.backends.tensorflow.programs.layers import check_step
 from tasks.compression.backends.tensorflow.programs.networks import FloatProgram, Layerless
-from tasks.compression.backends.tensorflow.source import Make, Source, obstacles, read_source
-from tasks.compression.backends.tensorflow.tracing import stored_types
-from tasks.compression.backends.tensorflow.weight_kernels import (
+from tasks.compression.backends.tensorflow.source import read_source
+from tasks.compression.context import Context
+from tasks.compression.quantizing.account import account
+from tasks.compression.quantizing.calibration import best, calibration_subsets
+from tasks.compression.quantizing.float_layers import leave_float
+from tasks.compression.quantizing.makers import by_weights
+from tasks.compression.quantizing.source import Make, Source
+from tasks.compression.quantizing.weight_kernels import (
     LOOPS,
-    none_as_asked,
     refused_loop,
 )
-from tasks.compression.context import Context
 from tasks.compression.samples import Tensors
-from tasks.compression.tflite import weight_types
 
 __all__ = ["check", "quantize"]
-
-
-_NARROW = frozenset(["float16", "int2", "int4", "int8"])
 
 
 def check(network: Network, step: Quantize, pointer: str) -> None:
@@ -65,8 +61,7 @@ def quantize(network: Network, step: Quantize, context: Context) -> Network:
     content, kept = make(source.unselected), source.unselected
     if step.sensitivity is not None:
         content, kept = leave_float(make, content, source, step, step.sensitivity, context)
-    _account(content, source, kept, step, context)
-    context.record.details.update(scheme=step.scheme, bytes=len(content), tensors=weight_types(content))
+    account(content, source, kept, step, context, _matrices(network.model))
     return replace(network, tflite=content)
 
 
@@ -111,40 +106,13 @@ def _by_weights(source: Source, step: Quantize, samples: Tensors | None, kept: f
     whole = step.scheme in ("float16", "dynamic_int8") and not kept
     if whole and not isinstance(source.model, FloatProgram):
         return convert_weights(source.model, step.scheme)
-    chosen = [
-        item.operation
-        for item in source.traced
-        if item.layer not in kept and obstacle(item.operation, step) is None
-    ]
-    if not chosen:
-        why = next(iter(obstacles(source, step, kept).values()), "none of them has weights")
-        raise none_as_asked(why, source.pointer)
-    return quantize_weights(source.program, step, chosen, samples)
+    return by_weights(source, step, samples, kept)
 
 
-def _account(content: bytes, source: Source, kept: frozenset[str], step: Quantize, context: Context) -> None:
-    """The type every layer's weights have in the file goes into the report; a layer that was selected and
-    is float all the same is said."""
-    types = stored_types(content, source.traced)
-    context.record.details["layers"] = types
-    why = obstacles(source, step, kept)
-    for layer, dtype in types.items():
-        if layer in kept and dtype != "float32":
-            context.warn("not_left_float", layer=layer, dtype=dtype)
-        elif layer not in kept and "float32" in dtype:
-            context.warn("left_float", layer=layer, why=why.get(layer, "the converter has no kernel for it"))
-    if step.scheme in ("weight_only", "dynamic") or (kept and not step.calibrates_ranges):
-        for layer in _untraced(source, types.keys() | kept):
-            context.warn("left_float", layer=layer, why="its operations cannot be told apart in the file")
-    # Layers that could not be traced count by what the file holds.
-    if set(types.values()) == {"float32"} and not _NARROW & weight_types(content).keys():
-        context.warn("nothing_changed", index=context.index, technique=step.technique)
-
-
-def _untraced(source: Source, known: Set[str]) -> list[str]:
-    """The layers with matrices not in `known`: what is quantised operation by operation misses them."""
+def _matrices(model: Any) -> list[str]:
+    """The layers with matrices."""
     return [
         place.path
-        for place in placed_layers(source.model)
-        if place.path not in known and any(len(weight.shape) > 1 for weight in place.layer.weights)
+        for place in placed_layers(model)
+        if any(len(weight.shape) > 1 for weight in place.layer.weights)
     ]

@@ -10,10 +10,11 @@ from tasks.compression.backends.tensorflow.layers import placed_layers
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.programs.layers import traced
 from tasks.compression.backends.tensorflow.programs.networks import Layerless
-from tasks.compression.backends.tensorflow.sensitivity import layer_errors
-from tasks.compression.backends.tensorflow.tracing import Traced, stored_types, trace
+from tasks.compression.backends.tensorflow.tracing import trace
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import StoredLayer
+from tasks.compression.quantizing.sensitivity import layer_errors
+from tasks.compression.quantizing.tracing import Traced, stored_types
 from tasks.compression.samples import Tensors
 
 __all__ = ["stored"]

@@ -20,7 +20,7 @@ from tasks.compression.backends.torch.network import Network, Signature
 from tasks.compression.backends.torch.stored_model import read_model, save_model
 from tasks.compression.facts import LayerFacts, StoredLayer
 from tasks.compression.host import library_versions
-from tasks.compression.outputs import FILES
+from tasks.compression.outputs import FILES, PROGRAMS
 from tasks.compression.pending import Pending, Sharing
 from tasks.compression.samples import Tensors, read_tensors, write_tensors
 from tasks.compression.toolchain import TORCH
@@ -39,6 +39,7 @@ __all__ = [
     "macs",
     "predict",
     "predict_file",
+    "quantised",
     "restore",
     "save",
     "saved_file",
@@ -190,6 +191,10 @@ def write(network: Network, output: OutputFormat, path: Path) -> None:
         write_pte(network, path)
     else:
         path.write_bytes(float_program(network))
+
+
+def quantised(network: Network) -> frozenset[str]:
+    return frozenset(network.files) | (PROGRAMS if "tflite" in network.files else frozenset())
 
 
 def extras(network: Network) -> dict[str, bytes]:

@@ -9,15 +9,15 @@ from featherweight.spec import LayerSelection, Quantize
 from tasks.compression.backends.tensorflow.plans.calibrating import note_calibration
 from tasks.compression.backends.tensorflow.plans.operations import OPERATIONS
 from tasks.compression.backends.tensorflow.plans.quantize_program import check_program, plan_program
-from tasks.compression.backends.tensorflow.weight_kernels import (
+from tasks.compression.outline.facts import Layer, Outline
+from tasks.compression.planning.state import Context, State, select
+from tasks.compression.quantizing.weight_kernels import (
     LOOPS,
     none_as_asked,
     obstacle,
     refused_loop,
     weight_bits,
 )
-from tasks.compression.outline.facts import Layer, Outline
-from tasks.compression.planning.state import Context, State, select
 
 __all__ = ["check", "plan"]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Quantize
 from tasks.compression.backends.tensorflow.plans.calibrating import note_calibration
-from tasks.compression.backends.tensorflow.weight_kernels import (
+from tasks.compression.outline.facts import Outline, Weight
+from tasks.compression.outline.operations import kernel
+from tasks.compression.planning.state import Context, State, select
+from tasks.compression.quantizing.weight_kernels import (
     none_as_asked,
     obstacle,
     refused_loops,
     weight_bits,
 )
-from tasks.compression.outline.facts import Outline, Weight
-from tasks.compression.outline.operations import kernel
-from tasks.compression.planning.state import Context, State, select
 
 __all__ = ["check_program", "plan_program"]
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tasks.compression.backends.tensorflow._framework import calibrator, tf
-from tasks.compression.backends.tensorflow.converted import not_quantised, refuse_unknown_int16
+from tasks.compression.backends.tensorflow.converted import not_quantised
 from tasks.compression.backends.tensorflow.programs.networks import FloatProgram
 from tasks.compression.litert import fed, tensors_by_name
+from tasks.compression.quantizing.int16 import refuse_unknown_int16
 from tasks.compression.samples import Tensors
 
 __all__ = ["calibrated_program", "int16_program"]

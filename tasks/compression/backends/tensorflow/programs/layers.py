@@ -7,12 +7,12 @@ from math import prod
 
 from featherweight.spec import LayerSelection, Quantize
 from tasks.compression.backends.tensorflow.programs.networks import Graph, Layerless
-from tasks.compression.backends.tensorflow.tracing import Traced
-from tasks.compression.backends.tensorflow.weight_kernels import refused_loops
 from tasks.compression.facts import LayerFacts
 from tasks.compression.outline.facts import Layer
 from tasks.compression.outline.operations import kernel
 from tasks.compression.outline.skeleton import cost
+from tasks.compression.quantizing.tracing import Traced
+from tasks.compression.quantizing.weight_kernels import refused_loops
 from tasks.compression.selection import select_from
 from tasks.compression.tflite import operations
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tasks.compression.backends.tensorflow.tracing import Traced
-from tasks.compression.litert import encoded, fed, tensors_by_name
+from tasks.compression.quantizing.inside import Inside
+from tasks.compression.quantizing.tracing import Traced
 from tasks.compression.samples import Array, Tensors
 
 __all__ = ["SAMPLES", "LayerError", "layer_errors"]
@@ -69,7 +67,7 @@ def layer_errors(
     """An entry for each traced layer with weights, the most harmful first, of the two files' inner tensors
     for `samples`, of which SAMPLES are enough. Layers whose output is not in both files are left out."""
     layers = [item for item in traced if item.layer is not None and item.operation.weights is not None]
-    pair = _Inside(reference), _Inside(quantized)
+    pair = Inside(reference), Inside(quantized)
     names = {name for item in layers for name in (*item.operation.inputs, *item.operation.outputs)}
     shared = [name for name in names if all(name in one.places for one in pair)]
     sums = {name: _Sums() for name in shared}
@@ -93,39 +91,3 @@ def _error(item: Traced, sums: dict[str, _Sums]) -> LayerError | None:
     before = max((sums[name].share for name in item.operation.inputs if name in sums), default=0.0)
     added = max(0.0, output.share - before)
     return LayerError(item.layer, round(output.snr_db, 3), round(output.cosine, 6), added)
-
-
-class _Inside:
-    """A program whose inner tensors can be read after a run; XNNPACK would keep them to itself."""
-
-    def __init__(self, content: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._interpreter: Any = Interpreter(
-                model_content=content,
-                num_threads=1,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                experimental_preserve_all_tensors=True,
-            )
-            self._interpreter.allocate_tensors()
-        self._inputs = tensors_by_name(self._interpreter, "inputs")
-        self.places: dict[str, Any] = {
-            item["name"]: item for item in self._interpreter.get_tensor_details() if item["name"]
-        }
-
-    def run(self, sample: Tensors) -> None:
-        # A recurrent layer's state stays in the interpreter; each sample begins without one.
-        self._interpreter.reset_all_variables()
-        for item, values in fed(self._inputs, sample):
-            self._interpreter.set_tensor(item["index"], encoded(values, item))
-        self._interpreter.invoke()
-
-    def value(self, name: str) -> Array:
-        item = self.places[name]
-        values = self._interpreter.get_tensor(item["index"])
-        scale, zero = item["quantization"]
-        if values.dtype.kind in "iu" and scale:
-            return np.asarray((values.astype(np.float32) - zero) * scale)
-        return np.asarray(values)

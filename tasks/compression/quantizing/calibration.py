@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featherweight.spec import Quantize
-from tasks.compression.backends.tensorflow.predict import predict
-from tasks.compression.backends.tensorflow.source import Make, Source
 from tasks.compression.context import Context
 from tasks.compression.data import Data
 from tasks.compression.divergence import divergence
 from tasks.compression.litert import Program
 from tasks.compression.objectives import each_output
+from tasks.compression.quantizing.source import Make, Source
 from tasks.compression.split import draw
 
 __all__ = ["COMPARED", "best", "calibration_subsets"]
@@ -49,7 +48,7 @@ def best(makers: Sequence[Make], source: Source, context: Context) -> Make:
     data = context.training_data
     pool = data.validation if len(data.validation) >= ENOUGH else np.union1d(data.train, data.validation)
     samples = data.x[draw(pool, COMPARED, context.seed)]
-    reference = predict(source.model, samples)
+    reference = source.predict(samples)
     scores: dict[str, list[float]] = {name: [] for name, _, _ in each_output(data.objective)}
     for index, make in enumerate(makers):
         outputs = Program(make(source.unselected)).predict(samples)

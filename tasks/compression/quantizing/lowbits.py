@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from featherweight.spec import Quantize
-from tasks.compression.backends.tensorflow.weight_kernels import obstacle, weight_bits
 from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program, fed, tensors_by_name
+from tasks.compression.quantizing.weight_kernels import obstacle, weight_bits
 from tasks.compression.samples import Samples, Tensors, signature_names
 from tasks.compression.tflite import Operation
 
-__all__ = ["obstacle", "quantize_weights", "weight_bits"]
+__all__ = ["loadable", "obstacle", "quantize_weights", "sample_inputs", "weight_bits"]
 
 _ALGORITHMS = {
     "min_max": "MIN_MAX_UNIFORM_QUANT",
@@ -61,10 +61,11 @@ def quantize_weights(
                 f"litert-quantizer refused the model: {(str(error).strip() or type(error).__name__)[:300]}",
                 hint="exclude the layer it names, or choose the algorithm min_max",
             ) from error
-    return _loadable(bytes(result.quantized_model))
+    return loadable(bytes(result.quantized_model))
 
 
-def _loadable(content: bytes) -> bytes:
+def loadable(content: bytes) -> bytes:
+    """`content` itself. CompressionError conversion_failed for a file that LiteRT does not run."""
     try:
         Program(content)
     except (RuntimeError, ValueError) as error:
@@ -97,10 +98,16 @@ def _add(quantizer: Any, operation: Operation, step: Quantize) -> None:
 
 
 def _ranges(quantizer: Any, content: bytes, samples: Tensors | None) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
     if samples is None:
         raise ValueError("there are no samples to calibrate on")
+    return quantizer.calibrate(sample_inputs(content, samples), num_threads=1)
+
+
+def sample_inputs(content: bytes, samples: Tensors) -> dict[str, list[dict[str, Any]]]:
+    """The samples one by one, by the names of the inputs in the signature of the file, as litert-quantizer
+    takes them."""
+    from ai_edge_litert.interpreter import Interpreter
+
     interpreter = Interpreter(model_content=content)
     key, signature = next(iter(interpreter.get_signature_list().items()))
     names = signature_names(samples.names) if isinstance(samples, Samples) else signature["inputs"]
@@ -110,4 +117,4 @@ def _ranges(quantizer: Any, content: bytes, samples: Tensors | None) -> Any:
         {name: column[index : index + 1] for name, column in zip(names, columns, strict=True)}
         for index in range(len(samples))
     ]
-    return quantizer.calibrate({key: batches}, num_threads=1)
+    return {key: batches}

@@ -7,15 +7,14 @@ import numpy.typing as npt
 
 from featherweight.report import Measurement
 from featherweight.spec import Quantize, Sensitivity
-from tasks.compression.backends.tensorflow.calibration import COMPARED
-from tasks.compression.backends.tensorflow.predict import predict
-from tasks.compression.backends.tensorflow.sensitivity import SAMPLES, LayerError, layer_errors
-from tasks.compression.backends.tensorflow.source import Make, Source, quantized_layers
 from tasks.compression.context import Context
 from tasks.compression.data import Data
 from tasks.compression.litert import Program
 from tasks.compression.measures import Measures, measured
 from tasks.compression.objectives import each_output
+from tasks.compression.quantizing.calibration import COMPARED
+from tasks.compression.quantizing.sensitivity import SAMPLES, LayerError, layer_errors
+from tasks.compression.quantizing.source import Make, Source, quantized_layers
 from tasks.compression.samples import Tensors
 from tasks.compression.split import draw
 
@@ -30,7 +29,7 @@ def leave_float(
     data = context.training_data
     chosen = draw(data.validation, COMPARED, context.seed)
     errors = layer_errors(source.program, content, source.traced, data.x[draw(chosen, SAMPLES, context.seed)])
-    floor = _metrics(data, chosen, predict(source.model, data.x[chosen]))
+    floor = _metrics(data, chosen, source.predict(data.x[chosen]))
     tried = [(*_drop(floor, content, data, chosen), content, source.unselected)]
     candidates = quantized_layers(source, step, source.unselected)
     harmful = [entry for entry in errors if entry.layer in candidates and entry.added > 0]

@@ -1,0 +1,211 @@
+"""Writes float ``.tflite`` files, by litert-torch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.compression.backends.torch._framework import fx, litert_torch, torch
+from tasks.compression.backends.torch.layers import copied, placed_layers, weights
+from tasks.compression.backends.torch.network import Network, Signature
+from tasks.compression.backends.torch.open_batch import opened
+from tasks.compression.errors import CompressionError
+from tasks.compression.quantizing.tracing import Traced
+from tasks.compression.samples import signature_names
+from tasks.compression.tflite import operations, read, written
+
+__all__ = ["culprit", "examples", "quiet", "to_tflite", "trace", "with_layers_told"]
+
+KEPT = 2
+"""Files are made once for the several times that a job needs them: measured, quantised and delivered."""
+
+_LAYER = re.compile(r"_layer(\d+)(?=[/;]|$)")
+_LABEL = re.compile(r"\d+/(.+?)(?:/weights\d*)?")
+_made: dict[str, bytes] = {}
+
+
+def to_tflite(network: Network) -> bytes:
+    """The model in evaluation as a float ``.tflite``: inputs in the model's own layout, in- and outputs by
+    the names of the signature, every operation by a number and the layer it came from (see `trace`).
+
+    The batch is left open where LiteRT can run it so. CompressionError conversion_failed, with the layer
+    where it is known, for models that litert-torch cannot take.
+    """
+    key = _fingerprint(network)
+    if key not in _made:
+        while len(_made) >= KEPT:
+            del _made[next(iter(_made))]
+        _made[key] = _converted(network)
+    return _made[key]
+
+
+def trace(network: Network, content: bytes) -> list[Traced]:
+    """The operations of a file that `to_tflite` made of the network, with their layers."""
+    paths = {place.path for place in placed_layers(network.model)}
+    return [
+        Traced(operation, next((path for path in map(_labelled, operation.names) if path in paths), None))
+        for operation in operations(content)
+    ]
+
+
+def examples(signature: Signature, batch: int = 1) -> tuple[torch.Tensor, ...]:
+    """Zeros to trace a model with. CompressionError conversion_failed for inputs with open axes."""
+    if any(None in shape for shape in signature.input_shapes):
+        raise CompressionError(
+            "conversion_failed",
+            "the model has inputs with open axes beside the batch, and files are converted for fixed sizes",
+            hint="export it with fixed sizes, all but the batch",
+        )
+    shapes = zip(signature.input_shapes, signature.input_dtypes, strict=True)
+    return tuple(torch.zeros((batch, *shape), dtype=getattr(torch, dtype)) for shape, dtype in shapes)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Converters print their progress and warn of their own insides."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(max(before, logging.WARNING))
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def with_layers_told(model: fx.GraphModule) -> fx.GraphModule:
+    """The same model, whose exports say of every node which layer it came from: they repeat what its own
+    nodes say, and those may have been made in another model."""
+    for node in model.graph.nodes:
+        node.meta.pop("nn_module_stack", None)
+        if node.op == "call_module":
+            name = str(node.target)
+            node.meta["nn_module_stack"] = {name: (name, type(model.get_submodule(name)))}
+    return model
+
+
+def culprit(model: fx.GraphModule, given: tuple[torch.Tensor, ...], error: Exception) -> str | None:
+    """The layer that a converter's complaint is about, by the name of a node or of an operator in it."""
+    text = str(error)
+    # Exporting fails in as many ways as converting does; then there is no name to give.
+    with contextlib.suppress(Exception), quiet():
+        program = torch.export.export(model, given).run_decompositions()
+        for node in program.graph.nodes:
+            names = rf"%{re.escape(node.name)}\b|\b{re.escape(str(node.target))}\b"
+            if node.op == "call_function" and re.search(names, text):
+                return _layer_of(node)
+    return None
+
+
+def _layer_of(node: Any) -> str | None:
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) or None if stack else None
+
+
+def _converted(network: Network) -> bytes:
+    given = examples(network.signature)
+    model, paths = _numbered(network.model)
+    module = litert_torch()
+    module.progress.config.show_progress = False
+    try:
+        with quiet():
+            content = bytes(module.convert(model, given).model_content())
+    # litert-torch, JAX and the converter raise classes of their own, RuntimeError, TypeError and more.
+    except Exception as error:
+        raise _refused(network, given, error) from error
+    heavy = {
+        place.path for place in placed_layers(network.model) if any(w.dim() > 1 for w in weights(place.layer))
+    }
+    return opened(_named(content, network.signature, paths, heavy))
+
+
+def _refused(network: Network, given: tuple[torch.Tensor, ...], error: Exception) -> CompressionError:
+    layer = culprit(with_layers_told(copied(network.model).eval()), given, error)
+    text = str(error).strip() or type(error).__name__
+    at = f" at the layer {layer}" if layer else ""
+    return CompressionError(
+        "conversion_failed",
+        f"litert-torch refused the model{at}: {text.splitlines()[0][:300]}",
+        hint="leave out the output tflite, or replace what it names",
+        layer=layer,
+    )
+
+
+def _numbered(model: fx.GraphModule) -> tuple[fx.GraphModule, list[str]]:
+    """A copy in evaluation whose layers are called layer0, layer1 and so on, and the paths that those have in
+    `model`: the converter keeps the last part of a layer's path alone."""
+    found = copied(model).eval()
+    paths = [place.path for place in placed_layers(found)]
+    numbers = {id(place.layer): number for number, place in enumerate(placed_layers(found))}
+    for node in found.graph.nodes:
+        if node.op == "call_module":
+            layer = found.get_submodule(node.target)
+            node.target = f"layer{numbers[id(layer)]}"
+            found.add_submodule(node.target, layer)
+    found.delete_all_unused_submodules()
+    found.recompile()
+    return with_layers_told(found), paths
+
+
+def _named(content: bytes, signature: Signature, paths: list[str], heavy: set[str]) -> bytes:
+    """The same program with the signature's names, and names for the outputs and weights of operations that
+    say their number and layer."""
+    model = read(content)
+    graph = model.subgraphs[0]
+    labels = [_label(item, paths, heavy) for item in operations(content)]
+    for number, (item, label) in enumerate(zip(graph.operators, labels, strict=True)):
+        for place, index in enumerate(item.outputs):
+            graph.tensors[index].name = f"{number}/{label}" if place == 0 else f"{number}/{label}:{place}"
+        for place, index in enumerate(int(index) for index in item.inputs if index >= 0):
+            tensor = graph.tensors[index]
+            if model.buffers[tensor.buffer].data is not None and len(model.buffers[tensor.buffer].data):
+                tensor.name = f"{number}/{label}/weights{place}"
+    (told,) = model.signatureDefs
+    for entries, names in ((told.inputs, signature.input_names), (told.outputs, signature.output_names)):
+        plain = signature_names(names)
+        for entry in entries:
+            # args_0, output_0 and so on, in any order.
+            entry.name = plain[int(entry.name.decode().rpartition("_")[2])]
+            graph.tensors[entry.tensorIndex].name = entry.name
+    return written(model, len(content))
+
+
+def _label(item: Any, paths: list[str], heavy: set[str]) -> str:
+    """The first layer with a matrix of weights that an operation is named after, else the first layer, else
+    its kind: a convolution that took a normalisation in is the convolution's."""
+    found = [paths[int(number)] for name in item.names for number in _LAYER.findall(name)]
+    return next((path for path in found if path in heavy), found[0] if found else str(item.kind))
+
+
+def _labelled(name: str) -> str:
+    match = _LABEL.fullmatch(name)
+    return match[1] if match else ""
+
+
+def _fingerprint(network: Network) -> str:
+    """Of all that the conversion depends on."""
+    digest = hashlib.sha256(repr((network.signature, network.model.code)).encode())
+    for name, module in network.model.named_modules():
+        plain = {
+            key: value
+            for key, value in vars(module).items()
+            if isinstance(value, _PLAIN) and key != "training"
+        }
+        digest.update(repr((name, type(module).__qualname__, sorted(plain.items(), key=str))).encode())
+    for name, value in network.model.state_dict().items():
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+_PLAIN = (bool, int, float, str, tuple)

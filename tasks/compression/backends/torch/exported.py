@@ -1,0 +1,64 @@
+"""Exported programs of a network, which PyTorch's other formats are made from."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from tasks.compression.backends.torch._framework import torch
+from tasks.compression.backends.torch.convert import culprit, examples, quiet, with_layers_told
+from tasks.compression.backends.torch.layers import copied
+from tasks.compression.backends.torch.network import Network, Signature
+from tasks.compression.errors import CompressionError
+
+__all__ = ["MAX_BATCH", "NAMES", "archived", "export_module", "exported", "open_batch"]
+
+MAX_BATCH = 1024
+NAMES = "names.json"
+"""The member of an archive that has the names of its outputs."""
+
+
+def open_batch(signature: Signature) -> tuple[dict[int, Any], ...]:
+    """The batch of every input as one size, from 1 to MAX_BATCH."""
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    return tuple({0: batch} for _ in signature.input_shapes)
+
+
+def exported(network: Network, output: str, *, batch: bool = True) -> Any:
+    """The network in evaluation as an ExportedProgram, with an open batch or for one sample.
+
+    CompressionError conversion_failed; `output` is the format that cannot be had then."""
+    model = with_layers_told(copied(network.model).eval())
+    return export_module(model, network.signature, output, batch=batch)
+
+
+def export_module(model: Any, signature: Signature, output: str, *, batch: bool = True) -> Any:
+    """The same of a module that takes the inputs of the signature."""
+    given = examples(signature, 2 if batch else 1)
+    shapes = open_batch(signature) if batch else None
+    try:
+        with quiet():
+            return torch.export.export(model, given, dynamic_shapes=shapes)
+    # Exporting raises UserError, ValueError, RuntimeError and what the model itself raises.
+    except Exception as error:
+        text = str(error).strip() or type(error).__name__
+        raise CompressionError(
+            "conversion_failed",
+            f"PyTorch cannot export the model: {text.splitlines()[0][:300]}",
+            hint=f"leave out the output {output}",
+            layer=culprit(model, given, error),
+        ) from error
+
+
+def archived(program: Any, signature: Signature) -> bytes:
+    """As ``torch.export.save`` has it, without what says from which source, and where, it was made."""
+    for node in program.graph.nodes:
+        for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
+            node.meta.pop(key, None)
+    program._example_inputs = None
+    names = json.dumps({"outputs": signature.output_names})
+    buffer = io.BytesIO()
+    with quiet():
+        torch.export.save(program, buffer, extra_files={NAMES: names})
+    return buffer.getvalue()
