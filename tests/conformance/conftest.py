@@ -35,11 +35,3 @@ def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x, y = digits()
     np.savez(path, x=x, y=y)
     return path
-
-
-@pytest.fixture(scope="session")
-def torch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``.pt2`` for the suites of PyTorch."""
-    from tests.conformance.torch_models import save_trained
-
-    return save_trained(tmp_path_factory.mktemp("torch") / "cnn.pt2")

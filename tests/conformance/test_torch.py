@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 
 from tests.conformance.conformance import Conformance
-from tests.conformance.torch_models import kernels
+from tests.conformance.exported import kernels_of, save_digit_classifier
 
 
 @pytest.fixture(scope="module")
-def model_file(torch_file: Path) -> Path:
-    return torch_file
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_digit_classifier(tmp_path_factory.mktemp("model") / "cnn.pt2")
 
 
 class TestTorch(Conformance):
@@ -21,5 +21,4 @@ class TestTorch(Conformance):
     native = "pt2"
 
     def kernels(self, path: Path) -> Mapping[str, npt.NDArray[Any]]:
-        found = kernels(path)
-        return {name: found[name] for name in ("conv", "logits")}
+        return kernels_of(path, "conv", "logits")

@@ -6,17 +6,17 @@ from typing import Any
 import numpy.typing as npt
 import pytest
 
+from tests.conformance.exported import every_kernel, save_digit_classifier
 from tests.conformance.pairs import PairsConformance
-from tests.conformance.torch_models import kernels
 
 
 @pytest.fixture(scope="module")
-def model_file(torch_file: Path) -> Path:
-    return torch_file
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_digit_classifier(tmp_path_factory.mktemp("model") / "cnn.pt2")
 
 
 class TestTorchPairs(PairsConformance):
     native = "pt2"
 
     def kernels(self, path: Path) -> list[npt.NDArray[Any]]:
-        return list(kernels(path).values())
+        return list(every_kernel(path).values())

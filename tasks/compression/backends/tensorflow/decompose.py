@@ -29,11 +29,11 @@ from tasks.compression.backends.tensorflow.lowrank.targets import (
     refused,
     targets,
 )
-from tasks.compression.backends.tensorflow.masks import KEEP_ZEROS_FROM
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import count
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
+from tasks.compression.prunability import KEEP_ZEROS_FROM
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["check", "decompose"]
