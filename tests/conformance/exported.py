@@ -16,7 +16,7 @@ from torch import nn
 
 from tests.compression.networks import digits
 
-__all__ = ["export", "kernels_of", "save_digit_classifier"]
+__all__ = ["every_kernel", "export", "kernels_of", "save_digit_classifier"]
 
 Array = npt.NDArray[Any]
 
@@ -54,10 +54,20 @@ def export(model: nn.Module, *shape: int) -> bytes:
 
 def kernels_of(path: Path, *names: str) -> Mapping[str, Array]:
     """The kernels of layers in an archive, output channels last, inputs before."""
+    held = every_kernel(path)
+    return {name: held[name] for name in names}
+
+
+def every_kernel(path: Path) -> Mapping[str, Array]:
+    """The same of all layers that have a matrix."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         held = torch.export.load(path).state_dict
-    return {name: _outputs_last(held[f"{name}.weight"].detach().numpy()) for name in names}
+    return {
+        name.removesuffix(".weight"): _outputs_last(value.detach().numpy())
+        for name, value in held.items()
+        if value.dim() > 1
+    }
 
 
 def _outputs_last(kernel: Array) -> Array:

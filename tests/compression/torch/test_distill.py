@@ -68,12 +68,12 @@ def gap(network: Network, context: Context, x: Array) -> float:
 
 @pytest.mark.parametrize("weight", [0.5, 1.0])
 def test_student_comes_back_to_its_teacher(teach: Teach, images: dict[str, Array], weight: float) -> None:
-    student, context = teach(step_of(weight=weight))
+    student, context = teach(step_of(weight=weight, epochs=10, batch_size=32, freeze_batch_norm=True))
     x = images["x"]
     if weight == 1.0:
-        assert gap(student, context, x) < 0.8 * gap(disturbed(), context, x)
+        assert gap(student, context, x) < 0.5 * gap(disturbed(), context, x)
     losses = [epoch.metrics["val_loss"] for epoch in context.record.epochs]
-    assert losses[2] < losses[0]
+    assert losses[-1] < losses[0]
     details = context.record.details
     assert (details["teacher"], details["weight"], details["features"]) == ("the uploaded model", weight, [])
 

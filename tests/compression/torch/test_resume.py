@@ -83,9 +83,15 @@ def images() -> dict[str, Array]:
 class Jobs:
     """Attempts at one training, whose checkpoints are in a folder."""
 
-    def __init__(self, step: dict[str, Any], folder: Path, images: dict[str, Array]) -> None:
-        self.step = finetune(epochs=EPOCHS, batch_size=16, **step)
-        self.step["technique"] = step.get("technique", "finetune")
+    def __init__(
+        self,
+        step: dict[str, Any],
+        folder: Path,
+        images: dict[str, Array],
+        make: Callable[[], Network] = lambda: network_of(DigitNet(), SHAPE),
+    ) -> None:
+        self.make = make
+        self.step = finetune(**{"epochs": EPOCHS, "batch_size": 16, **step})
         self.folder, self.images = folder, images
         folder.mkdir(exist_ok=True)
         self.file = CheckpointFile(folder / "k.npz", folder)
@@ -94,7 +100,7 @@ class Jobs:
         self, *, emit: Callable[[Event], None] | None = None, stop: Any = None
     ) -> tuple[Network, Context]:
         torch.manual_seed(3)
-        network = network_of(DigitNet(), SHAPE)
+        network = self.make()
         asked, context = context_of(network, self.step, self.folder, **self.images)
         context = replace(context, checkpoints=self.file)
         if emit is not None:
@@ -179,29 +185,31 @@ def test_checkpoints_hold_no_pickles(images: dict[str, Array], tmp_path: Path) -
 
 
 def test_last_good_network_may_be_an_earlier_attempts(
-    monkeypatch: pytest.MonkeyPatch, images: dict[str, Array], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "Masking", TrainingPart)
-    monkeypatch.setattr(TrainingPart, "__init__", lambda *_: None)
-    rate = {"type": "constant", "warmup_steps": 2000}
-    step = {"optimizer": "sgd", "learning_rate": 10.0, "learning_rate_schedule": rate, "epochs": 60}
+    monkeypatch.setattr(module, "Masking", lambda *_: TrainingPart())
+    x = 10 * np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    rate = {"type": "constant", "warmup_steps": 3000}
+    step = {"optimizer": "sgd", "learning_rate": 10.0, "learning_rate_schedule": rate, "epochs": 40}
+
+    def linear() -> Network:
+        return network_of(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 3)), (8,))
+
+    def jobs(name: str) -> Jobs:
+        return Jobs(step, tmp_path / name, {"x": x, "y": x[:, :3]}, linear)
 
     def failure(jobs: Jobs) -> CompressionError:
-        jobs.step |= {"epochs": 60, "loss": "mean_squared_error"}
         with pytest.raises(CompressionError) as caught:
             jobs.attempt()
         assert caught.value.code == "training_diverged"
         assert caught.value.kept is not None
         return caught.value
 
-    values = {"x": 10 * images["x"], "y": np.eye(10, dtype=np.float32)[images["y"]] * 1.5}
-    steps = {name: value for name, value in step.items() if name != "epochs"}
-    expected = failure(Jobs(steps, tmp_path / "undisturbed", values))
-    jobs = Jobs(steps, tmp_path / "broken", values)
-    jobs.step |= {"epochs": 60, "loss": "mean_squared_error"}
+    expected = failure(jobs("undisturbed"))
+    broken = jobs("broken")
     with pytest.raises(Broken):
-        jobs.attempt(emit=broken_off_at("epoch 2 of"))
-    again = failure(jobs)
+        broken.attempt(emit=broken_off_at("epoch 2 of"))
+    again = failure(broken)
     assert again.detail == expected.detail
     left, right = tensors(again.kept.network), tensors(expected.kept.network)  # type: ignore[union-attr]
     assert all(left[name].tobytes() == right[name].tobytes() for name in left)

@@ -111,9 +111,9 @@ class Running:
     def fits(self, state: State) -> bool:
         """Whether it is of a training such as this one; a key is a promise, and this is a look."""
         shapes = self._weights.shapes()
-        return (
-            len(state.told["slots"]) == len(self._parameters())
-            and [array.shape for array in state.arrays[: len(shapes)]] == shapes
+        slots = state.told.get("slots", ())
+        return len(slots) == len(self._parameters()) and (
+            [array.shape for array in state.arrays[: len(shapes)]] == shapes
         )
 
     def _parameters(self) -> list[Tensor]:

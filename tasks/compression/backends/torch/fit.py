@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featherweight.spec import Distill, Finetune
-from tasks.compression.backends.torch._framework import fx, torch
+from tasks.compression.backends.torch._framework import fx
 from tasks.compression.backends.torch.augment import image_augmenter
 from tasks.compression.backends.torch.batches import Batches
 from tasks.compression.backends.torch.checkpoints import Running, Weights, drawing
@@ -29,7 +29,7 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.objective import Objective
 from tasks.compression.options import class_weights
 from tasks.compression.resolve import resolved_aim
-from tasks.compression.resuming import Keeping
+from tasks.compression.resuming import Keeping, Remembers
 from tasks.compression.samples import Array, Tensors
 from tasks.compression.watching import Watch, measured_on_validation, remark_on_options
 
@@ -92,7 +92,7 @@ def fit(
             sparsity=lambda: _sparsity(parts),
         )
         remark_on_options(step, context, per_epoch=per_epoch, settled=settled)
-        memories = [running, watch, *([] if summaries is None else [summaries])]
+        memories: list[Remembers] = [running, watch, *([] if summaries is None else [summaries])]
         keeping = Keeping(context, memories, running.fits, epochs=step.epochs, per_epoch=per_epoch)
         batches = _batches(signature, step, context, seed, known if teaching and teaching.once else None)
         try:
@@ -186,7 +186,6 @@ def _answers(teaching: Teaching | None, step: Step, context: Context) -> Tensors
 def _validation_loss(
     loss: Loss, teaching: Teaching | None, known: Tensors | None, context: Context
 ) -> Callable[[Tensors, Tensors], float]:
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def value(labels: Tensors, outputs: Tensors) -> float:
         truth, given = targets_of(labels), targets_of(outputs)
         if teaching is None or known is None:

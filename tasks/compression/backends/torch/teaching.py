@@ -133,10 +133,8 @@ class _Taps:
 
     def __init__(self, model: fx.GraphModule, features: Sequence[str], role: str) -> None:
         layers = dict(model.named_modules())
-        missing = [name for name in features if name not in layers]
-        if missing:
-            raise _unmatched(missing[0], f"an earlier step took the layer out of the {role}")
-        self._layers = {name: layers[name] for name in features}
+        self._gone = f"an earlier step took the layer out of the {role}"
+        self._layers = {name: self._found(layers.get(name), name) for name in features}
 
     @contextmanager
     def listening(self) -> Iterator[list[Tensor]]:
@@ -146,10 +144,16 @@ class _Taps:
         hooks = [layer.register_forward_hook(_hearing(name, heard)) for name, layer in self._layers.items()]
         try:
             yield told
-            told += [heard[name] for name in self._layers]
+            # One that is there and not called has become a part of something else.
+            told += [self._found(heard.get(name), name) for name in self._layers]
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _found(self, what: Any, name: str) -> Any:
+        if what is None:
+            raise _unmatched(name, self._gone)
+        return what
 
 
 def _hearing(name: str, heard: dict[str, Tensor]) -> Any:
