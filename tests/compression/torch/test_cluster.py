@@ -241,6 +241,38 @@ def test_update_of_the_optimiser_goes_to_the_latent_weights() -> None:
         assert float(shared.latent[moved == value].mean()) == pytest.approx(float(value), abs=1e-4)
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_large_kernel_shows_the_nearest_values_within_half_a_cell(per_channel: bool) -> None:
+    layer = nn.Linear(600, 40)
+    before = layer.weight.detach().clone()
+    terms = Terms(Sharing(4, per_channel), "density", 0, [0])
+    shared = SharedKernel("w", layer.weight, layout_of(layer, layer.weight), masked=False, terms=terms)
+    assert shared.codebook is not None
+    shared.codebook.start()
+    shared.show(shared=True)
+    values = shared.codebook.values.expand(40, 4)
+    distances = abs(before[:, :, None] - values[:, None])
+    cells = 64 * 4 if per_channel else 4096
+    cell = (values[:, -1:] - values[:, :1]) / (cells - 1)
+    shown = abs(before - layer.weight.detach())
+    assert (shown <= distances.amin(2) + cell + 1e-6).all()
+    assert (shown > distances.amin(2) + 1e-6).float().mean() < 0.02
+    assert (layer.weight.detach()[:, :, None] == values[:, None]).any(2).all()
+
+
+def test_codebook_of_no_width_at_all_is_a_codebook() -> None:
+    layer = nn.Linear(600, 40)
+    terms = Terms(Sharing(4, per_channel=False), "density", 0, [0])
+    nn.init.constant_(layer.weight, 0.3)
+    shared = SharedKernel("w", layer.weight, layout_of(layer, layer.weight), masked=False, terms=terms)
+    assert shared.codebook is not None
+    shared.codebook.start()
+    layer.weight.data += torch.randn(40, 600)
+    shared.absorb()
+    shared.show(shared=True)
+    assert torch.unique(layer.weight).tolist() == [pytest.approx(0.3)]
+
+
 def test_weights_that_are_no_numbers_do_not_hide_behind_a_codebook() -> None:
     layer = nn.Linear(6, 4)
     terms = Terms(Sharing(3, per_channel=False), "linear", 0, [0])

@@ -153,8 +153,13 @@ def test_scores_that_are_no_numbers_count_as_the_largest() -> None:
     assert keep_largest(np.full(6, np.nan, np.float32), 0.5).sum() == 3
 
 
-def test_lamp_of_zeros_is_zero() -> None:
-    assert not lamp_scores(np.zeros((3, 3), np.float32)).any()
+def test_lamp_is_the_papers_quotient() -> None:
+    falling = np.sort(np.random.default_rng(0).random(54).astype(np.float32))[::-1]
+    squares = np.square(falling.astype(np.float64))
+    expected = [value / squares[squares >= value].sum() for value in squares]
+    assert lamp_scores(falling) == pytest.approx(np.array(expected))
+    assert not lamp_scores(np.zeros(5, np.float32)).any()
+    assert lamp_scores(np.array([2, 0, -1], np.float32)).tolist() == [1, 0, -1]
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.98, 0.999])

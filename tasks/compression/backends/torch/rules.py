@@ -23,7 +23,7 @@ from tasks.compression.backends.torch.saliency import (
     block_mask,
     global_masks,
     keep_largest,
-    lamp_scores,
+    lamp_masks,
     n_of_m_mask,
 )
 from tasks.compression.prunability import kept_weights, zeros_left
@@ -79,9 +79,6 @@ class Rule:
         return score if alive is None else np.where(alive, score, -np.ones_like(score))
 
     def _score(self, index: int) -> Scores:
-        return self._magnitudes(index)
-
-    def _magnitudes(self, index: int) -> Scores:
         return np.abs(self._layouts[index].seen(self.weights[index]))
 
 
@@ -117,12 +114,8 @@ class _Together(Rule):
         super().__init__(places, keep_zeros)
         self._lamp = lamp
 
-    def _score(self, index: int) -> Scores:
-        magnitudes = self._magnitudes(index)
-        return lamp_scores(magnitudes) if self._lamp else magnitudes
-
     def _masks(self, scores: list[Scores], sparsity: float) -> list[Mask]:
-        return global_masks(scores, sparsity)
+        return lamp_masks(scores, sparsity) if self._lamp else global_masks(scores, sparsity)
 
     def zeros(self, sparsity: float) -> float:
         size = sum(self._sizes())

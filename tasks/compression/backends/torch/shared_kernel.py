@@ -20,6 +20,10 @@ from tasks.compression.pending import Sharing
 
 __all__ = ["Codebook", "SharedKernel", "Terms"]
 
+_CELLS = 64  # for each value of a codebook, and no fewer in all than
+_FEWEST_CELLS = 4096
+_NARROWEST = 1e-30  # of a codebook's range, whose inverse is finite
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -61,7 +65,7 @@ class SharedKernel:
         if self.mask is not None:
             self.mask = state["mask"].clone()
         if self.codebook is not None:
-            self.codebook.values = state["values"].clone()
+            self.codebook.use(state["values"].clone())
 
     def hide(self, stays: torch.Tensor) -> None:
         """Make zero in what is shown, where not `stays`, from the next time on."""
@@ -84,19 +88,35 @@ class SharedKernel:
 
 
 class Codebook:
-    """`values` [rows, values] in rising order, which the rows of a kernel share."""
+    """`values` [rows, values] in rising order, which the rows of a kernel share, and for rows of more weights
+    than it has cells a table of the nearest one over their range.
+
+    A table, because a search for every weight at every step takes ten times as long. Within half a cell of
+    the middle between two values a weight may get either.
+    """
 
     def __init__(self, kernel: SharedKernel, layout: Layout, terms: Terms) -> None:
         self._kernel, self._layout, self.terms = kernel, layout, terms
         height, width = rows(kernel.latent, layout, terms.sharing).shape
         self._size = max(1, min(terms.sharing.clusters, width))
-        self.values = kernel.latent.new_zeros([height, self._size])
+        cells = _CELLS * self._size if terms.sharing.per_channel else max(_CELLS * self._size, _FEWEST_CELLS)
+        self._cells = cells if cells < width else 0
+        self.use(kernel.latent.new_zeros([height, self._size]))
+
+    def use(self, values: torch.Tensor) -> None:
+        """Of rising values in every row."""
+        self.values = values
+        self._edges = ((values[:, 1:] + values[:, :-1]) / 2).contiguous()
+        if self._cells:
+            low, high = values[:, :1], values[:, -1:]
+            grid = low + (high - low) * torch.linspace(0.0, 1.0, self._cells, dtype=values.dtype)
+            self._table = self._searched(grid).flatten()
 
     def start(self) -> None:
         """By k-means of the latent weights as they are."""
         terms = self.terms
         found = codebooks(self._rows(), self._alive(), self._size, terms.initialization, terms.seed)
-        self.values = torch.from_numpy(found).to(self.values.dtype)
+        self.use(torch.from_numpy(found).to(self.values.dtype))
 
     def move(self) -> None:
         """One of Lloyd's rounds: each value to the mean of the latent weights nearest to it."""
@@ -106,17 +126,28 @@ class Codebook:
             _means(row[alive], centres, between)
             for row, alive, centres, between in zip(self._rows(), self._alive(), old, edges, strict=True)
         ]
-        self.values = torch.from_numpy(np.sort(moved, axis=1).astype(old.dtype))
+        self.use(torch.from_numpy(np.sort(moved, axis=1).astype(old.dtype)))
 
     def projected(self) -> torch.Tensor:
         """The nearest value for each latent weight; the latent weights themselves where any is not finite."""
         latent, sharing = self._kernel.latent, self.terms.sharing
         if not torch.isfinite(latent.sum()):
             return latent
-        matrix = rows(latent, self._layout, sharing).contiguous()
-        edges = ((self.values[:, 1:] + self.values[:, :-1]) / 2).contiguous()
-        shared = self.values.gather(1, torch.searchsorted(edges, matrix))
+        matrix = rows(latent, self._layout, sharing)
+        shared = self._looked_up(matrix) if self._cells else self._searched(matrix)
         return from_rows(shared, latent, self._layout, sharing)
+
+    def _searched(self, matrix: torch.Tensor) -> torch.Tensor:
+        return self.values.gather(1, torch.searchsorted(self._edges, matrix.contiguous()))
+
+    def _looked_up(self, matrix: torch.Tensor) -> torch.Tensor:
+        low = self.values[:, :1]
+        scale = (self._cells - 1.0) / (self.values[:, -1:] - low).clamp(min=_NARROWEST)
+        # Half a cell on, so that cutting off rounds.
+        cell = ((matrix - low) * scale).add_(0.5).clamp_(0.0, self._cells - 1.0)
+        place = cell.to(torch.int32)
+        place += self._cells * torch.arange(len(place), dtype=torch.int32)[:, None]
+        return self._table.index_select(0, place.flatten()).reshape(place.shape)
 
     def _rows(self) -> Array:
         found: Array = rows(self._kernel.latent, self._layout, self.terms.sharing).numpy()
