@@ -42,7 +42,7 @@ def laplacian() -> Array:
 class TestCodebook:
     @pytest.mark.parametrize("initialization", ["linear", "density", "kmeans_plus_plus"])
     def test_no_centre_can_be_moved_to_its_gain(self, laplacian: Array, initialization: Any) -> None:
-        from tasks.compression.backends.tensorflow.codebook import codebook, nearest
+        from tasks.compression.codebook import codebook, nearest
 
         centres = codebook(laplacian, 8, initialization, [0])
         assert (np.diff(centres) > 0).all()
@@ -54,7 +54,7 @@ class TestCodebook:
         assert spread(laplacian, centres) < 0.8 * spread(laplacian, quantiles)
 
     def test_initialisations_start_where_they_are_said_to(self, laplacian: Array) -> None:
-        from tasks.compression.backends.tensorflow import codebook as module
+        from tasks.compression import codebook as module
 
         found = {
             name: module._start(
@@ -67,12 +67,12 @@ class TestCodebook:
         assert np.isin(found["kmeans_plus_plus"].astype(np.float32), laplacian).all()
 
     def test_values_no_more_than_the_clusters_are_kept(self) -> None:
-        from tasks.compression.backends.tensorflow.codebook import codebook
+        from tasks.compression.codebook import codebook
 
         assert codebook(np.array([3, 1, 3, 2], np.float32), 5, "density", [0]).tolist() == [1, 2, 3, 3, 3]
 
     def test_same_seed_makes_the_same_codebook(self, laplacian: Array) -> None:
-        from tasks.compression.backends.tensorflow.codebook import codebook
+        from tasks.compression.codebook import codebook
 
         first, again, other = (codebook(laplacian, 20, "kmeans_plus_plus", [seed]) for seed in (1, 1, 2))
         assert first.tolist() == again.tolist()

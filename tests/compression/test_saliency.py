@@ -12,10 +12,10 @@ from tasks.compression.backends.tensorflow.saliency import (
     block_mask,
     global_masks,
     keep_largest,
-    kept_weights,
     lamp_scores,
     n_of_m_mask,
 )
+from tasks.compression.prunability import kept_weights
 
 Array = npt.NDArray[Any]
 

@@ -6,6 +6,7 @@ import pytest
 
 from featherweight.spec import ConstantSparsity, CustomSchedule, PolynomialDecay
 from tasks.compression.backends.tensorflow.schedule import last_sparsity, step_schedule
+from tasks.compression.mask_updates import sparsity_after, update_at
 from tasks.compression.resolve import resolve_schedule
 
 
@@ -67,3 +68,30 @@ def test_floor_is_never_undercut() -> None:
 )
 def test_sparsity_of_a_training_that_ends_first(schedule: Any, steps: int, reached: float) -> None:
     assert last_sparsity(step_schedule(schedule, 0.0), steps) == pytest.approx(reached)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        PolynomialDecay(initial_sparsity=0.1, final_sparsity=0.9, begin_step=0, end_step=47, frequency=7),
+        PolynomialDecay(initial_sparsity=0.5, power=1, begin_step=5, end_step=30, frequency=4),
+        ConstantSparsity(begin_step=0, end_step=40, frequency=6),
+        ConstantSparsity(begin_step=3, end_step=20, frequency=100),
+        custom(
+            [{"step": 2, "sparsity": 0.2}, {"step": 5, "sparsity": 0.5}, {"step": 9, "sparsity": 0.9}],
+            frequency=4,
+        ),
+        custom(
+            [{"step": 2, "sparsity": 0.2}, {"step": 25, "sparsity": 0.5}], interpolation="step", frequency=7
+        ),
+        custom([{"step": 0, "sparsity": 0.2}], frequency=7),
+        custom([{"step": 3, "sparsity": 0.6}], frequency=1),
+    ],
+)
+def test_plain_numbers_are_those_of_tfmots_schedules(schedule: Any) -> None:
+    plain = {step: update_at(schedule, step) for step in range(1, 61)}
+    known = {step: round(wanted, 5) for step, wanted in plain.items() if wanted is not None}
+    assert known == pytest.approx(updates(step_schedule(schedule, 0.0), 60), abs=2e-5)
+    for steps in (1, 4, 20, 60):
+        reached = sparsity_after(schedule, steps)[1]
+        assert reached == pytest.approx(last_sparsity(step_schedule(schedule, 0.0), steps), abs=1e-6)

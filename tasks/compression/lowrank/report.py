@@ -11,6 +11,7 @@ from featherweight.spec import Decompose, FixedRank
 from tasks.compression.context import Context
 from tasks.compression.lowrank.choice import Choice, Target
 from tasks.compression.lowrank.ranks import Ranks
+from tasks.compression.prunability import KEEP_ZEROS_FROM
 from tasks.compression.structured import ModelCost
 from tasks.compression.workspace import LayerNote
 
@@ -36,10 +37,8 @@ def note(
     choice: Choice,
     made: Sequence[Replacement],
     context: Context,
-    *,
-    zeros_from: float,
 ) -> None:
-    """Layers of at least that share of zeros are warned of: their factors have none."""
+    """Into the record; layers are warned of whose zeros would have been kept: their factors have none."""
     for path, why in choice.left_alone.items():
         context.record.layers[path] = LayerNote(skipped=why)
         if path in choice.warned:
@@ -50,7 +49,7 @@ def note(
     for replacement in made:
         kernel = replacement.target.kernel
         zeros = 1.0 - np.count_nonzero(kernel) / kernel.size
-        if zeros >= zeros_from:
+        if zeros >= KEEP_ZEROS_FROM:
             context.warn("zeros_lost", layer=replacement.target.path, share=zeros)
         for path in replacement.paths:
             context.record.layers[path] = LayerNote(made_from=replacement.target.path)

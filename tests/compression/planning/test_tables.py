@@ -25,8 +25,8 @@ from tasks.compression.backends.tensorflow.qat.support import LEARN
 from tasks.compression.backends.tensorflow.refusals import KNOWN_CLASSES
 from tasks.compression.backends.tensorflow.rules import TRANSPOSED
 from tasks.compression.backends.tensorflow.schedule import last_sparsity, step_schedule
-from tasks.compression.backends.tensorflow.schedule_ends import sparsity_after
 from tasks.compression.catalogue import ROWS, resolve
+from tasks.compression.mask_updates import sparsity_after
 from tasks.compression.outline.facts import Layer, Outline, Weight
 from tasks.compression.outline.tflite import KINDS, TYPES
 from tasks.compression.planning import plan

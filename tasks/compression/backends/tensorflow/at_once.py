@@ -8,17 +8,13 @@ import numpy as np
 
 from featherweight.spec import Prune
 from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.clusterable import (
-    Request,
-    chance,
-    requests,
-    warn_if_nothing_shared,
-)
-from tasks.compression.backends.tensorflow.codebook import codebooks, distinct, nearest
+from tasks.compression.backends.tensorflow.clusterable import requests
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
 from tasks.compression.backends.tensorflow.masks import assignments, holds_zeros
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.rows import from_rows, rows
+from tasks.compression.clusterability import Request, chance, warn_if_nothing_shared
+from tasks.compression.codebook import codebooks, distinct, nearest
 from tasks.compression.context import Context
 from tasks.compression.workspace import LayerNote
 

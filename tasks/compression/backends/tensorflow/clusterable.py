@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from featherweight.spec import Cluster
-from tasks.compression.backends.tensorflow.clusterability import no_sharing
-from tasks.compression.backends.tensorflow.codebook import Initialization
+from featherweight.spec import Cluster, LayerSelection
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
 from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.context import Context
+from tasks.compression.clusterability import Request, no_sharing
+from tasks.compression.overrides import first_matches, unused
 from tasks.compression.pending import Pending, Sharing
 
-__all__ = [
-    "Request",
-    "chance",
-    "clusterable",
-    "requests",
-    "unsupported",
-    "unused_overrides",
-    "warn_if_nothing_shared",
-]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What pending cluster steps ask of a layer."""
-
-    sharing: Sharing
-    initialization: Initialization
-    begin: float
+__all__ = ["clusterable", "requests", "unsupported", "unused_overrides"]
 
 
 def clusterable(network: Network, pending: Pending[Cluster]) -> dict[str, int]:
@@ -64,23 +44,10 @@ def unsupported(model: Any, pending: Pending[Cluster]) -> Iterator[tuple[Placed,
             yield place, no_sharing(type(place.layer).__name__)
 
 
-def chance(seed: int, path: str, kernel: int) -> tuple[int, ...]:
-    """The seed of what is drawn for one kernel of a layer."""
-    return seed, zlib.crc32(path.encode()), kernel
-
-
-def warn_if_nothing_shared(path: str, counts: Sequence[int], sharing: Sharing, context: Context) -> None:
-    """`counts` are those of the distinct weights that share values, the most of any row, of each kernel."""
-    if max(counts) <= sharing.clusters:
-        where = " in a channel" if sharing.per_channel else ""
-        context.warn("nothing_shared", layer=path, count=max(counts), where=where, clusters=sharing.clusters)
-
-
 def unused_overrides(network: Network, pending: Pending[Cluster]) -> list[int]:
     """The overrides none of whose layers is clusterable, or not without an earlier override for it."""
     changed = clusterable(network, pending)
-    used = {index for path, index in _overridden(network.model, pending).items() if path in changed}
-    return [index for index in range(len(pending.step.overrides)) if index not in used]
+    return unused(pending.step.overrides, _overridden(network.model, pending), changed)
 
 
 def _selected(model: Any, pending: Pending[Cluster]) -> list[Placed]:
@@ -88,9 +55,7 @@ def _selected(model: Any, pending: Pending[Cluster]) -> list[Placed]:
 
 
 def _overridden(model: Any, pending: Pending[Cluster]) -> Mapping[str, int]:
-    """The first override that matches each layer."""
-    found: dict[str, int] = {}
-    for index, override in enumerate(pending.step.overrides):
-        for place in select(model, override.layers, f"{pending.pointer}/overrides/{index}/layers"):
-            found.setdefault(place.path, index)
-    return found
+    def chosen(selection: LayerSelection, pointer: str) -> list[Placed]:
+        return select(model, selection, pointer)
+
+    return first_matches(pending.step.overrides, pending.pointer, chosen)

@@ -9,7 +9,6 @@ from featherweight.spec import Decompose
 from tasks.compression.backends.tensorflow.layers import select
 from tasks.compression.backends.tensorflow.lowrank.surgery import factored, replaced
 from tasks.compression.backends.tensorflow.lowrank.targets import Target, obstacle, targets
-from tasks.compression.backends.tensorflow.masks import KEEP_ZEROS_FROM
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import count
 from tasks.compression.context import Context
@@ -47,7 +46,7 @@ def decompose(network: Network, step: Decompose, context: Context) -> Network:
             made.append(factored(target, choice.ranks[target.path]))
         context.progress.advance(number, len(found))
     model = replaced(network.model, made) if made else network.model
-    note(count(network.model), count(model), step, choice, made, context, zeros_from=KEEP_ZEROS_FROM)
+    note(count(network.model), count(model), step, choice, made, context)
     for replacement in made:
         _warn_of_penalties(replacement.target, context)
     return replace(network, model=model, pruned={}, tflite=None) if made else network

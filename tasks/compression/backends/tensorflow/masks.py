@@ -9,51 +9,31 @@ called; a layer called before that has its new mask from the next step on, and a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from featherweight.spec import Prune, PruningSchedule, Unstructured, XnnpackLatency
+from tasks.compression.assignments import Assignment
 from tasks.compression.backends.tensorflow._framework import Pruning, keras, sparsity, strip_pruning, tf
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
 from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.prunability import KEEP_ZEROS_FROM, is_global
-from tasks.compression.backends.tensorflow.prunable import prunable, schedules, target
+from tasks.compression.backends.tensorflow.prunable import prunable, schedules
 from tasks.compression.backends.tensorflow.rules import Rule, global_rule, layer_rule
-from tasks.compression.backends.tensorflow.schedule import KeptMask, last_sparsity, step_schedule
-from tasks.compression.context import Context
-from tasks.compression.workspace import LayerNote
+from tasks.compression.backends.tensorflow.schedule import KeptMask, step_schedule
+from tasks.compression.prunability import KEEP_ZEROS_FROM, is_global, target
 
 __all__ = [
-    "KEEP_ZEROS_FROM",
-    "Assignment",
     "MaskPlan",
     "assignments",
     "holds_zeros",
-    "is_global",
     "mask_plan",
-    "note_outcome",
     "pruning_variables",
     "total_sparsity",
     "unwrapped",
-    "warn_of_late_ends",
     "wrapped",
 ]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What is to be pruned by one rule: the layers at `paths`, to the sparsity `target` in the end, along the
-    contract's `schedule`, never below `floor`."""
-
-    paths: tuple[str, ...]
-    rule: Rule
-    schedule: PruningSchedule
-    target: float
-    floor: float
-    layers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """For a method that ranks all layers together, the weights of each."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +44,7 @@ class MaskPlan:
     schedules: Mapping[str, Any]
     targets: Mapping[str, float]
     kept: Mapping[str, float]
-    assignments: Sequence[Assignment] = ()
+    assignments: Sequence[Assignment[Rule]] = ()
 
 
 def mask_plan(network: Network, *, seed: int = 0) -> MaskPlan:
@@ -82,13 +62,13 @@ def mask_plan(network: Network, *, seed: int = 0) -> MaskPlan:
     return MaskPlan(schedules, targets, {path: kept[path] for path in kept if path not in targets}, assigned)
 
 
-def assignments(network: Network, seed: int) -> list[Assignment]:
+def assignments(network: Network, seed: int) -> list[Assignment[Rule]]:
     """The pending prune steps as rules, each layer in the last that selects it."""
     waiting = network.waiting(Prune)
     last = {
         place.path: index for index, pending in enumerate(waiting) for place in prunable(network, pending)
     }
-    found: list[Assignment] = []
+    found: list[Assignment[Rule]] = []
     for index, pending in enumerate(waiting):
         places = [place for place in prunable(network, pending) if last[place.path] == index]
         if not places:
@@ -105,29 +85,6 @@ def assignments(network: Network, seed: int) -> list[Assignment]:
 def holds_zeros(network: Network) -> set[str]:
     """The layers whose zeros are not weights like any other, since pruning made them."""
     return {*network.pruned, *_zeros_to_keep(network.model)}
-
-
-def warn_of_late_ends(plan: MaskPlan, steps: int, context: Context) -> None:
-    """Say of every schedule that ends after a training of `steps` steps which sparsity will be reached."""
-    said: set[tuple[int, float, float]] = set()
-    for item in plan.assignments:
-        end, reached = plan.schedules[item.paths[0]].end_step, _asked(plan, item, steps)
-        if reached < item.target - 1e-6 and (end, item.target, reached) not in said:
-            said.add((end, item.target, reached))
-            context.warn("schedule_ends_late", end=end, steps=steps, target=item.target, reached=reached)
-
-
-def note_outcome(plan: MaskPlan, steps: int, context: Context) -> None:
-    """After a training of `steps` steps, with the masks applied: note what the layers of a global method came
-    to, and warn where there are fewer zeros than the schedule's last update asked for."""
-    for item in plan.assignments:
-        for path, weights in item.layers.items():
-            context.record.layers[path] = LayerNote(target_sparsity=zero_share(weights))
-        reached = zero_share(item.rule.weights)
-        asked = _asked(plan, item, steps)
-        if reached < item.rule.zeros(asked) - 1e-9:
-            layer = item.paths[0] if len(item.paths) == 1 else None
-            context.warn("sparsity_not_reached", layer=layer, reached=reached, target=asked, why="")
 
 
 def wrapped(model: Any, plan: MaskPlan) -> Any:
@@ -170,15 +127,6 @@ def total_sparsity(model: Any) -> float | None:
     return 1.0 - sum(int(np.count_nonzero(mask)) for mask in masks) / size if size else None
 
 
-def _asked(plan: MaskPlan, item: Assignment, steps: int) -> float:
-    """The sparsity a schedule has got to after `steps` steps."""
-    schedule = plan.schedules[item.paths[0]]
-    if schedule.end_step <= steps:
-        return item.target
-    last = last_sparsity(schedule, steps)
-    return item.target if item.rule.fixed and last > 0 else last
-
-
 def _zeros_to_keep(model: Any) -> dict[str, float]:
     """The share of zeros of every layer that was pruned on purpose."""
     shares = {place.path: zero_share(kernels(place.layer)) for place in placed_layers(model)}
@@ -187,13 +135,13 @@ def _zeros_to_keep(model: Any) -> dict[str, float]:
 
 def _alone(
     place: Placed, step: Prune, schedule: PruningSchedule, zeros: Mapping[str, float], seed: int
-) -> Assignment:
+) -> Assignment[Rule]:
     rule = layer_rule(place, step, keep_zeros=place.path in zeros, seed=seed)
     floor = zeros.get(place.path, 0.0) if isinstance(step.pattern, Unstructured | XnnpackLatency) else 0.0
     return Assignment((place.path,), rule, schedule, max(target(step, schedule), floor), floor)
 
 
-def _together(places: Sequence[Placed], step: Prune, zeros: Mapping[str, float]) -> Assignment:
+def _together(places: Sequence[Placed], step: Prune, zeros: Mapping[str, float]) -> Assignment[Rule]:
     rule = global_rule(places, step, keep_zeros=[place.path in zeros for place in places])
     floor = zero_share(rule.weights) if any(place.path in zeros for place in places) else 0.0
     paths = tuple(place.path for place in places)

@@ -14,20 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from tasks.compression.assignments import Assignment, note_outcome, settled_pruning
 from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.clusterable import (
-    chance,
-    requests,
-    warn_if_nothing_shared,
-)
-from tasks.compression.backends.tensorflow.codebook import distinct
-from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers
-from tasks.compression.backends.tensorflow.masking import planned, settled_pruning
-from tasks.compression.backends.tensorflow.masks import Assignment, note_outcome
+from tasks.compression.backends.tensorflow.clusterable import requests
+from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
+from tasks.compression.backends.tensorflow.masking import planned, steps_of
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.rows import rows
+from tasks.compression.backends.tensorflow.rules import Rule
 from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel, Terms
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
+from tasks.compression.clusterability import chance, warn_if_nothing_shared
+from tasks.compression.codebook import distinct
 from tasks.compression.context import Context
 from tasks.compression.pending import Sharing
 
@@ -50,7 +48,7 @@ class Projection(TrainingPart):
         self._masked = {*self._plan.schedules, *network.pruned}
         self._seed = context.seed
         self._begins = {path: math.floor(item.begin * steps) for path, item in self._asked.items()}
-        self._pruned = settled_pruning(network, steps)
+        self._pruned = settled_pruning(steps_of(network), steps)
         self.settled = max([self._pruned, *(begin + 1 for begin in self._begins.values())])
         self._move_every = max(1, min(MOVE_EVERY, steps // MOVES))
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -107,7 +105,7 @@ class Projection(TrainingPart):
         return model
 
     def outcome(self, network: Network, taken: int, context: Context) -> Network:
-        note_outcome(self._plan, taken, context)
+        note_outcome(self._plan.assignments, taken, context, zero_share)
         for place in placed_layers(network.model):
             if place.path in self._asked:
                 self._remark(place, self._asked[place.path].sharing, context)
@@ -158,7 +156,7 @@ class Projection(TrainingPart):
                 lambda group=group: [item.show(shared=False) for item in group],
             )
 
-    def _mask(self, item: Assignment, wanted: Any) -> None:
+    def _mask(self, item: Assignment[Rule], wanted: Any) -> None:
         for kernel, stays in zip(self._of(item), item.rule.masks(wanted), strict=True):
             kernel.hide(stays)
 
@@ -174,7 +172,7 @@ class Projection(TrainingPart):
     def _all(self) -> list[SharedKernel]:
         return [kernel for found in self._kernels.values() for kernel in found]
 
-    def _of(self, item: Assignment) -> list[SharedKernel]:
+    def _of(self, item: Assignment[Rule]) -> list[SharedKernel]:
         return [kernel for path in item.paths for kernel in self._kernels[path]]
 
     def _remark(self, place: Placed, sharing: Sharing, context: Context) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from featherweight.spec import Prune, PruningSchedule, XnnpackLatency
+from featherweight.spec import LayerSelection, Prune, PruningSchedule, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import sparsity
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
 from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.prunability import no_pruning, obstacle, target
+from tasks.compression.backends.tensorflow.prunability import no_pruning, obstacle
 from tasks.compression.errors import CompressionError
+from tasks.compression.overrides import first_matches, unused
 from tasks.compression.pending import Pending
 
-__all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "target", "unsupported", "unused_overrides"]
+__all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "unsupported", "unused_overrides"]
 
 
 def prunable(network: Network, pending: Pending[Prune]) -> list[Placed]:
@@ -28,26 +29,17 @@ def prunable(network: Network, pending: Pending[Prune]) -> list[Placed]:
 
 def schedules(network: Network, pending: Pending[Prune]) -> dict[str, PruningSchedule]:
     """The schedule of each prunable layer: that of the first override that matches, else the step's."""
-    found: dict[str, PruningSchedule] = {}
-    for index, override in enumerate(pending.step.overrides):
-        pointer = f"{pending.pointer}/overrides/{index}/layers"
-        for place in select(network.model, override.layers, pointer):
-            found.setdefault(place.path, override.schedule)
-    return {place.path: found.get(place.path, pending.step.schedule) for place in prunable(network, pending)}
+    step, found = pending.step, _overridden(network.model, pending)
+    return {
+        place.path: step.overrides[found[place.path]].schedule if place.path in found else step.schedule
+        for place in prunable(network, pending)
+    }
 
 
 def unused_overrides(network: Network, pending: Pending[Prune]) -> list[int]:
     """The overrides none of whose layers is prunable, or not without an earlier override for it."""
-    taken = {place.path: False for place in prunable(network, pending)}
-    unused = []
-    for index, override in enumerate(pending.step.overrides):
-        pointer = f"{pending.pointer}/overrides/{index}/layers"
-        paths = [place.path for place in select(network.model, override.layers, pointer)]
-        new = [path for path in paths if taken.get(path) is False]
-        taken |= dict.fromkeys(new, True)
-        if not new:
-            unused.append(index)
-    return unused
+    changed = {place.path for place in prunable(network, pending)}
+    return unused(pending.step.overrides, _overridden(network.model, pending), changed)
 
 
 def unsupported(model: Any, step: Prune, pointer: str) -> Iterator[tuple[Placed, str]]:
@@ -96,6 +88,13 @@ class _Policy(sparsity.PruneForLatencyOnXNNPack):  # type: ignore[misc]
         if not supported:
             self.refused = layer
         return supported
+
+
+def _overridden(model: Any, pending: Pending[Prune]) -> dict[str, int]:
+    def chosen(selection: LayerSelection, pointer: str) -> list[Placed]:
+        return select(model, selection, pointer)
+
+    return first_matches(pending.step.overrides, pending.pointer, chosen)
 
 
 def _left_out(layer: Any, step: Prune) -> bool:

@@ -17,10 +17,10 @@ from tasks.compression.backends.tensorflow.saliency import (
     block_mask,
     global_masks,
     keep_largest,
-    kept_weights,
     lamp_scores,
     n_of_m_mask,
 )
+from tasks.compression.prunability import kept_weights, zeros_left
 
 __all__ = ["TRANSPOSED", "Rule", "global_rule", "layer_rule"]
 
@@ -76,7 +76,7 @@ class _EachWeight(Rule):
         return [keep_largest(score, sparsity) for score in scores]
 
     def zeros(self, sparsity: float) -> float:
-        return _zeros(self._sizes(), sparsity)
+        return zeros_left(self._sizes(), sparsity)
 
 
 class _Random(_EachWeight):
@@ -145,7 +145,7 @@ class _Blocks(_Patterned):
 
     def zeros(self, sparsity: float) -> float:
         area = math.prod(self._pattern.block_size)
-        return _zeros([size // area for size in self._sizes()], sparsity)
+        return zeros_left([size // area for size in self._sizes()], sparsity)
 
 
 class _Groups(_Patterned):
@@ -187,11 +187,6 @@ def global_rule(places: Sequence[Placed], step: Prune, *, keep_zeros: Sequence[b
         weights += found
         alive += _alive(found, keep)
     return _Together(weights, alive, lamp=step.method == "lamp")
-
-
-def _zeros(counts: Sequence[int], sparsity: float) -> float:
-    """The share that goes when of each count a sparsity leaves what it leaves."""
-    return 1.0 - sum(kept_weights(count, sparsity) for count in counts) / sum(counts)
 
 
 def _alive(weights: Sequence[Any], keep_zeros: bool) -> list[Any]:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.prunability import kept_weights
 
-__all__ = ["block_mask", "global_masks", "keep_largest", "kept_weights", "lamp_scores", "n_of_m_mask"]
+__all__ = ["block_mask", "global_masks", "keep_largest", "lamp_scores", "n_of_m_mask"]
 
 
 def keep_largest(scores: Any, sparsity: Any, *, least: int = 1) -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.codebook import Initialization, codebooks
 from tasks.compression.backends.tensorflow.rows import from_rows, rows
+from tasks.compression.codebook import Initialization, codebooks
 from tasks.compression.pending import Sharing
 
 __all__ = ["Codebook", "SharedKernel", "Terms"]

@@ -9,19 +9,21 @@ from math import prod
 
 from featherweight.spec import LayerSelection
 from tasks.compression.backends.torch._framework import fx, nn, torch
+from tasks.compression.backends.torch.prunability import is_depthwise
 from tasks.compression.facts import LayerFacts
 from tasks.compression.selection import select_from
 
 __all__ = ["Placed", "copied", "describe", "kernels", "placed_layers", "select", "weights", "zero_share"]
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MATRICES = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
+    *_CONVOLUTIONS,
     nn.ConvTranspose1d,
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
+    nn.Linear,
+    nn.Embedding,
+    nn.EmbeddingBag,
 )
 
 
@@ -49,7 +51,10 @@ def placed_layers(model: fx.GraphModule) -> Iterator[Placed]:
 
 
 def kernels(layer: nn.Module) -> list[nn.Parameter]:
-    """The weights of a layer that magnitude pruning applies to: matrices that inputs are multiplied by."""
+    """The weights of a layer that magnitude pruning applies to, as prunability's table has them: matrices
+    that inputs are multiplied by, and tables of embeddings. Depthwise convolutions have none."""
+    if isinstance(layer, _CONVOLUTIONS) and is_depthwise(layer.groups, layer.in_channels):
+        return []
     if isinstance(layer, _MATRICES):
         return [layer.weight]
     if isinstance(layer, nn.RNNBase):

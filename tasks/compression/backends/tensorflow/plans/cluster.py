@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Cluster, Prune
-from tasks.compression.backends.tensorflow.clusterability import no_sharing, refused
 from tasks.compression.backends.tensorflow.plans.prune import kernels, zero_share
-from tasks.compression.backends.tensorflow.prunability import KEEP_ZEROS_FROM, TRANSPOSED_KINDS
+from tasks.compression.backends.tensorflow.prunability import TRANSPOSED_KINDS
+from tasks.compression.clusterability import no_sharing, refused
 from tasks.compression.outline.facts import Layer, Outline, Weight
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.prunability import KEEP_ZEROS_FROM
 from tasks.compression.waiting import can_wait, carrier, waits
 
 __all__ = ["check", "plan"]

@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from featherweight.plan import PlannedLayer
 from featherweight.spec import NOfM, Prune, PruningSchedule, Unstructured, XnnpackLatency
 from tasks.compression.backends.tensorflow.prunability import (
-    KEEP_ZEROS_FROM,
     KERNELS,
     NOT_FOR_XNNPACK,
-    is_global,
-    kept_weights,
     no_pruning,
     obstacle,
+)
+from tasks.compression.mask_updates import sparsity_after
+from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.planning.state import Context, State, select
+from tasks.compression.prunability import (
+    KEEP_ZEROS_FROM,
+    is_global,
+    kept_weights,
     refused,
     target,
     zero_share_of,
 )
-from tasks.compression.backends.tensorflow.schedule_ends import sparsity_after
-from tasks.compression.outline.facts import Layer, Outline, Weight
-from tasks.compression.planning.state import Context, State, select
 from tasks.compression.resolve import optimiser_steps, resolve_schedule
 from tasks.compression.waiting import carrier
 

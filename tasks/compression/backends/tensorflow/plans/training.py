@@ -8,11 +8,11 @@ from featherweight.plan import PlannedLayer
 from featherweight.spec import Distill, Finetune, LayerSelection
 from tasks.compression.backends.tensorflow.feature_layers import refused_feature
 from tasks.compression.backends.tensorflow.plans.prune import kernels, zero_share
-from tasks.compression.backends.tensorflow.prunability import KEEP_ZEROS_FROM
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline, Weight
 from tasks.compression.planning.costs import rounds_cost
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.prunability import KEEP_ZEROS_FROM
 
 __all__ = ["check", "plan"]
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tasks.compression.backends.tensorflow.masks import Assignment
+from tasks.compression.assignments import Assignment
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.projection import Projection
 from tasks.compression.backends.tensorflow.qat.simulation import Simulation
+from tasks.compression.backends.tensorflow.rules import Rule
 from tasks.compression.context import Context
 
 __all__ = ["Keeping"]
@@ -39,7 +40,7 @@ class Keeping(Projection):
         super().constrain(self._simulation.source)
 
 
-def _moved(item: Assignment, simulation: Simulation) -> Assignment:
+def _moved(item: Assignment[Rule], simulation: Simulation) -> Assignment[Rule]:
     """`item` on the variables that are trained."""
     item.rule.weights = [simulation.variable(weight) for weight in item.rule.weights]
     layers = {

@@ -1,7 +1,7 @@
-"""Where a pruning schedule has got to when training ends, in plain numbers.
+"""When a pruning schedule updates masks and to which sparsity, in plain numbers.
 
-The same that `schedule` says in TensorFlow's: masks are updated at the first and the last step and every
-`frequency` steps between them.
+Masks are updated at the first and the last step and every `frequency` steps between them. Steps are optimiser
+steps, counted from 1; schedules are resolved ones.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ from bisect import bisect_right
 
 from featherweight.spec import ConstantSparsity, CustomSchedule, PolynomialDecay, PruningSchedule
 
-__all__ = ["sparsity_after"]
+__all__ = ["sparsity_after", "update_at"]
+
+
+def update_at(schedule: PruningSchedule, step: int) -> float | None:
+    """The sparsity that masks are updated to before `step`; None where they stay."""
+    begin, end = _ends(schedule)
+    if isinstance(schedule, CustomSchedule) and any(point.step == step for point in schedule.points):
+        return _value(schedule, step)
+    regular = begin <= step <= end and (step - begin) % int(schedule.frequency) == 0
+    return _value(schedule, step) if regular or step in (max(1, begin), end) else None
 
 
 def sparsity_after(schedule: PruningSchedule, steps: int) -> tuple[int, float]:
-    """(its last step, the sparsity of the last update within `steps`) of a resolved schedule; 0.0 before the
-    first update."""
-    begin, end = _ends(schedule)
-    first = max(1, begin)
-    points = {point.step or 0 for point in schedule.points} if isinstance(schedule, CustomSchedule) else set()
-    frequency = int(schedule.frequency)
-    for step in range(min(steps, end), 0, -1):
-        regular = begin <= step <= end and (step - begin) % frequency == 0
-        if regular or step in (first, end) or step in points:
-            return end, _value(schedule, step)
+    """(its last step, the sparsity of the last update within `steps`); 0.0 before the first update."""
+    end = _ends(schedule)[1]
+    for step in range(min(steps, max(1, end)), 0, -1):
+        wanted = update_at(schedule, step)
+        if wanted is not None:
+            return end, wanted
     return end, 0.0
 
 
