@@ -15,11 +15,11 @@ from tasks.compression import CompressionError, compress, ignore
 from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.backends.tensorflow.decompose import check, decompose
 from tasks.compression.backends.tensorflow.layers import copied, placed_layers
-from tasks.compression.backends.tensorflow.lowrank.factors import merged, spectra, svd, tucker
-from tasks.compression.backends.tensorflow.lowrank.ranks import Size, options
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import count
 from tasks.compression.context import Context
+from tasks.compression.lowrank.factors import merged, spectra, svd, tucker
+from tasks.compression.lowrank.ranks import Size, options
 from tasks.compression.progress import Progress
 from tests.compression.networks import save_model
 from tests.compression.structured.masked import as_list

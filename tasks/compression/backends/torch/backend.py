@@ -93,9 +93,9 @@ def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
 
 
 def macs(network: Network) -> Mapping[str, int] | None:
-    from tasks.compression.backends.torch.structured.macs import count
+    from tasks.compression.backends.torch.structured import count
 
-    return count(network.model, network.signature)
+    return {layer.name: layer.macs for layer in count(network.model, network.signature).layers}
 
 
 def distinct_weights(network: Network) -> int:

@@ -1,7 +1,5 @@
-"""Low-rank decomposition of tf_keras models: layers replaced by two or three thinner ones.
+"""Low-rank decomposition of tf_keras models: what `tasks.compression.lowrank` asks of a framework.
 
-    factors  SVD and Tucker-2 of a kernel
-    ranks    what ranks cost and keep, and which to take
     targets  the layers that can be decomposed, and why others cannot
     surgery  the model with the new layers
 

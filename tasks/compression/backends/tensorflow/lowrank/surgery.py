@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.compression.backends.tensorflow.lowrank.factors import merged, svd, tucker
-from tasks.compression.backends.tensorflow.lowrank.ranks import Ranks
 from tasks.compression.backends.tensorflow.lowrank.targets import Target
 from tasks.compression.backends.tensorflow.structured.graph import is_network, kind, sublayers
 from tasks.compression.backends.tensorflow.structured.surgery import forget_shapes, refusing
+from tasks.compression.lowrank.factors import merged, svd, tucker
+from tasks.compression.lowrank.ranks import Ranks
 
 __all__ = ["Part", "Replacement", "factored", "replaced"]
 

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.compression.backends.tensorflow.lowrank.ranks import Ranks, Size
 from tasks.compression.backends.tensorflow.structured.graph import Call, Graph, Shape, kind, trace
-from tasks.compression.errors import CompressionError
+from tasks.compression.lowrank.ranks import Size
 
-__all__ = ["NO_RANK", "Target", "not_smaller", "obstacle", "refused", "targets", "targets_of"]
-
-NO_RANK = "no rank would make it smaller"
+__all__ = ["Target", "obstacle", "targets", "targets_of"]
 
 _CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
 _DECOMPOSED = ("Dense", *_CONVOLUTIONS)
@@ -64,27 +61,6 @@ def obstacle(layer: Any) -> str | None:
     if kind(inner) in _CONVOLUTIONS and inner.groups > 1:
         return f"it is a convolution in {inner.groups} groups, whose channels do not mix"
     return None
-
-
-def refused(path: str, why: str, pointer: str) -> CompressionError:
-    """For a step that says ``error`` and selects a layer that cannot be decomposed."""
-    return CompressionError(
-        "layer_not_supported",
-        f"the layer {path} was selected for decomposition: {why}",
-        hint="exclude it, or set on_unsupported to skip",
-        layer=path,
-        pointer=f"{pointer}/layers",
-    )
-
-
-def not_smaller(size: Size, ranks: Ranks) -> str:
-    """Why ranks are no use."""
-    at = f"rank {ranks.inputs}" if size.is_matrix else f"ranks {ranks.inputs} and {ranks.outputs}"
-    parameters = int(size.parameters_at(ranks.inputs, ranks.outputs))
-    if parameters >= size.parameters:
-        return f"of {at} it would have {parameters} parameters, and it has {size.parameters}"
-    macs = int(size.macs_at(ranks.inputs, ranks.outputs))
-    return f"of {at} it would take {macs} multiply-accumulates, and it takes {size.macs}"
 
 
 def _inner(layer: Any) -> Any:

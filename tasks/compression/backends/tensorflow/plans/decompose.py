@@ -13,8 +13,10 @@ import numpy as np
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Decompose, FixedRank, RankByBudget, RankByEnergy
-from tasks.compression.backends.tensorflow.lowrank.factors import Spectra
-from tasks.compression.backends.tensorflow.lowrank.ranks import (
+from tasks.compression.backends.tensorflow.lowrank.targets import Target, obstacle, targets_of
+from tasks.compression.lowrank.choice import NO_RANK, not_smaller, refused
+from tasks.compression.lowrank.factors import Spectra
+from tasks.compression.lowrank.ranks import (
     Ranks,
     Size,
     budgeted,
@@ -22,14 +24,6 @@ from tasks.compression.backends.tensorflow.lowrank.ranks import (
     named,
     options,
     within,
-)
-from tasks.compression.backends.tensorflow.lowrank.targets import (
-    NO_RANK,
-    Target,
-    not_smaller,
-    obstacle,
-    refused,
-    targets_of,
 )
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.skeleton import graph_of

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featherweight.spec import FixedRank, RankByEnergy, RankByParameters
-from tasks.compression.backends.tensorflow.lowrank.factors import Spectra
+from tasks.compression.lowrank.factors import Spectra
 
 __all__ = ["Options", "Ranks", "Size", "budgeted", "cheapest", "named", "options", "within"]
 
