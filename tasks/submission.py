@@ -118,7 +118,7 @@ class Submitter:
         if wanted.dataset_id is None:
             faults += catalogue.missing_dataset(wanted.spec)
         kind = kind_of_format(model.format)
-        unfit = [] if kind is None else unable(wanted.spec, kind, framework=model.framework)
+        unfit = [] if kind is None else unable(wanted.spec, kind)
         faults += [fault.fault() for fault in unfit]
         if faults:
             code = faults[0].code if faults[0].code in CODES else "invalid_request"

@@ -140,7 +140,7 @@ class StepReached(_Part):
     """The network after a step: gzipped, as a Keras file without optimiser state or as the ``.tflite`` that
     the step made of it, and its metric on the test split; of a model with several outputs by name too."""
 
-    format: Literal["keras", "tflite"]
+    format: Literal["keras", "tflite", "pt2"]
     gzip_bytes: int
     accuracy: Measurement | None = None
     by_output: dict[str, Measurement] | None = Field(default=None, exclude_if=_is_none)

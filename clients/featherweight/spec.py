@@ -117,7 +117,7 @@ __all__ = [
 
 SPEC_VERSION: Final = 1
 
-OutputFormat = Literal["tflite", "keras", "saved_model", "c_array", "onnx"]
+OutputFormat = Literal["tflite", "keras", "saved_model", "c_array", "onnx", "pt2", "pte"]
 """tflite        ``model.tflite``, for LiteRT
 keras         ``model.keras``, of the Keras that the model came from
 saved_model   ``saved_model.tar.gz``, for TensorFlow and its servers

@@ -3,6 +3,7 @@
     keras    a Keras network that can be built again from its configuration    everything
     graph    a SavedModel's signature: what it computes, and no layers         quantised, delivered as a graph
     tflite   a float ``.tflite``                                               quantised
+    pt2      an exported program of PyTorch                                    everything
 
 The one place that knows: plans, the check of a submission, the job itself and the inspection of a model ask
 here. It imports no framework and reads no file; tasks.compression.outline.kinds tells a file's kind.
@@ -18,9 +19,18 @@ from featherweight.problem import FieldError
 from featherweight.spec import CompressionSpec, OutputFormat
 from tasks.compression.catalogue import ROWS
 
-__all__ = ["KINDS", "Abilities", "Inability", "ModelKind", "abilities", "kind_of_format", "unable"]
+__all__ = [
+    "KINDS",
+    "Abilities",
+    "Inability",
+    "ModelKind",
+    "abilities",
+    "framework_of",
+    "kind_of_format",
+    "unable",
+]
 
-ModelKind = Literal["keras", "graph", "tflite"]
+ModelKind = Literal["keras", "graph", "tflite", "pt2"]
 
 KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 
@@ -58,6 +68,7 @@ _TITLES: dict[ModelKind, str] = {
     "keras": "a Keras network",
     "graph": "a SavedModel without a Keras network that can be built again",
     "tflite": "a float .tflite",
+    "pt2": "an exported program of PyTorch",
 }
 _TECHNIQUES: dict[ModelKind, tuple[str, ...]] = {"graph": ("quantize",), "tflite": ("quantize",)}
 _OUTPUTS: dict[ModelKind, tuple[OutputFormat, ...]] = {
@@ -76,12 +87,22 @@ _HINTS: dict[ModelKind, str] = {
     "graph": "upload the .keras or .h5 file that it was exported from: everything works on those",
     "tflite": "upload the .keras or .h5 file that it was converted from: everything works on those",
 }
-_KIND_OF_FORMAT: dict[str, ModelKind] = {"keras_zip": "keras", "hdf5": "keras", "tflite": "tflite"}
+_KIND_OF_FORMAT: dict[str, ModelKind] = {
+    "keras_zip": "keras",
+    "hdf5": "keras",
+    "tflite": "tflite",
+    "pt2": "pt2",
+}
 
 
-def abilities(kind: ModelKind, framework: str = "tensorflow") -> Abilities:
+def framework_of(format_: str) -> str:
+    """The framework that models of a format belong to."""
+    return "torch" if format_ == "pt2" else "tensorflow"
+
+
+def abilities(kind: ModelKind) -> Abilities:
     """What can be done to a model of that kind."""
-    rows = [entry for entry in ROWS if entry.framework == framework]
+    rows = [entry for entry in ROWS if entry.framework == framework_of(kind)]
     every = tuple(entry.technique for entry in rows)
     formats = tuple(dict.fromkeys(output for entry in rows for output in entry.outputs))
     can, out = _TECHNIQUES.get(kind, every), _OUTPUTS.get(kind, formats)
@@ -102,13 +123,11 @@ def kind_of_format(format_: str) -> ModelKind | None:
     return _KIND_OF_FORMAT.get(format_)
 
 
-def unable(
-    spec: CompressionSpec, kind: ModelKind, why: str | None = None, framework: str = "tensorflow"
-) -> list[Inability]:
+def unable(spec: CompressionSpec, kind: ModelKind, why: str | None = None) -> list[Inability]:
     """What of `spec` cannot be done to a model of that kind, in the order of the spec; techniques that the
     framework does not have at all are tasks.compression.catalogue.support's. `why` says of this very file
     why it is of no better kind, for the detail."""
-    known = abilities(kind, framework)
+    known = abilities(kind)
     because = f" ({why})" if why else ""
     found = [
         Inability(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Literal
 
@@ -69,13 +69,18 @@ class Row:
     plan_check: str | None = None
 
 
-BACKENDS: dict[str, str] = {"tensorflow": "tasks.compression.backends.tensorflow.backend"}
+BACKENDS: dict[str, str] = {
+    "tensorflow": "tasks.compression.backends.tensorflow.backend",
+    "torch": "tasks.compression.backends.torch.backend",
+}
 """The module of each framework that has the verbs of tasks.compression.backends.Backend."""
 
 _ALL: tuple[OutputFormat, ...] = ("tflite", "keras", "saved_model", "c_array", "onnx")
 _QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array")
+_TORCH: tuple[OutputFormat, ...] = ("tflite", "pt2", "c_array", "onnx", "pte")
+_TORCH_QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array", "onnx", "pt2", "pte")
 
-ROWS: tuple[Row, ...] = (
+_TENSORFLOW: tuple[Row, ...] = (
     Row(
         technique="prune",
         framework="tensorflow",
@@ -206,6 +211,21 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
 )
+
+
+def _of_torch(entry: Row) -> Row:
+    """The same technique by the same file and function of the other backend; plans are made of outlines,
+    which no framework owns."""
+    return replace(
+        entry,
+        framework="torch",
+        handler=entry.handler.replace("backends.tensorflow.", "backends.torch."),
+        check=None if entry.check is None else entry.check.replace("backends.tensorflow.", "backends.torch."),
+        outputs=_TORCH_QUANTISED if entry.outputs == _QUANTISED else _TORCH,
+    )
+
+
+ROWS: tuple[Row, ...] = (*_TENSORFLOW, *map(_of_torch, _TENSORFLOW))
 
 
 def _index() -> dict[tuple[str, str], Row]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featherweight.report import ReportWarning
-from featherweight.spec import Step
+from featherweight.spec import OutputFormat, Step
 from tasks.compression.checkpoints import Checkpoints, NoCheckpoints
 from tasks.compression.data import Data
 from tasks.compression.progress import Progress
@@ -24,9 +24,10 @@ class Context:
     """`following` is the next step of the spec; `pointer` the JSON pointer of this one.
 
     A handler writes what it did into `record` and says warnings through `warn`; `scratch` is a directory
-    for its temporary files. `original` is a copy of the uploaded model, where the spec has a distill step.
-    A handler that takes long keeps how far it got in `checkpoints`, of rounds in `rounds`, and looks whether
-    it is to `stop`. `rounds_ended` is how many rounds came before a training that is one of several.
+    for its temporary files; `outputs` are the formats to be delivered. `original` is a copy of the uploaded
+    model, where the spec has a distill step. A handler that takes long keeps how far it got in `checkpoints`,
+    of rounds in `rounds`, and looks whether it is to `stop`. `rounds_ended` is how many rounds came before a
+    training that is one of several.
     """
 
     index: int
@@ -36,6 +37,7 @@ class Context:
     data: Data | None
     progress: Progress
     scratch: Path
+    outputs: tuple[OutputFormat, ...] = ()
     original: Any = None
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
     rounds: Rounds = field(default_factory=NoRounds)

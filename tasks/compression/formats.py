@@ -11,17 +11,18 @@ from tasks.compression.datasets.magic import HEAD_BYTES, file_format
 
 __all__ = ["ModelFormat", "model_format"]
 
-ModelFormat = Literal["keras_zip", "hdf5", "tflite", "saved_model", "zip", "unknown"]
+ModelFormat = Literal["keras_zip", "hdf5", "tflite", "saved_model", "pt2", "zip", "unknown"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _TFLITE = b"TFL3"
+_PROGRAM_NAME = re.compile(r"[^/]+/models/[^/]+\.json", flags=re.DOTALL)
 _GRAPH_NAME = re.compile(r"(?:.*/)?saved_model\.pb(?:txt)?", flags=re.DOTALL)
 
 
 def model_format(path: Path) -> ModelFormat:
     """keras_zip is a zip archive with a Keras configuration inside, saved_model one with a SavedModel's
-    graph, or any tar; zip any other archive."""
+    graph, or any tar; pt2 one with an exported program of PyTorch; zip any other archive."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if head.startswith(_HDF5):
@@ -42,4 +43,6 @@ def _zip_format(path: Path) -> ModelFormat:
         return "keras_zip"
     if "config.json" in names:
         return "keras_zip"
+    if any(map(_PROGRAM_NAME.fullmatch, names)):
+        return "pt2"
     return "saved_model" if any(map(_GRAPH_NAME.fullmatch, names)) else "zip"

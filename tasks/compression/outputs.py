@@ -16,6 +16,8 @@ FILES: dict[str, str] = {
     "saved_model": "saved_model.tar.gz",
     "c_array": "model.c",
     "onnx": "model.onnx",
+    "pt2": "model.pt2",
+    "pte": "model.pte",
 }
 
 COMPANIONS: dict[str, str] = {"c_array": "model.h"}

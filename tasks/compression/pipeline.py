@@ -15,13 +15,14 @@ from featherweight.events import Event
 from featherweight.report import Report, StepReport
 from featherweight.spec import Cluster, CompressionSpec, Distill, Prune, Step
 from tasks.compression import Outcome, c_array
-from tasks.compression.abilities import ModelKind, unable
+from tasks.compression.abilities import ModelKind, framework_of, unable
 from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
 from tasks.compression.context import Context
 from tasks.compression.data import Data, prepare, validation_share
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
+from tasks.compression.formats import model_format
 from tasks.compression.litert import same_answers
 from tasks.compression.outline.kinds import kind_of
 from tasks.compression.outputs import COMPANIONS, FILES, PROGRAMS, companions, wants_program
@@ -42,7 +43,6 @@ from tasks.compression.workspace import LAYOUT, StepRecord, Workspace, chain
 
 __all__ = ["run"]
 
-_FRAMEWORK = "tensorflow"
 _WEIGHTS = {
     "finetune": 12.0,
     "distill": 16.0,
@@ -53,7 +53,7 @@ _WEIGHTS = {
     "prune_channels": 1.0,
     "decompose": 1.0,
 }
-_CHECKPOINT = "checkpoint.keras"
+_CHECKPOINT = "checkpoint"
 
 
 @dataclass
@@ -61,6 +61,7 @@ class _Job:
     """What a running job has found out so far."""
 
     spec: CompressionSpec
+    framework: str
     backend: Backend
     workspace: Workspace
     progress: Progress
@@ -86,10 +87,13 @@ def run(
     """See tasks.compression.compress."""
     began = time.monotonic()
     checked = spec if isinstance(spec, CompressionSpec) else CompressionSpec.model_validate(spec)
-    _refuse_unsupported(checked, dataset)
+    framework = framework_of(model_format(model))
+    _refuse_unsupported(checked, framework, dataset)
     progress = Progress(emit, _stages(checked))
     try:
-        report, files = _run(model, checked, dataset, workdir, progress, threads, job_id, stop, began)
+        report, files = _run(
+            framework, model, checked, dataset, workdir, progress, threads, job_id, stop, began
+        )
     except CompressionError as error:
         error.stage = error.stage or progress.stage
         raise
@@ -97,15 +101,15 @@ def run(
     return Outcome(report, files)
 
 
-def _refuse_unsupported(spec: CompressionSpec, dataset: Path | None) -> None:
-    faults = support(spec, _FRAMEWORK) + ([] if dataset is not None else missing_dataset(spec))
+def _refuse_unsupported(spec: CompressionSpec, framework: str, dataset: Path | None) -> None:
+    faults = support(spec, framework) + ([] if dataset is not None else missing_dataset(spec))
     if faults:
         first = faults[0]
         raise CompressionError(first.code, first.detail, pointer=first.pointer)
 
 
 def _refuse_unable(spec: CompressionSpec, kind: ModelKind, why: str | None) -> None:
-    faults = unable(spec, kind, why, _FRAMEWORK)
+    faults = unable(spec, kind, why)
     if faults:
         first = faults[0]
         raise CompressionError(first.code, first.detail, hint=first.hint, pointer=first.pointer)
@@ -117,6 +121,7 @@ def _stages(spec: CompressionSpec) -> list[tuple[str, float]]:
 
 
 def _run(
+    framework: str,
     model: Path,
     spec: CompressionSpec,
     dataset: Path | None,
@@ -128,9 +133,9 @@ def _run(
     began: float,
 ) -> tuple[Report, tuple[Path, ...]]:
     progress.begin()
-    backend = cast(Backend, import_module(BACKENDS[_FRAMEWORK]))
+    backend = cast(Backend, import_module(BACKENDS[framework]))
     backend.start(threads, spec.seed)
-    job = _Job(spec, backend, Workspace(workdir), progress, backend.versions(), stop)
+    job = _Job(spec, framework, backend, Workspace(workdir), progress, backend.versions(), stop)
     loaded, data = _load(job, model, dataset)
     counted = any(isinstance(step, Cluster) for step in spec.steps)
     before = backend.layers(loaded.network, distinct=counted)
@@ -184,7 +189,7 @@ def _load(job: _Job, model: Path, dataset: Path | None) -> tuple[LoadedModel, Da
     loaded = job.backend.load(model, job.workspace.scratch, job.progress.warn)
     check_labels(job.spec.tflite_metadata, loaded.facts)
     for index, step in enumerate(job.spec.steps):
-        check = row(step.technique, _FRAMEWORK).check
+        check = row(step.technique, job.framework).check
         if check is not None:
             resolve(check)(loaded.network, step, f"/steps/{index}")
     data = None
@@ -240,6 +245,7 @@ def _take_step(
         data=data,
         progress=job.progress,
         scratch=job.workspace.scratch,
+        outputs=job.spec.outputs,
         original=job.original,
         checkpoints=job.workspace.checkpoints(key),
         rounds=RoundResults(job.workspace, key),
@@ -247,7 +253,7 @@ def _take_step(
     )
     before = job.backend.fingerprint(network)
     try:
-        network = resolve(row(step.technique, _FRAMEWORK).handler)(network, step, context)
+        network = resolve(row(step.technique, job.framework).handler)(network, step, context)
     except CompressionError as error:
         _deliver_kept(job, error)
         raise
@@ -273,8 +279,9 @@ def _deliver_kept(job: _Job, error: CompressionError) -> None:
     """Make a file of what the failed step kept, and let the error name it."""
     if error.kept is None:
         return
-    path = job.workspace.out / _CHECKPOINT
-    job.backend.write(error.kept.network, "keras", path)
+    native = job.backend.NATIVE
+    path = (job.workspace.out / _CHECKPOINT).with_suffix(Path(FILES[native]).suffix)
+    job.backend.write(error.kept.network, native, path)
     error.artifacts = (path,)
     error.detail = f"{error.detail}; {path.name} is {error.kept.what}"
 

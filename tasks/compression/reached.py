@@ -28,7 +28,7 @@ def reached(backend: Backend, network: Any, saved: Path, data: Data | None, seed
     several = isinstance(aim, Objectives)
     main = aim.main if isinstance(aim, Objectives) else ""
     return StepReached(
-        format="keras" if program is None else "tflite",
+        format=backend.NATIVE if program is None else "tflite",
         gzip_bytes=gzip_size(path),
         accuracy=found.get(main),
         by_output=(found or None) if several else None,

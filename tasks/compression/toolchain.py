@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DISTRIBUTIONS"]
+__all__ = ["DISTRIBUTIONS", "TORCH"]
 
 DISTRIBUTIONS = (
     "ai-edge-litert",
@@ -15,4 +15,18 @@ DISTRIBUTIONS = (
     "tensorflow-model-optimization",
     "tf-keras",
     "tf2onnx",
+)
+
+TORCH = (
+    "ai-edge-litert",
+    "litert-converter",
+    "litert-quantizer",
+    "litert-torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "torch",
+    "torch-pruning",
+    "torchao",
 )

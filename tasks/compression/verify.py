@@ -27,7 +27,7 @@ from tasks.compression.measures import changed, compared, described, losses, mea
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
 from tasks.compression.open_sizes import refused_by_litert
-from tasks.compression.outputs import PROGRAMS, program_in, wants_program
+from tasks.compression.outputs import FILES, PROGRAMS, program_in, wants_program
 from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.sizes import gzip_size, sha256, zstd_size
@@ -213,8 +213,8 @@ def _contents(program: bytes) -> dict[str, Any]:
 
 
 def _without_optimizer(backend: Backend, loaded: LoadedModel, workspace: Workspace, warn: Warn) -> int:
-    path = workspace.scratch / "original.keras"
-    backend.write(loaded.network, "keras", path)
+    path = workspace.scratch / f"original-{FILES[backend.NATIVE]}"
+    backend.write(loaded.network, backend.NATIVE, path)
     size, packed = path.stat().st_size, gzip_size(path)
     path.unlink()
     warn(remark("optimizer_state_in_original", bytes=size, gzip_bytes=packed))

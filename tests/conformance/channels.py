@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from featherweight.report import Report
+from featherweight.spec import OutputFormat
 from tasks.compression import CompressionError, compress
+from tasks.compression.outputs import FILES
 from tasks.compression.tflite import tensors
 
 Array = npt.NDArray[Any]
@@ -35,6 +37,9 @@ class ChannelsConformance:
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
     conv and mixed (convolutions of 8 and 12 output channels), and logits, and `data_file`, its digits."""
 
+    native: OutputFormat = "keras"
+    """The framework's own format, in which networks are delivered in float."""
+
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
@@ -42,19 +47,19 @@ class ChannelsConformance:
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", "keras"]}
+            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
             outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
             return outcome.report, tmp_path / "out"
 
         return run
 
     def widths(self, out: Path) -> dict[str, int]:
-        return {name: kernel.shape[-1] for name, kernel in self.kernels(out / "model.keras").items()}
+        return {name: kernel.shape[-1] for name, kernel in self.kernels(out / FILES[self.native]).items()}
 
     def test_channels_are_gone_from_every_file(self, run: Run) -> None:
         report, out = run(channels(), data=False)
         assert self.widths(out) == {"conv": 4, "mixed": 6, "logits": 10}
-        assert self.kernels(out / "model.keras")["mixed"].shape[-2] == 4
+        assert self.kernels(out / FILES[self.native])["mixed"].shape[-2] == 4
         shapes = {tuple(item.shape) for item in tensors((out / "model.tflite").read_bytes())}
         assert (6, 3, 3, 4) in shapes
         assert not any(12 in shape for shape in shapes)
@@ -93,7 +98,7 @@ class ChannelsConformance:
             {"technique": "finetune", "epochs": 2, "batch_size": 64},
             {"technique": "quantize", "scheme": "full_int8"},
         )
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         assert kernels["mixed"].shape[-2:] == (4, 6)
         assert np.count_nonzero(kernels["mixed"]) == kernels["mixed"].size // 2
         assert report.outputs[0].scheme == "full_int8"
@@ -240,7 +245,7 @@ class ChannelsConformance:
             train,
             {"technique": "quantize", "scheme": "full_int8"},
         )
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         assert kernels["mixed"].shape[-2:] == (4, 6)
         assert np.count_nonzero(kernels["mixed"]) == kernels["mixed"].size // 2
         assert [epoch.round for epoch in report.steps[3].epochs] == [None]

@@ -14,7 +14,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from featherweight.report import LayerReport, Report
+from featherweight.spec import OutputFormat
 from tasks.compression import CompressionError, compress
+from tasks.compression.outputs import FILES
 
 Array = npt.NDArray[Any]
 Run = Callable[..., tuple[Report, Path]]
@@ -70,6 +72,9 @@ class ClusteringConformance:
     conv (8 kernels of 3x3x1), mixed (a convolution of 8 input and 12 output channels), and logits (of 10
     classes), and `data_file`, its digits."""
 
+    native: OutputFormat = "keras"
+    """The framework's own format, in which networks are delivered in float."""
+
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
@@ -77,7 +82,7 @@ class ClusteringConformance:
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", "keras"]}
+            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
             outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
             return outcome.report, tmp_path / "out"
 
@@ -90,7 +95,7 @@ class ClusteringConformance:
     ) -> None:
         step = {"technique": "cluster", "clusters": 8, "initialization": initialization}
         report, out = run(*with_training(step, trained=trained))
-        for name, kernel in self.kernels(out / "model.keras").items():
+        for name, kernel in self.kernels(out / FILES[self.native]).items():
             assert 2 <= len(np.unique(kernel)) <= 8
             assert layer(report, name).distinct_values_after == len(np.unique(kernel))
             assert (layer(report, name).distinct_values_before or 0) > 60
@@ -105,7 +110,7 @@ class ClusteringConformance:
         _, out = run(
             *with_training({"technique": "cluster", "clusters": 4, "per_channel": True}, trained=trained)
         )
-        for kernel in self.kernels(out / "model.keras").values():
+        for kernel in self.kernels(out / FILES[self.native]).values():
             channels = kernel.reshape(-1, kernel.shape[-1]).T
             assert all(2 <= len(np.unique(channel)) <= 4 for channel in channels)
             assert len(np.unique(kernel)) > 4
@@ -113,7 +118,7 @@ class ClusteringConformance:
     @both
     def test_zeros_of_pruning_stay_and_are_not_counted(self, run: Run, trained: bool) -> None:
         report, out = run(*with_training(PRUNE, {"technique": "cluster", "clusters": 4}, trained=trained))
-        for name, kernel in self.kernels(out / "model.keras").items():
+        for name, kernel in self.kernels(out / FILES[self.native]).items():
             assert np.count_nonzero(kernel) == round(kernel.size * 0.3)
             assert 3 <= values(kernel) <= 4
             assert layer(report, name).sparsity_after == pytest.approx(0.7, abs=0.01)
@@ -123,7 +128,7 @@ class ClusteringConformance:
         prune = {"technique": "prune", "method": "lamp", "schedule": {"type": "custom", "points": points}}
         cluster = {"technique": "cluster", "clusters": 15, "begin": 0.4}
         report, out = run(prune, cluster, {**TRAIN, "epochs": 4})
-        kernels = self.kernels(out / "model.keras").values()
+        kernels = self.kernels(out / FILES[self.native]).values()
         size = sum(kernel.size for kernel in kernels)
         assert sum(np.count_nonzero(kernel) for kernel in kernels) == pytest.approx(size * 0.2, abs=1)
         assert all(values(kernel) <= 15 for kernel in kernels)
@@ -149,9 +154,9 @@ class ClusteringConformance:
             TRAIN,
         ]
         _, out = run(*first)
-        before = self.kernels(out / "model.keras")
+        before = self.kernels(out / FILES[self.native])
         _, out = run(*first, *later)
-        for name, kernel in self.kernels(out / "model.keras").items():
+        for name, kernel in self.kernels(out / FILES[self.native]).items():
             assert not kernel[before[name] == 0].any()
             assert values(kernel) <= values(before[name])
             assert (kernel != before[name]).any()
@@ -159,9 +164,9 @@ class ClusteringConformance:
     def test_later_training_moves_the_values_of_unpruned_layers_together(self, run: Run) -> None:
         step = {"technique": "cluster", "clusters": 5, "per_channel": True}
         _, out = run(step)
-        before = self.kernels(out / "model.keras")
+        before = self.kernels(out / FILES[self.native])
         _, out = run(step, TRAIN, {**TRAIN, "epochs": 1})
-        for name, kernel in self.kernels(out / "model.keras").items():
+        for name, kernel in self.kernels(out / FILES[self.native]).items():
             channels = zip(
                 *(item.reshape(-1, item.shape[-1]).T for item in (kernel, before[name])), strict=True
             )
@@ -179,7 +184,7 @@ class ClusteringConformance:
             ],
         }
         report, out = run(step, data=False)
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         assert len(np.unique(kernels["conv"])) == kernels["conv"].size
         assert len(np.unique(kernels["mixed"])) == 16
         assert len(np.unique(kernels["logits"])) == 3
@@ -192,7 +197,7 @@ class ClusteringConformance:
         (said,) = [item for item in report.warnings if item.code == "nothing_shared"]
         assert said.layer == "conv"
         assert "72 different weights" in said.message
-        assert len(np.unique(self.kernels(out / "model.keras")["conv"])) > (40 if trained else 71)
+        assert len(np.unique(self.kernels(out / FILES[self.native])["conv"])) > (40 if trained else 71)
 
     def test_layer_that_is_not_there_is_refused_at_its_place(self, run: Run) -> None:
         override = {"layers": {"include": ["none_such"]}, "clusters": 4}
@@ -203,7 +208,7 @@ class ClusteringConformance:
 
     def test_centres_at_once_are_the_means_of_their_weights(self, run: Run, model_file: Path) -> None:
         _, out = run({"technique": "cluster", "clusters": 6}, data=False)
-        before, after = self.kernels(model_file), self.kernels(out / "model.keras")
+        before, after = self.kernels(model_file), self.kernels(out / FILES[self.native])
         for name, kernel in after.items():
             for value in np.unique(kernel):
                 assert before[name][kernel == value].mean() == pytest.approx(value, abs=1e-5)

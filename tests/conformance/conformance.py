@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from featherweight.report import Report
-from featherweight.spec import Quantize
+from featherweight.spec import OutputFormat, Quantize
 from tasks.compression import compress
 from tasks.compression.catalogue import BACKENDS, ROWS, support
 from tasks.compression.litert import Program
@@ -43,6 +43,9 @@ class Conformance:
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with layers named
     conv and logits, and `data_file`, its digits."""
 
+    native: OutputFormat = "keras"
+    """The framework's own format, in which networks are delivered in float."""
+
     framework: str
 
     @abstractmethod
@@ -52,7 +55,7 @@ class Conformance:
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Callable[..., tuple[Report, Path]]:
         def run(*steps: dict[str, Any], data: bool = True, **spec: Any) -> tuple[Report, Path]:
-            document = {"steps": list(steps), "outputs": ["tflite", "keras"], **spec}
+            document = {"steps": list(steps), "outputs": ["tflite", self.native], **spec}
             outcome = compress(model_file, document, dataset=data_file if data else None, workdir=tmp_path)
             return outcome.report, tmp_path / "out"
 
@@ -86,7 +89,7 @@ class Conformance:
         if trained:
             steps.append({"technique": "finetune", "epochs": 1, "batch_size": 64})
         report, out = run(*steps)
-        for name, kernel in self.kernels(out / "model.keras").items():
+        for name, kernel in self.kernels(out / FILES[self.native]).items():
             kept = max(1, int(np.round(np.float32(kernel.size) * (np.float32(1) - np.float32(sparsity)))))
             assert np.count_nonzero(kernel) == kept
             layer = next(layer for layer in report.layers if layer.name == name)
@@ -95,7 +98,7 @@ class Conformance:
 
     def test_prune_leaves_what_is_not_selected(self, run: Callable[..., tuple[Report, Path]]) -> None:
         _, out = run({"technique": "prune", "layers": {"include": ["conv"]}}, data=False)
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         assert np.count_nonzero(kernels["logits"]) == kernels["logits"].size
         assert np.count_nonzero(kernels["conv"]) < kernels["conv"].size / 2
 

@@ -14,7 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from featherweight.report import Report
+from featherweight.spec import OutputFormat
 from tasks.compression import CompressionError, compress
+from tasks.compression.outputs import FILES
 from tasks.compression.tflite import tensors
 
 Array = npt.NDArray[Any]
@@ -42,6 +44,9 @@ class DecompositionConformance:
     conv and mixed (3x3 convolutions of 8 and 12 output channels), and logits (dense, 432 to 10), and
     `data_file`, its digits."""
 
+    native: OutputFormat = "keras"
+    """The framework's own format, in which networks are delivered in float."""
+
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """Every kernel of a delivered file by its layer's name, output channels last, inputs before."""
@@ -49,7 +54,7 @@ class DecompositionConformance:
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", "keras"]}
+            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
             outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
             return outcome.report, tmp_path / "out"
 
@@ -59,7 +64,7 @@ class DecompositionConformance:
     def test_files_hold_fewer_parameters_and_what_was_asked_for(self, run: Run, rank: dict[str, Any]) -> None:
         report, out = run(low_rank(rank=rank), {"technique": "finetune", "epochs": 2, "batch_size": 64})
         found, layers = report.steps[0].details, report.steps[0].details["layers"]
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         assert layers
         for name, one in layers.items():
             parts = [kernels[part] for part in one["layers"]]
@@ -114,7 +119,7 @@ class DecompositionConformance:
             train,
             {"technique": "quantize", "scheme": "full_int8"},
         )
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         for name in ("mixed_in", "mixed_core", "mixed", "logits_in", "logits"):
             assert np.count_nonzero(kernels[name]) == pytest.approx(kernels[name].size / 2, abs=1)
         assert report.outputs[0].scheme == "full_int8"
@@ -126,7 +131,7 @@ class DecompositionConformance:
         assert target == 0.5
         channels = {"technique": "prune_channels", "layers": {"include": ["conv"]}}
         report, out = run(channels, low_rank(rank={"type": "fixed", "rank": 3}), data=False)
-        assert self.kernels(out / "model.keras")["mixed_in"].shape[-2:] == (4, 3)
+        assert self.kernels(out / FILES[self.native])["mixed_in"].shape[-2:] == (4, 3)
 
     def test_job_tried_again_goes_on_with_the_new_layers(self, run: Run) -> None:
         train = {"technique": "finetune", "batch_size": 64}
@@ -138,7 +143,7 @@ class DecompositionConformance:
 
     def test_ranks_are_multiples_where_that_is_asked_for(self, run: Run) -> None:
         report, out = run(low_rank(rank={"type": "energy", "keep": 0.5}, round_to=4), data=False)
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         assert kernels["mixed_in"].shape[-1] % 4 == 0
         assert kernels["logits_in"].shape[-1] % 4 == 0
         assert report.steps[0].details["layers"]["mixed"]["energy_kept"] < 1
@@ -147,7 +152,7 @@ class DecompositionConformance:
         step = low_rank(rank={"type": "fixed", "rank": 12}, layers={"include": ["mixed"]})
         report, out = run(step, data=False)
         assert {"nothing_changed", "not_decomposed"} <= set(codes(report))
-        assert self.kernels(out / "model.keras")["mixed"].shape[-2:] == (8, 12)
+        assert self.kernels(out / FILES[self.native])["mixed"].shape[-2:] == (8, 12)
         assert next(layer.skipped for layer in report.layers if layer.name == "mixed")
 
     def test_share_out_of_reach_is_reported(self, run: Run) -> None:

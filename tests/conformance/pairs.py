@@ -15,8 +15,9 @@ import pytest
 from pydantic import ValidationError
 
 from featherweight.report import Report
-from featherweight.spec import CompressionSpec
+from featherweight.spec import CompressionSpec, OutputFormat
 from tasks.compression import compress
+from tasks.compression.outputs import FILES
 from tasks.compression.tflite import weight_types
 
 Array = npt.NDArray[Any]
@@ -76,6 +77,9 @@ class PairsConformance:
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
     conv, mixed and logits, and `data_file`, its digits."""
 
+    native: OutputFormat = "keras"
+    """The framework's own format, in which networks are delivered in float."""
+
     @abstractmethod
     def kernels(self, path: Path) -> list[Array]:
         """Every kernel of a delivered file of the framework's own format."""
@@ -89,7 +93,7 @@ class PairsConformance:
     def test_both_keep_their_promise(
         self, model_file: Path, data_file: Path, tmp_path: Path, first: str, second: str
     ) -> None:
-        spec = {"steps": steps_of(first, second), "outputs": ["tflite", "keras"]}
+        spec = {"steps": steps_of(first, second), "outputs": ["tflite", self.native]}
         report = compress(model_file, spec, dataset=data_file, workdir=tmp_path).report
         out = tmp_path / "out"
         for name in {first, second}:
@@ -109,18 +113,18 @@ class PairsConformance:
         assert report.outputs[1].parameters < report.original.parameters
 
     def check_decompose(self, report: Report, out: Path) -> None:
-        assert len(self.kernels(out / "model.keras")) > 3
+        assert len(self.kernels(out / FILES[self.native])) > 3
         assert report.outputs[1].parameters is not None
         assert report.original.parameters is not None
         assert report.outputs[1].parameters < report.original.parameters
 
     def check_prune(self, report: Report, out: Path) -> None:
-        kernels = self.kernels(out / "model.keras")
+        kernels = self.kernels(out / FILES[self.native])
         zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
         assert zeros / sum(kernel.size for kernel in kernels) >= SPARSITY - 0.01
 
     def check_cluster(self, report: Report, out: Path) -> None:
-        for kernel in self.kernels(out / "model.keras"):
+        for kernel in self.kernels(out / FILES[self.native]):
             assert len(np.unique(kernel[kernel != 0])) <= CLUSTERS
 
     def check_finetune(self, report: Report, out: Path) -> None:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from featherweight.report import LayerReport, Report
+from featherweight.spec import OutputFormat
 from tasks.compression import CompressionError, compress
+from tasks.compression.outputs import FILES
 
 Array = npt.NDArray[Any]
 Run = Callable[..., tuple[Report, Path]]
@@ -53,6 +55,9 @@ class PruningConformance:
     conv (8 kernels of 3x3x1), mixed (a convolution of 8 input and 12 output channels), and logits (of 10
     classes), and `data_file`, its digits."""
 
+    native: OutputFormat = "keras"
+    """The framework's own format, in which networks are delivered in float."""
+
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
@@ -64,9 +69,9 @@ class PruningConformance:
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", "keras"]}
+            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
             outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
-            return outcome.report, tmp_path / "out" / "model.keras"
+            return outcome.report, tmp_path / "out" / FILES[self.native]
 
         return run
 

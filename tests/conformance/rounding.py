@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from featherweight.report import LayerReport, Report
+from featherweight.spec import OutputFormat
 from tasks.compression import CompressionError, compress
+from tasks.compression.outputs import FILES
 from tasks.compression.tflite import tensors
 from tests.conformance.stored import kernel
 
@@ -56,6 +58,9 @@ class RoundingConformance:
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
     conv and mixed (convolutions of SHAPES) and logits, and `data_file`, its digits."""
 
+    native: OutputFormat = "keras"
+    """The framework's own format, in which networks are delivered in float."""
+
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv and mixed in a delivered file of the framework's own format, [output channels,
@@ -64,7 +69,7 @@ class RoundingConformance:
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True, **spec: Any) -> tuple[Report, Path]:
-            document = {"steps": list(steps), "outputs": ["tflite", "keras"], **spec}
+            document = {"steps": list(steps), "outputs": ["tflite", self.native], **spec}
             outcome = compress(model_file, document, dataset=data_file if data else None, workdir=tmp_path)
             return outcome.report, tmp_path / "out"
 
@@ -114,7 +119,7 @@ class RoundingConformance:
         self, run: Run, before: list[dict[str, Any]], bits: int
     ) -> None:
         report, out = run(pruned(), *before, rounded(weight_bits=bits), TRAIN)
-        for name, weights in self.kernels(out / "model.keras").items():
+        for name, weights in self.kernels(out / FILES[self.native]).items():
             assert np.count_nonzero(weights) == np.round(0.3 * weights.size)
             assert not stored(out, name)[weights == 0].any()
             assert layer(report, name).sparsity_after == pytest.approx(0.7, abs=0.01)
@@ -130,7 +135,7 @@ class RoundingConformance:
     ) -> None:
         share = {"technique": "cluster", "clusters": 6}
         report, out = run(*[pruned()][: int(zeros)], share, *before, rounded(), TRAIN)
-        for name, weights in self.kernels(out / "model.keras").items():
+        for name, weights in self.kernels(out / FILES[self.native]).items():
             assert len(np.unique(weights[weights != 0])) <= 6
             if zeros:
                 assert np.count_nonzero(weights) == np.round(0.3 * weights.size)
@@ -151,7 +156,7 @@ class RoundingConformance:
         reached = [epoch.sparsity or 0.0 for epoch in report.steps[-1].epochs]
         assert 0.1 < reached[0] < reached[1] < reached[2]
         assert reached[2] == pytest.approx(0.8, abs=0.01)
-        for name, weights in self.kernels(out / "model.keras").items():
+        for name, weights in self.kernels(out / FILES[self.native]).items():
             assert np.count_nonzero(weights) == np.round(0.2 * weights.size)
             assert not stored(out, name)[weights == 0].any()
 

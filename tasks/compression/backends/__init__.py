@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from featherweight.report import ReportWarning
 from tasks.compression.facts import LayerFacts, ModelFacts, StoredLayer
 from tasks.compression.samples import Tensors
 
-__all__ = ["Backend", "LoadedModel"]
+__all__ = ["Backend", "LoadedModel", "Native"]
+
+Native = Literal["keras", "pt2"]
 
 
 class LoadedModel(Protocol):
@@ -23,7 +25,12 @@ class LoadedModel(Protocol):
 
 
 class Backend(Protocol):
-    """The verbs the pipeline uses of a framework. A module of that shape is a backend."""
+    """The verbs the pipeline uses of a framework. A module of that shape is a backend.
+
+    `NATIVE` is the format that networks are kept in between steps.
+    """
+
+    NATIVE: Native
 
     def start(self, threads: int, seed: int) -> None:
         """Set threads (0: all cores) and seeds, before anything is computed."""

@@ -31,7 +31,7 @@ def _inspected(outline: Outline, output: OutputFormat, refused: InspectedObstacl
 
 def _not_of_the_kind(outline: Outline, output: OutputFormat) -> InspectedObstacle | None:
     spec = CompressionSpec.model_validate({"steps": [{"technique": "prune"}], "outputs": [output]})
-    for fault in unable(spec, outline.kind, outline.why, outline.framework):
+    for fault in unable(spec, outline.kind, outline.why):
         if fault.pointer == "/outputs/0":
             return InspectedObstacle(code=fault.code, detail=fault.detail, hint=fault.hint)
     return None

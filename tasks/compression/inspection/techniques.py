@@ -96,7 +96,7 @@ def _spec(row: Row, step: dict[str, Any]) -> CompressionSpec:
 
 
 def _not_of_the_kind(outline: Outline, spec: CompressionSpec) -> InspectedObstacle | None:
-    for fault in unable(spec, outline.kind, outline.why, outline.framework):
+    for fault in unable(spec, outline.kind, outline.why):
         if fault.pointer == "/steps/0/technique":
             return InspectedObstacle(code=fault.code, detail=fault.detail, hint=fault.hint)
     return None

@@ -16,12 +16,14 @@ from featherweight.errors import RerunFailed
 from featherweight.report import Report, ReportWarning, Variant
 from featherweight.rerun import Compared, Rerun
 from featherweight.spec import CompressionSpec, Distill, Finetune
+from tasks.compression.abilities import framework_of
 from tasks.compression.arena import arena_bytes
 from tasks.compression.backends import Backend
 from tasks.compression.catalogue import BACKENDS
 from tasks.compression.contents import contents
 from tasks.compression.data import Data, prepare
 from tasks.compression.errors import CompressionError
+from tasks.compression.formats import model_format
 from tasks.compression.host import host
 from tasks.compression.litert import Program
 from tasks.compression.measures import changed, described, measured
@@ -34,7 +36,6 @@ from tasks.compression.workspace import Workspace
 
 __all__ = ["rerun"]
 
-_FRAMEWORK = "tensorflow"
 _LITERT = ("ai-edge-litert", "numpy")
 _INFERRED = ("loss", "metrics", "loss_weights")
 _NETWORK = ("parameters", "nonzero_parameters", "distinct_weights", "macs")
@@ -67,7 +68,7 @@ def rerun(directory: Path, report: Report, model: Path | None, dataset: Path | N
     if model is None:
         raise RerunFailed("the receipt names no model that the evaluation could be run against")
     try:
-        backend = cast(Backend, import_module(BACKENDS[_FRAMEWORK]))
+        backend = cast(Backend, import_module(BACKENDS[framework_of(model_format(model))]))
     except ModuleNotFoundError as error:
         raise RerunFailed(f"the evaluation was not run again: {error.name} is not installed here") from error
     try:
@@ -94,7 +95,7 @@ def _rerun(
             _silent,
             lambda x: backend.predict(loaded.network, x),
         )
-    plain = spec.model_copy(update={"outputs": ("keras",)})  # the baseline is not measured again
+    plain = spec.model_copy(update={"outputs": (backend.NATIVE,)})  # the baseline is not measured again
     original = measure_original(backend, loaded, model, data, plain, workspace, _silent)
     versions, here = backend.versions(), host()
     same = here.cpu == report.host.cpu and all(

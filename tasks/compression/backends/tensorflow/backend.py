@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
+from tasks.compression.backends import Native
 from tasks.compression.backends.tensorflow import convert as _convert
 from tasks.compression.backends.tensorflow import layers as _layers
 from tasks.compression.backends.tensorflow import predict as _predict
 from tasks.compression.backends.tensorflow._framework import configure_threads, keras
 from tasks.compression.backends.tensorflow.load import load, read_delivered, read_model
-from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.onnx import write_onnx
 from tasks.compression.backends.tensorflow.programs import layers as _programs
 from tasks.compression.backends.tensorflow.programs.keeping import is_kept, restored, saved
@@ -30,11 +31,13 @@ from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
 from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.outputs import PROGRAMS
+from tasks.compression.pending import Pending, Sharing
 from tasks.compression.samples import Tensors, read_tensors, write_tensors
 from tasks.compression.toolchain import DISTRIBUTIONS
 from tasks.compression.waiting import WaitingStep
 
 __all__ = [
+    "NATIVE",
     "copy",
     "distinct_weights",
     "expected",
@@ -56,6 +59,8 @@ __all__ = [
     "write",
 ]
 
+
+NATIVE: Native = "keras"
 
 _TENSORBOARD = "tensorboard.tar.gz"
 _SIMULATED = "simulated.npz"

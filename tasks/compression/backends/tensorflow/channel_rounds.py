@@ -28,9 +28,10 @@ from tasks.compression.backends.tensorflow.channel_request import (
     round_described,
 )
 from tasks.compression.backends.tensorflow.joint import loss_of
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import Plan, PruningReport, Rounds, joined
 from tasks.compression.context import Context
+from tasks.compression.pending import Pending
 from tasks.compression.waiting import TrainingStep
 from tasks.compression.workspace import StepRecord
 

@@ -8,8 +8,9 @@ from featherweight.spec import Cluster
 from tasks.compression.backends.tensorflow.at_once import carry_out
 from tasks.compression.backends.tensorflow.clusterability import refused
 from tasks.compression.backends.tensorflow.clusterable import clusterable, unsupported, unused_overrides
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.context import Context
+from tasks.compression.pending import Pending
 from tasks.compression.waiting import waits
 from tasks.compression.workspace import LayerNote
 

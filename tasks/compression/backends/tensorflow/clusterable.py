@@ -11,8 +11,9 @@ from featherweight.spec import Cluster
 from tasks.compression.backends.tensorflow.clusterability import no_sharing
 from tasks.compression.backends.tensorflow.codebook import Initialization
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
-from tasks.compression.backends.tensorflow.network import Network, Pending, Sharing
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.context import Context
+from tasks.compression.pending import Pending, Sharing
 
 __all__ = [
     "Request",

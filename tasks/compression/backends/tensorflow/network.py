@@ -4,33 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from tasks.compression.facts import ModelFacts
+from tasks.compression.pending import Pending, Sharing, StepT
 from tasks.compression.samples import Tensors
 from tasks.compression.waiting import WaitingStep
 
-__all__ = ["Loaded", "Network", "Pending", "Sharing"]
-
-
-StepT = TypeVar("StepT", bound=WaitingStep)
-Kept = TypeVar("Kept", bound=WaitingStep, covariant=True)
-
-
-@dataclass(frozen=True)
-class Pending(Generic[Kept]):
-    """A step that waits for the training which carries it out."""
-
-    step: Kept
-    pointer: str
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """At most how many values the weights of a layer's kernels, or of each of its channels, take."""
-
-    clusters: int
-    per_channel: bool
+__all__ = ["Loaded", "Network"]
 
 
 @dataclass(frozen=True)

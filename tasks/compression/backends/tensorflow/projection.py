@@ -24,11 +24,12 @@ from tasks.compression.backends.tensorflow.codebook import distinct
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers
 from tasks.compression.backends.tensorflow.masking import planned, settled_pruning
 from tasks.compression.backends.tensorflow.masks import Assignment, note_outcome
-from tasks.compression.backends.tensorflow.network import Network, Sharing
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.rows import rows
 from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel, Terms
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
+from tasks.compression.pending import Sharing
 
 __all__ = ["Projection"]
 

@@ -8,9 +8,10 @@ from typing import Any
 from featherweight.spec import Prune, PruningSchedule, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import sparsity
 from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.prunability import no_pruning, obstacle, target
 from tasks.compression.errors import CompressionError
+from tasks.compression.pending import Pending
 
 __all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "target", "unsupported", "unused_overrides"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from featherweight.spec import Prune, XnnpackLatency
 from tasks.compression.backends.tensorflow.at_once import carry_out
 from tasks.compression.backends.tensorflow.masks import is_global
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.prunability import NOT_FOR_XNNPACK, refused
 from tasks.compression.backends.tensorflow.prunable import (
     check_xnnpack,
@@ -20,6 +20,7 @@ from tasks.compression.backends.tensorflow.prunable import (
     unused_overrides,
 )
 from tasks.compression.context import Context
+from tasks.compression.pending import Pending
 from tasks.compression.waiting import waits
 from tasks.compression.workspace import LayerNote
 

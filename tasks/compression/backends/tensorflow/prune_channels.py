@@ -23,9 +23,10 @@ from tasks.compression.backends.tensorflow.channel_request import (
     request_of,
 )
 from tasks.compression.backends.tensorflow.joint import loss_of
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import Rounds, consider
 from tasks.compression.context import Context
+from tasks.compression.pending import Pending
 
 __all__ = ["check", "prune_channels"]
 

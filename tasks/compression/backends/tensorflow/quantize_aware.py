@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from featherweight.spec import QuantizeAware
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.qat.request import chosen
 from tasks.compression.context import Context
+from tasks.compression.pending import Pending
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["check", "quantize_aware"]

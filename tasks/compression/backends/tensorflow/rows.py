@@ -8,8 +8,8 @@ import numpy as np
 
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.layers import kernels
-from tasks.compression.backends.tensorflow.network import Sharing
 from tasks.compression.backends.tensorflow.rules import TRANSPOSED
+from tasks.compression.pending import Sharing
 
 __all__ = ["distinct_values", "from_rows", "rows"]
 

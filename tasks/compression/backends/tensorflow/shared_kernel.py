@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.codebook import Initialization, codebooks
-from tasks.compression.backends.tensorflow.network import Sharing
 from tasks.compression.backends.tensorflow.rows import from_rows, rows
+from tasks.compression.pending import Sharing
 
 __all__ = ["Codebook", "SharedKernel", "Terms"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from featherweight.spec import QuantizeAware
 from tasks.compression.backends.tensorflow.layers import placed_layers
-from tasks.compression.backends.tensorflow.network import Network, Pending
+from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.predict import predict
 from tasks.compression.backends.tensorflow.qat.delivery import converted, stored_types
 from tasks.compression.backends.tensorflow.qat.keeping import Keeping
@@ -19,6 +19,7 @@ from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
+from tasks.compression.pending import Pending
 from tasks.compression.split import draw
 from tasks.compression.tflite import weight_types
 

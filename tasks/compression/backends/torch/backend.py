@@ -1,0 +1,202 @@
+"""The verbs of tasks.compression.backends.Backend for PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from featherweight.spec import OutputFormat
+from tasks.compression.backends import Native
+from tasks.compression.backends.torch import layers as _layers
+from tasks.compression.backends.torch import predict as _predict
+from tasks.compression.backends.torch._framework import configure_threads, torch
+from tasks.compression.backends.torch.load import load
+from tasks.compression.backends.torch.network import Network, Signature
+from tasks.compression.backends.torch.stored_model import read_model, save_model
+from tasks.compression.facts import LayerFacts, StoredLayer
+from tasks.compression.host import library_versions
+from tasks.compression.outputs import FILES
+from tasks.compression.pending import Pending, Sharing
+from tasks.compression.samples import Tensors, read_tensors, write_tensors
+from tasks.compression.toolchain import TORCH
+from tasks.compression.waiting import WaitingStep
+
+__all__ = [
+    "NATIVE",
+    "copy",
+    "distinct_weights",
+    "expected",
+    "extras",
+    "fingerprint",
+    "float_program",
+    "layers",
+    "load",
+    "macs",
+    "predict",
+    "predict_file",
+    "restore",
+    "save",
+    "saved_file",
+    "start",
+    "stored",
+    "versions",
+    "waits",
+    "write",
+]
+
+NATIVE: Native = "pt2"
+
+_TENSORBOARD = "tensorboard.tar.gz"
+_SIMULATED = "simulated.npz"
+_MODEL = "network.pt2"
+_WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
+
+
+def start(threads: int, seed: int) -> None:
+    configure_threads(threads)
+    torch.manual_seed(seed)
+
+
+def versions() -> dict[str, str]:
+    return library_versions(*TORCH)
+
+
+def predict(network: Network, x: Tensors) -> Tensors:
+    return _predict.predict(network.model, network.signature, x)
+
+
+def expected(network: Network, output: str, x: Tensors) -> Tensors:
+    if output in network.files and network.simulated is not None:
+        return network.simulated
+    return predict(network, x)
+
+
+def copy(network: Network) -> Network:
+    return replace(network, model=_layers.copied(network.model))
+
+
+def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
+    described = _layers.describe(network.model)
+    if not distinct:
+        return described
+    counts = {
+        place.path: max((_distinct(kernel) for kernel in _layers.kernels(place.layer)), default=None)
+        for place in _layers.placed_layers(network.model)
+    }
+    return [replace(facts, distinct_values=counts[facts.name]) for facts in described]
+
+
+def macs(network: Network) -> Mapping[str, int] | None:
+    from tasks.compression.backends.torch.structured.macs import count
+
+    return count(network.model, network.signature)
+
+
+def distinct_weights(network: Network) -> int:
+    return sum(_distinct(value) for value in network.model.parameters() if value.dim() > 1)
+
+
+def _distinct(kernel: torch.Tensor) -> int:
+    return len(torch.unique(kernel.detach()))
+
+
+def fingerprint(network: Network) -> str:
+    digest = hashlib.sha256()
+    for output, content in sorted(network.files.items()):
+        digest.update(output.encode() + hashlib.sha256(content).digest())
+    for name, value in network.model.state_dict().items():
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def waits(network: Network) -> bool:
+    return bool(network.pending)
+
+
+def save(network: Network, directory: Path) -> None:
+    save_model(network.model, network.signature, directory / _MODEL)
+    for output, content in network.files.items():
+        (directory / FILES[output]).write_bytes(content)
+    if network.simulated is not None:
+        write_tensors(directory / _SIMULATED, network.simulated)
+    for name, content in extras(network).items():
+        (directory / name).write_bytes(content)
+    state = {
+        "signature": asdict(network.signature),
+        "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
+        "pruned": dict(network.pruned),
+        "shared": {path: asdict(sharing) for path, sharing in network.shared.items()},
+        "files": sorted(network.files),
+    }
+    (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def saved_file(directory: Path) -> Path:
+    program = directory / FILES["tflite"]
+    return program if program.exists() else directory / _MODEL
+
+
+def restore(directory: Path) -> Network:
+    state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
+    tensorboard, simulated = directory / _TENSORBOARD, directory / _SIMULATED
+    told = state["signature"]
+    return Network(
+        model=read_model(directory / _MODEL),
+        signature=Signature(
+            input_names=tuple(told["input_names"]),
+            input_shapes=tuple(tuple(shape) for shape in told["input_shapes"]),
+            input_dtypes=tuple(told["input_dtypes"]),
+            output_names=tuple(told["output_names"]),
+        ),
+        pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
+        pruned=state["pruned"],
+        shared={path: Sharing(**sharing) for path, sharing in state["shared"].items()},
+        files={output: (directory / FILES[output]).read_bytes() for output in state["files"]},
+        simulated=read_tensors(simulated) if simulated.exists() else None,
+        tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
+    )
+
+
+def stored(network: Network, samples: Tensors | None) -> Mapping[str, StoredLayer]:
+    from tasks.compression.backends.torch.stored import stored as told
+
+    return told(network, samples)
+
+
+def float_program(network: Network) -> bytes:
+    from tasks.compression.backends.torch.convert import to_tflite
+
+    return to_tflite(network)
+
+
+def write(network: Network, output: OutputFormat, path: Path) -> None:
+    if output in network.files:
+        path.write_bytes(network.files[output])
+    elif output == "pt2":
+        save_model(network.model, network.signature, path)
+    elif output == "onnx":
+        from tasks.compression.backends.torch.onnx import write_onnx
+
+        write_onnx(network, path)
+    elif output == "pte":
+        from tasks.compression.backends.torch.pte import write_pte
+
+        write_pte(network, path)
+    else:
+        path.write_bytes(float_program(network))
+
+
+def extras(network: Network) -> dict[str, bytes]:
+    return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
+
+
+def predict_file(output: str, path: Path, x: Tensors) -> Tensors:
+    from tasks.compression.backends.torch.written import predict_written
+
+    return predict_written(output, path, x)
