@@ -49,7 +49,7 @@ def compile_lock(*, upgrade: bool = False) -> None:
 
 
 def with_wheels(text: str, wheels: Mapping[str, Mapping[str, Any]]) -> str:
-    """The lock `text` with other `wheels` for some packages: exact versions, such as ``2.13.0+cpu``, and hashes.
+    """The lock `text` with other `wheels` for some packages: exact versions (``2.13.0+cpu``) and hashes.
 
     LookupError for one that the lock does not have; ValueError where it has another version of it.
     """

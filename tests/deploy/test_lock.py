@@ -97,7 +97,9 @@ def test_what_a_package_needs_in_truth_is_said_of_the_version_that_is_locked(pac
 
 
 def test_a_package_may_have_other_wheels_than_pypis() -> None:
-    text = "one==1.0 \\\n    --hash=sha256:aa\n    # via two\ntwo==2.0 \\\n    --hash=sha256:bb\n    # via -r x\n"
+    text = (
+        "one==1.0 \\\n    --hash=sha256:aa\n    # via two\ntwo==2 \\\n    --hash=sha256:bb\n    # via -r x\n"
+    )
     found = parse(with_wheels(text, {"one": {"version": "1.0+cpu", "sha256": ["dd", "cc"]}}))
     assert found["one"] == ("one==1.0+cpu \\\n    --hash=sha256:cc \\\n    --hash=sha256:dd\n    # via two\n")
     assert found["two"] == parse(text)["two"]
