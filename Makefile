@@ -31,6 +31,9 @@ $(STAMP):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found (Debian: apt-get install python3.11 python3.11-venv); PYTHON=/path/to/python names one"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@sed -n '/^torch==/,/# via/p' requirements.lock > $(VENV)/torch.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/torch.lock \
+		|| { echo "PyTorch's build for CPUs is not on PyPI: set PIP_EXTRA_INDEX_URL to the index of CPU wheels that 'Start Locally' on pytorch.org names (Compute Platform: CPU), or PIP_FIND_LINKS to a folder with the wheel of requirements.lock"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/installed-*

@@ -9,8 +9,10 @@ Exit code 0: none is known, or nobody could be asked (the first line says which)
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 
 from deploy.lock import LOCK
 
-__all__ = ["ACCEPTED", "Findings", "ask", "findings", "verdict"]
+__all__ = ["ACCEPTED", "Findings", "ask", "findings", "released", "verdict"]
 
 # Advisories that do not concern us, by id, each with the reason why.
 ACCEPTED: dict[str, str] = {}
@@ -73,18 +75,26 @@ def verdict(found: Findings | None) -> tuple[str, int]:
 
 def ask(lock: Path = LOCK) -> Findings | None:
     """pip-audit's answer about a lock file; None when it has none, with its reason on standard error."""
-    command = [sys.executable, "-m", "pip_audit", "--requirement", str(lock), "--require-hashes"]
+    command = [sys.executable, "-m", "pip_audit", "--require-hashes"]
     command += ["--disable-pip", "--format", "json", "--progress-spinner", "off", "--timeout", "10"]
     try:
-        done = subprocess.run(  # noqa: S603 - our own arguments
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S
-        )
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(released(lock.read_text()))
+            file.flush()
+            done = subprocess.run(  # noqa: S603 - our own arguments
+                [*command, "--requirement", file.name], capture_output=True, text=True, timeout=_TIMEOUT_S
+            )
         return findings(json.loads(done.stdout))
     except subprocess.TimeoutExpired:
         sys.stderr.write(f"pip-audit had no answer within {_TIMEOUT_S} s\n")
     except (ValueError, LookupError, TypeError):
         sys.stderr.write("\n".join(done.stderr.splitlines()[-3:]) + "\n")
     return None
+
+
+def released(lock: str) -> str:
+    """The lock with ``2.13.0`` for ``2.13.0+cpu``: the database knows releases, not the builds of one."""
+    return re.sub(r"^(\S+==[^\s+]+)\+\S+", r"\1", lock, flags=re.MULTILINE)
 
 
 def _line(package: Mapping[str, Any], known: Mapping[str, Any]) -> str:

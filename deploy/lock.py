@@ -1,11 +1,14 @@
 """The one lock file: made from the dependency groups of pyproject.toml, cut down for an image.
 
-    python -m deploy.lock                    make requirements.lock anew (needs pip-tools)
+    python -m deploy.lock                    make requirements.lock anew (needs uv)
     python -m deploy.lock upgrade            the same, with the newest versions allowed
     python -m deploy.lock only client worker print what these groups or packages need of it
 
 `only` needs nothing but Python. It reads who needs whom from the lock's own ``# via`` comments, so
 that an image installs its share of the very versions and hashes that everything was tested with.
+
+What a package needs in truth, where its metadata says more, stands in pyproject.toml (``tool.uv``), and so do
+the wheels to take in place of PyPI's (``tool.lock.wheels``).
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["LOCK", "closure", "compile_lock", "needed_by", "parse", "subset"]
+__all__ = ["LOCK", "closure", "compile_lock", "needed_by", "parse", "subset", "with_wheels"]
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
@@ -28,9 +32,11 @@ _HEADER = "# Made by 'make lock' from pyproject.toml. Do not edit.\n"
 
 def compile_lock(*, upgrade: bool = False) -> None:
     """Resolve all groups together for PyPI alone and write requirements.lock."""
-    inputs = _write_inputs(tomllib.loads((ROOT / "pyproject.toml").read_text()))
-    command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
-    command += ["--strip-extras", "--no-header", "--no-emit-options", "--newline=lf"]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    inputs = _write_inputs(pyproject)
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
+    # The oldest Python and the one platform that images and tests run on; the hashes are those of all.
+    command += ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_28"]
     command += ["--upgrade"] if upgrade else []
     subprocess.run(  # noqa: S603 - our own arguments
         [*command, f"--output-file={LOCK.name}", *map(str, inputs)],
@@ -38,7 +44,24 @@ def compile_lock(*, upgrade: bool = False) -> None:
         env=_plain_environment(),
         check=True,
     )
-    LOCK.write_text(_HEADER + LOCK.read_text().removeprefix(_HEADER))
+    text = LOCK.read_text().removeprefix(_HEADER)
+    LOCK.write_text(_HEADER + with_wheels(text, pyproject["tool"]["lock"]["wheels"]))
+
+
+def with_wheels(text: str, wheels: Mapping[str, Mapping[str, Any]]) -> str:
+    """The lock `text` with other `wheels` for some packages: exact versions (``2.13.0+cpu``) and hashes.
+
+    LookupError for one that the lock does not have; ValueError where it has another version of it.
+    """
+    for name, wanted in wheels.items():
+        block = parse(text)[name]
+        version = block.split("==")[1].split()[0]
+        if wanted["version"].partition("+")[0] != version.partition("+")[0]:
+            raise ValueError(f"the wheels of {name} are of {wanted['version']}, and {version} was resolved")
+        hashes = "".join(f" \\\n    --hash=sha256:{digest}" for digest in sorted(wanted["sha256"]))
+        _, _, via = block.partition("    # via")
+        text = text.replace(block, f"{name}=={wanted['version']}{hashes}\n    # via{via}")
+    return text
 
 
 def subset(text: str, names: Iterable[str]) -> str:
@@ -91,12 +114,8 @@ def _write_inputs(pyproject: Mapping[str, dict[str, list[str]]]) -> list[Path]:
 
 
 def _plain_environment() -> dict[str, str]:
-    """Ours without pip's configuration files and extra sources: others do not have those."""
-    kept = {name: value for name, value in os.environ.items() if name not in _EXTRA_SOURCES}
-    return {**kept, "PIP_CONFIG_FILE": os.devnull}
-
-
-_EXTRA_SOURCES = {"PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX"}
+    """Ours without uv's settings, which others do not have."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
 
 
 def main(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import redis
 from flask import Blueprint, Response
@@ -14,7 +15,8 @@ from service.rendering import json_answer
 from service.services import services
 from service.version import version
 from tasks.messages import NoMessageKey, Seal
-from tasks.presence import workers
+from tasks.presence import WorkerStatus, workers
+from tasks.queue import JOB_QUEUES
 from tasks.storage import StorageUnavailable
 
 __all__ = ["bp"]
@@ -48,11 +50,12 @@ def alive() -> Response:
 )
 def ready() -> Response:
     """Without any worker jobs wait, which is no fault of the service: they may be started on demand.
-    Workers that are there and may take none are one."""
+    Workers that are there and may take none are one. ``workers:<queue>`` says it of those of one framework: a
+    service may well do without one."""
     needed = {"redis": _redis(), "storage": _storage(), "messages": _messages()}
     found = _workers()
-    well = set(needed.values()) == {"ok"} and not found.startswith(_UNUSABLE)
-    checks = {**needed, "workers": found}
+    well = set(needed.values()) == {"ok"} and not found["workers"].startswith(_UNUSABLE)
+    checks = {**needed, **found}
     health = Health(status="ok" if well else "unavailable", version=version(), checks=checks)
     return json_answer(health, 200 if well else 503, Cache_Control="no-store")
 
@@ -84,11 +87,17 @@ def _messages() -> str:
     return "ok"
 
 
-def _workers() -> str:
+def _workers() -> dict[str, str]:
+    """How the workers are together, and for each queue those that serve it: ``workers:torch``."""
     try:
         found = list(workers(services().redis).values())
     except redis.RedisError:
-        return "unknown"
+        return {"workers": "unknown"}
+    of_queues = {f"workers:{queue}": [each for each in found if each.serves(queue)] for queue in JOB_QUEUES}
+    return {name: _together(those) for name, those in {"workers": found, **of_queues}.items()}
+
+
+def _together(found: Sequence[WorkerStatus]) -> str:
     states = {worker.state for worker in found}
     if "ready" in states:
         return "ok"

@@ -13,7 +13,7 @@ from service.openapi import Shape, operation
 from service.rendering import json_answer
 from service.services import Services, services
 from tasks.messages import NoMessageKey
-from tasks.queue import DEFAULT_QUEUE
+from tasks.queue import JOB_QUEUES
 
 __all__ = ["bp", "pause", "resume"]
 
@@ -69,8 +69,9 @@ def resume(app: Services, name: str) -> Project:
 def _announce(app: Services) -> None:
     """The messages about jobs that waited were used up meanwhile. What is not sent here the reaper sends."""
     try:
-        for job_id in app.jobs.unannounced(DEFAULT_QUEUE):
-            app.queue.enqueue(job_id, queue=DEFAULT_QUEUE)
+        for queue in JOB_QUEUES:
+            for job_id in app.jobs.unannounced(queue):
+                app.queue.enqueue(job_id, queue=queue)
     except (OperationalError, OSError, NoMessageKey) as error:
         log.warning("jobs of a resumed project were not announced: %s", type(error).__name__)
 

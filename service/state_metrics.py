@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from featherweight.job import JobState
 from service.services import Services
 from tasks.presence import workers
-from tasks.queue import DEFAULT_QUEUE, SCHEDULES, WEBHOOKS
+from tasks.queue import JOB_QUEUES, SCHEDULES, WEBHOOKS
 from tasks.recordstore import text
 from tasks.retention.removal import REMOVING
 from tasks.retention.sweeper import Progress
@@ -112,10 +112,11 @@ class StateMetrics(Collector):
         ask("expired leases", pipeline.zcount("fw:leases", "-inf", now))
         for what in _HISTOGRAMS:
             ask(what, pipeline.hgetall(f"fw:seconds:{what}"))
-        for queue in (DEFAULT_QUEUE, WEBHOOKS, SCHEDULES):
+        for queue in (*JOB_QUEUES, WEBHOOKS, SCHEDULES):
             ask(f"llen {queue}", pipeline.llen(queue))
         agendas = [key for keys in _AGENDAS.values() for key in keys]
-        for key in (f"fw:waiting:{DEFAULT_QUEUE}", "fw:leases", "fw:unsettled", REMOVING, *agendas):
+        waiting = [f"fw:waiting:{queue}" for queue in JOB_QUEUES]
+        for key in (*waiting, "fw:leases", "fw:unsettled", REMOVING, *agendas):
             ask(f"zcard {key}", pipeline.zcard(key))
             ask(f"zrange {key}", pipeline.zrange(key, 0, 0, withscores=True))
         return _Found(now, dict(zip(names, pipeline.execute(), strict=True)))
@@ -133,20 +134,20 @@ class StateMetrics(Collector):
         yield gauge
 
     def _queues(self, found: _Found) -> Iterator[Metric]:
-        waiting = f"fw:waiting:{DEFAULT_QUEUE}"
-        since = found.oldest(waiting)
         jobs = GaugeMetricFamily("featherweight_queue_jobs", "Jobs queued.", labels=("queue",))
-        jobs.add_metric((DEFAULT_QUEUE,), found.count(waiting))
+        for queue in JOB_QUEUES:
+            jobs.add_metric((queue,), found.count(f"fw:waiting:{queue}"))
         yield jobs
         age = GaugeMetricFamily(
             "featherweight_queue_oldest_seconds", "How long the first of them has waited.", labels=("queue",)
         )
-        age.add_metric((DEFAULT_QUEUE,), 0.0 if since is None else max(0.0, found.now - since))
+        for queue in JOB_QUEUES:
+            age.add_metric((queue,), found.late(f"fw:waiting:{queue}"))
         yield age
         messages = GaugeMetricFamily(
             "featherweight_queue_messages", "Messages at the broker, taken ones aside.", labels=("queue",)
         )
-        for queue in (DEFAULT_QUEUE, WEBHOOKS, SCHEDULES):
+        for queue in (*JOB_QUEUES, WEBHOOKS, SCHEDULES):
             messages.add_metric((queue,), found.answers[f"llen {queue}"])
         yield messages
 
@@ -206,10 +207,18 @@ class StateMetrics(Collector):
 
     def _workers(self) -> Iterator[Metric]:
         gauge = GaugeMetricFamily("featherweight_workers", "Workers that are there.", labels=("state",))
-        states: list[str] = [worker.state for worker in workers(self._redis).values()]
+        there = list(workers(self._redis).values())
+        states: list[str] = [worker.state for worker in there]
         for state in _WORKER_STATES:
             gauge.add_metric((state,), states.count(state))
         yield gauge
+        serving = GaugeMetricFamily(
+            "featherweight_queue_workers", "Workers that take jobs from it.", labels=("queue",)
+        )
+        for queue in JOB_QUEUES:
+            ready = [each for each in there if each.state == "ready" and each.serves(queue)]
+            serving.add_metric((queue,), len(ready))
+        yield serving
 
     def _retention(self, found: _Found, progress: Progress) -> Iterator[Metric]:
         yield _gauge(

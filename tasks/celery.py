@@ -1,4 +1,4 @@
-"""The worker: ``celery -A tasks worker -Q tensorflow``.
+"""The worker: ``celery -A tasks worker -Q tensorflow``, ``-Q torch``, or both with a comma.
 
 SIGTERM gives its jobs back to the queue and ends it. Its environment needs nothing but the settings
 of ``tasks.settings``.
@@ -7,6 +7,7 @@ of ``tasks.settings``.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -26,6 +27,7 @@ from tasks.solitude import keep_alone
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
 from tasks.supervisor import Supervisor
+from tasks.warming import warm_targets
 
 __all__ = ["app", "make_worker"]
 
@@ -42,19 +44,21 @@ class _Parts:
         self._settings = settings
         store, storage, queue = JobStore(client, settings), Storage(settings), Queue(celery)
         self.seal = celery.seal
-        self.runners = Runners(settings.runner_warm, settings.scratch_dir / ".home")
+        self.runners = Runners((), settings.scratch_dir / ".home")
         besides = attendants(settings, client, store, storage, queue)
         settler = Settler(store, storage, besides.listeners)
         self.supervisor = Supervisor(settings, client, store, storage, queue, self.runners, settler)
         self.reaper = Reaper(settings, client, store, storage, queue, settler=settler, chores=besides.chores)
         self.presence = Presence(client, self.supervisor.worker, self.supervisor.fitness.why_not)
 
-    def start(self) -> None:
-        """Returns once jobs can be taken; WorkerShutdown when that is not to be any more."""
+    def start(self, queues: Iterable[str]) -> None:
+        """Returns once jobs of `queues` can be taken; WorkerShutdown when that is not to be any more."""
+        served = tuple(queues)
         warn_if_outdated()
         self.seal.check()
+        self.presence.queues = served
         self.presence.start()
-        self.runners.warm_up()
+        self.runners.warm_up(warm_targets(self._settings, served))
         self.reaper.start()
         if not become_ready(self._settings, self.runners, self.presence, self.supervisor.stop_asked):
             self.stop()
@@ -72,7 +76,7 @@ class _Supervision(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.components:Pool",)
 
     def start(self, worker: Any) -> None:
-        worker.app.parts.start()
+        worker.app.parts.start(worker.app.amqp.queues.consume_from)
 
     def stop(self, worker: Any) -> None:
         worker.app.parts.stop()

@@ -13,6 +13,8 @@ from typing import Literal, cast
 import redis
 from pydantic import BaseModel, ValidationError
 
+from tasks.queue import DEFAULT_QUEUE
+
 __all__ = ["Presence", "WorkerStatus", "workers"]
 
 _log = logging.getLogger(__name__)
@@ -22,16 +24,22 @@ _INTERVAL_S = 10.0
 
 
 class WorkerStatus(BaseModel):
-    """`sandbox` is the setting; `why` says what keeps an unusable worker from taking jobs."""
+    """`sandbox` is the setting; `why` says what keeps an unusable worker from taking jobs. `queues` are those
+    it takes them from; None of a worker that does not say."""
 
     state: Literal["starting", "ready", "unusable"] = "starting"
     sandbox: str = ""
     why: str = ""
+    queues: tuple[str, ...] | None = None
+
+    def serves(self, queue: str) -> bool:
+        """Whether it takes jobs from `queue`; a worker that does not say is one of TensorFlow's."""
+        return queue in ((DEFAULT_QUEUE,) if self.queues is None else self.queues)
 
 
 class Presence:
-    """Says how the worker `name` is until it is stopped. `status` may be set at any time; `why_not` tells why
-    one that is ready takes no job all the same."""
+    """Says how the worker `name` is until it is stopped. `status` may be set at any time, and so may the
+    `queues` it serves; `why_not` tells why one that is ready takes no job all the same."""
 
     def __init__(
         self, client: redis.Redis, name: str, why_not: Callable[[], str | None] = lambda: None
@@ -40,6 +48,7 @@ class Presence:
         self._name = name
         self._why_not = why_not
         self._status = WorkerStatus()
+        self.queues: tuple[str, ...] | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="presence", daemon=True)
 
@@ -77,6 +86,8 @@ class Presence:
         status, why = self._status, self._why_not() if self._status.state == "ready" else None
         if why is not None:
             status = status.model_copy(update={"state": "unusable", "why": why})
+        if self.queues is not None:
+            status = status.model_copy(update={"queues": self.queues})
         try:
             pipe = self._redis.pipeline()
             pipe.sadd(_NAMES, self._name)

@@ -17,15 +17,24 @@ from tasks.broker import SealedAmqp
 from tasks.messages import RUN_JOB, MessageRefused, Seal, sealed
 from tasks.settings import Settings
 
-__all__ = ["DEFAULT_QUEUE", "RUN_JOB", "SCHEDULES", "WEBHOOKS", "Queue", "make_celery"]
+__all__ = ["DEFAULT_QUEUE", "JOB_QUEUES", "RUN_JOB", "SCHEDULES", "WEBHOOKS", "Queue", "make_celery", "queue_of"]
 
 DEFAULT_QUEUE = "tensorflow"
+# Jobs wait in the queue of their model's framework, which has its name.
+JOB_QUEUES = (DEFAULT_QUEUE, "torch")
 # Those of the courier.
 WEBHOOKS = "webhooks"
 SCHEDULES = "schedules"
 
 _CHUNK = 500
 _PRIORITY_SEPARATOR = ":"
+
+
+def queue_of(framework: str) -> str:
+    """Where jobs with models of `framework` wait; ValueError for one that no worker has."""
+    if framework not in JOB_QUEUES:
+        raise ValueError(f"no queue is for models of {framework!r}")
+    return framework
 
 
 def make_celery(settings: Settings, *, patient: bool = True) -> Celery:

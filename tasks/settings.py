@@ -127,10 +127,11 @@ class Settings(BaseSettings):
     webhook_log_max: int = Field(default=10_000, ge=10)
 
     # The worker. `runner_warm` is called once by the fork server, to import what is slow to import
-    # (empty: nothing); `runner_target` is what a job calls. Both are "module:function".
+    # (several with commas between; empty: nothing; left out: the frameworks of the queues it serves);
+    # `runner_target` is what a job calls. Both are "module:function".
     worker_concurrency: int = Field(default=1, ge=1)
     runner_target: str = "tasks.compression:compress"
-    runner_warm: str = "tasks.compression.backends.tensorflow:warm"
+    runner_warm: str | None = None
     # 0: as many threads as there are cores; 0: no memory limit.
     runner_threads: int = Field(default=0, ge=0)
     runner_memory_bytes: int = Field(default=0, ge=0)

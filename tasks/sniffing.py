@@ -1,14 +1,16 @@
 """What a file is, by its first bytes alone: never by its name, and without parsing it.
 
-The first member of a zip archive is named in its first bytes, which tells Keras' own archives and
-NumPy's from others. Whether a file is whole and sound is found out later, in a sandbox.
+The first member of a zip archive is named in its first bytes, which tells Keras' own archives, NumPy's and
+PyTorch's from others. Whether a file is whole and sound is found out later, in a sandbox.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from featherweight.resources import Kind
+from tasks.compression.abilities import framework_of
 from tasks.compression.datasets import magic
 
 __all__ = ["HEAD_BYTES", "StoredKind", "UnknownFileType", "framework_of", "sniff"]
@@ -19,24 +21,38 @@ HEAD_BYTES = magic.HEAD_BYTES
 # An input file of a batch is told by its first character alone: it is read line by line, and never loaded.
 StoredKind = Kind | Literal["batch_file"]
 
-Format = Literal["keras_zip", "hdf5", "tflite", "zip", "npz"] | magic.FileFormat
+Format = (
+    Literal["keras_zip", "hdf5", "tflite", "pt2", "checkpoint", "pickle", "zip", "npz"] | magic.FileFormat
+)
 
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TFLITE = b"TFL3"
 _BOM = b"\xef\xbb\xbf"
+# torch.export.save writes everything below one folder, weights first; torch.save begins with its pickle.
+_PROGRAM_MEMBER = re.compile(
+    r"[^/]+/(?:data/(?:weights|constants|sample_inputs)/[^/]+|models/[^/]+\.json|archive_format)"
+)
+_CHECKPOINT_MEMBER = re.compile(r"[^/]+/(?:(?:data|constants)\.pkl|code/.+\.py)")
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 _ACCEPTED: dict[Kind, tuple[str, ...]] = {
-    "model": ("keras_zip", "hdf5", "tflite", "zip", "tar", "tar_gz"),
+    "model": ("keras_zip", "hdf5", "tflite", "pt2", "zip", "tar", "tar_gz"),
     "dataset": ("npz", "zip", "tar", "tar_gz", "csv", "parquet", "tfrecord", "tfrecord_gz"),
 }
 _HINTS: dict[Kind, str] = {
-    "model": "models are .keras, .h5 and .tflite files, and SavedModels in a zip or tar",
+    "model": "models are .keras, .h5, .tflite and .pt2 files, and SavedModels in a zip or tar",
     "dataset": (
         "data sets are .npz, .csv (UTF-8) and .parquet files, zip or tar archives of images, and TFRecord"
     ),
 }
+
+
+_EXPORT_HINT = (
+    "such a file has weights alone, or Python code: load it where the model's class is, and save the model as "
+    "an exported program with featherweight.torch.save(model, example_inputs, 'model.pt2')"
+)
 
 
 class UnknownFileType(Exception):
@@ -52,10 +68,14 @@ def sniff(kind: StoredKind, head: bytes) -> str:
     if kind == "batch_file":
         return _sniff_lines(head)
     found = _format(head)
+    if kind == "dataset" and found in ("pt2", "checkpoint"):
+        # Folders of images may have any name.
+        found = "zip"
     if found is None:
         raise UnknownFileType(f"the first bytes are of no known {_noun(kind)} format", _HINTS[kind])
     if found not in _ACCEPTED[kind]:
-        raise UnknownFileType(f"this is {_described(found)}, and no {_noun(kind)}", _HINTS[kind])
+        hint = _EXPORT_HINT if kind == "model" and found in ("checkpoint", "pickle") else _HINTS[kind]
+        raise UnknownFileType(f"this is {_described(found)}, and no {_noun(kind)} that can be taken", hint)
     # A zip whose first member has a strange name may still be an npz; the worker opens it and sees.
     return found
 
@@ -69,11 +89,6 @@ def _sniff_lines(head: bytes) -> str:
     return "jsonl"
 
 
-def framework_of(format_: str) -> str:
-    """The framework that models of a format belong to."""
-    return dict.fromkeys(_ACCEPTED["model"], "tensorflow")[format_]
-
-
 def _format(head: bytes) -> Format | None:
     if head.startswith(_HDF5):
         return "hdf5"
@@ -81,6 +96,8 @@ def _format(head: bytes) -> Format | None:
         return "tflite"
     if head.startswith(_ZIP):
         return _zip_format(head)
+    if head.startswith(_PICKLES):
+        return "pickle"
     return magic.file_format(head)
 
 
@@ -91,7 +108,9 @@ def _zip_format(head: bytes) -> Format:
         return "npz"
     if name in _KERAS_MEMBERS or name.startswith("assets/"):
         return "keras_zip"
-    return "zip"
+    if _PROGRAM_MEMBER.fullmatch(name):
+        return "pt2"
+    return "checkpoint" if _CHECKPOINT_MEMBER.fullmatch(name) else "zip"
 
 
 def _noun(kind: Kind) -> str:
@@ -104,6 +123,9 @@ def _described(found: Format) -> str:
         "keras_zip": "a Keras model",
         "hdf5": "an HDF5 file",
         "tflite": "a TFLite model",
+        "pt2": "an exported program of PyTorch",
+        "checkpoint": "a checkpoint or TorchScript of PyTorch (.pt, .pth)",
+        "pickle": "a pickle, as older .pt and .pth files are",
         "zip": "a zip archive",
         "tar": "a tar archive",
         "tar_gz": "a gzipped tar archive",

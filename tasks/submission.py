@@ -17,7 +17,7 @@ from tasks import keys
 from tasks.compression import catalogue
 from tasks.compression.abilities import kind_of_format, unable
 from tasks.messages import NoMessageKey
-from tasks.queue import Queue
+from tasks.queue import Queue, queue_of
 from tasks.records import DatasetRecord, JobRecord, ModelRecord
 from tasks.recordstore import RecordStore
 from tasks.settings import Settings
@@ -85,9 +85,16 @@ class Submitter:
         SubmissionRefused as `check` raises it, and for too_many_queued_jobs, cpu_quota_exceeded and
         storage_quota_exceeded. RedisError and StorageUnavailable, after which no job is left.
         """
-        self.check(project, wanted)
+        model = self.check(project, wanted)
         with self._place_in_queue(project, job_id):
-            record = self.jobs.create(project, wanted, job_id=job_id, request_id=request_id, origin=origin)
+            record = self.jobs.create(
+                project,
+                wanted,
+                job_id=job_id,
+                queue=queue_of(model.framework),
+                request_id=request_id,
+                origin=origin,
+            )
         self._check_inputs_stayed(project, wanted, job_id)
         try:
             self.storage.put_json(
@@ -110,8 +117,8 @@ class Submitter:
             if self.jobs.discard(project, job_id):
                 raise
 
-    def check(self, project: str, wanted: JobRequest) -> None:
-        """SubmissionRefused with pointers: invalid_request, unsupported_technique, unsupported_output,
+    def check(self, project: str, wanted: JobRequest) -> ModelRecord:
+        """The model. SubmissionRefused with pointers: invalid_request, unsupported_technique, unsupported_output,
         already_quantized, dataset_required."""
         model, _ = self.find_inputs(project, wanted)
         faults = catalogue.support(wanted.spec, model.framework)
@@ -124,6 +131,7 @@ class Submitter:
             code = faults[0].code if faults[0].code in CODES else "invalid_request"
             pointed = [_in_body(fault) for fault in faults]
             raise SubmissionRefused(faulty(pointed, code, hint=unfit[0].hint if unfit else None))
+        return model
 
     def find_inputs(self, project: str, wanted: JobRequest) -> tuple[ModelRecord, DatasetRecord | None]:
         """The model and the data set; SubmissionRefused names each that the project does not have."""

@@ -43,8 +43,8 @@ class _Answer(BaseModel):
 
 
 class Model(_Answer):
-    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, or of the archive that a
-    SavedModel is in zip, tar or tar_gz. `expires_at`, where the project keeps models for a time, is when it
+    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, pt2, or of the archive that
+    a SavedModel is in zip, tar or tar_gz. `expires_at`, where the project keeps models for a time, is when it
     is due to be removed, unless something needs it."""
 
     id: str

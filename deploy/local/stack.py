@@ -10,6 +10,8 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +23,7 @@ from deploy.local.object_store import ObjectStore, Ports
 from deploy.local.processes import HOST, Process, StartError, free_port, wait_until
 from deploy.local.redis_server import RedisServer, new_passwords
 from tasks.messages import new_message_key
-from tasks.queue import DEFAULT_QUEUE, SCHEDULES, WEBHOOKS
+from tasks.queue import JOB_QUEUES, SCHEDULES, WEBHOOKS
 from tasks.receipts import new_key
 from tasks.settings import Settings
 
@@ -52,6 +54,7 @@ class LocalStack:
             client = featherweight.Client(stack.url, api_key=stack.api_key)
 
     `port` is the API's, 0 for a free one. `redis_url` is a Redis to use instead of an own one.
+    `queues` are those that each worker serves; left out, those of the frameworks that are installed.
     `overrides` are fields of Settings. Start and stop it in the same, long-lived thread: its
     processes are killed when the thread that made them dies.
     """
@@ -62,6 +65,7 @@ class LocalStack:
         *,
         port: int = 0,
         workers: int = 1,
+        queues: Sequence[str] | None = None,
         redis_url: str | None = None,
         **overrides: Any,
     ) -> None:
@@ -73,6 +77,7 @@ class LocalStack:
         self.schedulers: list[Process] = []
         self._made_schedulers = 0
         self._wanted_workers = workers
+        self.queues = tuple(queues) if queues is not None else _installed()
         self._made_workers = 0
         self._locked: IO[bytes] | None = None
         self._overrides = overrides
@@ -159,13 +164,14 @@ class LocalStack:
             self._check_ready, what="the API", process=self.api, timeout_s=60, retry=(httpx.HTTPError,)
         )
 
-    def start_worker(self) -> Process:
-        """Start one more worker and return it; it takes jobs as soon as it has loaded."""
+    def start_worker(self, queues: Sequence[str] | None = None) -> Process:
+        """Start one more worker and return it; it takes jobs as soon as it has loaded. `queues` other than
+        the stack's are those it serves."""
         self._made_workers += 1
         worker = self._celery(
             f"worker-{self._made_workers}",
             app="tasks",
-            queues=[DEFAULT_QUEUE],
+            queues=list(self.queues if queues is None else queues),
             concurrency=self.settings.worker_concurrency,
         )
         self.workers.append(worker)
@@ -352,6 +358,11 @@ class LocalStack:
         path.touch(mode=0o600)
         path.chmod(0o600)
         path.write_text(self._identity.model_dump_json(indent=2))
+
+
+def _installed() -> tuple[str, ...]:
+    """The queues of the frameworks that this Python has; a queue is named as its framework's package is."""
+    return tuple(name for name in JOB_QUEUES if find_spec(name) is not None)
 
 
 def _plain(value: object) -> str:

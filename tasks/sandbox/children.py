@@ -88,19 +88,20 @@ class Child:
 class Runners:
     """Starts runners through a fork server, which is started when needed and again when it died.
 
-    `warm` is the "module:function" the server calls once. Safe to use from many threads.
+    `warm` is the function "module:function" that the server calls once, or several of them. Safe to use from many threads.
     """
 
-    def __init__(self, warm: str, home: Path) -> None:
-        self._warm = warm
+    def __init__(self, warm: str | Sequence[str], home: Path) -> None:
+        self._warm = (warm,) if isinstance(warm, str) else tuple(warm)
         self._home = home
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def warm_up(self) -> None:
-        """Start the server, without waiting until it is ready."""
+    def warm_up(self, warm: Sequence[str] | None = None) -> None:
+        """Start the server, without waiting until it is ready; `warm` instead of what was said before."""
         with self._lock:
+            self._warm = self._warm if warm is None else tuple(warm)
             self._connected()
 
     @property
@@ -155,7 +156,7 @@ class Runners:
             # -P: the folder we happen to be in is not a place to import from. A session of its own:
             # a Ctrl-C is for the worker, which decides what becomes of the runners.
             self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
-                [sys.executable, "-P", "-m", "tasks.sandbox.forkserver", self._warm],
+                [sys.executable, "-P", "-m", "tasks.sandbox.forkserver", *self._warm],
                 stdin=theirs.fileno(),
                 env=_environment(self._home),
                 cwd=self._home,

@@ -15,10 +15,12 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from tasks.queue import DEFAULT_QUEUE
 from tasks.sandbox.children import Child, Runners
 from tasks.sandbox.choice import source_of
 from tasks.sandbox.lockdown import Limits, Sandbox, lock_down
 from tasks.settings import Settings
+from tasks.warming import warm_targets
 from tests.benchmarks.table import Row
 from tests.benchmarks.tutorial_job import SPEC
 
@@ -31,7 +33,7 @@ _NOTHING = "tests.benchmarks.nothing:compress"
 
 def run(model: Path, data: Path, *, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as home:
-        runners = Runners(Settings().runner_warm, Path(home))
+        runners = Runners(warm_targets(Settings(), [DEFAULT_QUEUE]), Path(home))
         try:
             jobs = [
                 _row("the tutorial's job", runners, Settings().runner_target, model, data, rounds, "< 1.1"),

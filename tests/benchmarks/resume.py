@@ -28,7 +28,7 @@ from tasks import keys
 from tasks.gate import VERSION
 from tasks.identifiers import new_id
 from tasks.messages import new_message_key
-from tasks.queue import Queue, make_celery
+from tasks.queue import DEFAULT_QUEUE, Queue, make_celery
 from tasks.records import DatasetRecord, ModelRecord
 from tasks.recordstore import RecordStore
 from tasks.sandbox.children import Runners
@@ -36,6 +36,7 @@ from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore, connect
 from tasks.supervisor import Supervisor
+from tasks.warming import warm_targets
 from tests.benchmarks.machine import machine
 
 _ROUNDS = 2
@@ -99,7 +100,7 @@ class _Bench:
         self.storage = Storage(self.settings)
         self.store = JobStore(self.client, self.settings)
         self.queue = Queue(make_celery(self.settings))
-        self.runners = Runners(self.settings.runner_warm, folder / "home")
+        self.runners = Runners(warm_targets(self.settings, [DEFAULT_QUEUE]), folder / "home")
         self.listener = _Listener()
         logging.getLogger("tasks").setLevel(logging.INFO)
         logging.getLogger("tasks").addHandler(self.listener)

@@ -22,6 +22,7 @@ from featherweight.events import StateEvent
 from featherweight.job import Job
 from featherweight.receipt import ReceiptKey
 from featherweight.verify import verify
+from tasks.queue import JOB_QUEUES
 from tasks.scratch import job_ids
 from tasks.storage import OpenUpload
 from tasks.strays import UnderWay
@@ -259,5 +260,6 @@ def _matching(client: redis.Redis, name: str) -> Iterable[bytes]:
 
 
 def _queues(client: redis.Redis) -> list[bytes]:
-    queues = [b"tensorflow", *cast("Iterable[bytes]", client.scan_iter("tensorflow:*"))]
+    queues = [name.encode() for name in JOB_QUEUES]
+    queues += [key for name in JOB_QUEUES for key in cast("Iterable[bytes]", client.scan_iter(f"{name}:*"))]
     return [key for key in queues if client.llen(key)]

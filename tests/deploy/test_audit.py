@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploy.audit import ACCEPTED, ask, findings, verdict
+from deploy.audit import ACCEPTED, ask, findings, released, verdict
 
 KNOWN = {
     "id": "PYSEC-2019-217",
@@ -61,3 +61,8 @@ def test_no_answer_is_not_audited(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert found is None
     assert verdict(found)[0].startswith("NOT AUDITED")
     assert "flask" in capfd.readouterr().err
+
+
+def test_a_build_is_asked_about_as_the_release_it_is_of() -> None:
+    lock = "torch==2.13.0+cpu \\\n    --hash=sha256:aa\nflask==3.1.3 \\\n    --hash=sha256:bb\n"
+    assert released(lock) == lock.replace("+cpu", "")

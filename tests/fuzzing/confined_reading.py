@@ -13,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.queue import DEFAULT_QUEUE
 from tasks.sandbox.children import Child, Runners
 from tasks.sandbox.choice import chosen_sandbox, source_of
 from tasks.sandbox.lockdown import Limits
 from tasks.settings import Settings
+from tasks.warming import warm_targets
 from tests.fuzzing.reading import MARK
 
 __all__ = ["Read", "read_in_runners"]
@@ -41,7 +43,7 @@ def read_in_runners(files: Sequence[tuple[str, bytes]]) -> list[Read]:
     """What came of each of `files`, given with what it was made from."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(scratch_dir=Path(folder))
-        runners = Runners(settings.runner_warm, Path(folder) / ".home")
+        runners = Runners(warm_targets(settings, [DEFAULT_QUEUE]), Path(folder) / ".home")
         try:
             runners.warm_up()
             said: list[str] = []

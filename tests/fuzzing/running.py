@@ -15,7 +15,7 @@ from featherweight.job import JobRequest
 from tasks import keys
 from tasks.gate import VERSION
 from tasks.identifiers import new_id
-from tasks.queue import Queue, make_celery
+from tasks.queue import DEFAULT_QUEUE, Queue, make_celery
 from tasks.records import ModelRecord
 from tasks.recordstore import RecordStore
 from tasks.sandbox.children import Runners
@@ -24,6 +24,7 @@ from tasks.sniffing import HEAD_BYTES, framework_of, sniff
 from tasks.storage import Storage
 from tasks.store import JobStore
 from tasks.supervisor import Supervisor
+from tasks.warming import warm_targets
 from tests.fuzzing.parts import started
 
 __all__ = ["run_jobs"]
@@ -36,7 +37,7 @@ _MAX_RUN_S = 60
 def run_jobs(models: Iterable[tuple[str, bytes]]) -> Counter[str]:
     """How the jobs of quantising them ended: "succeeded", or the code of the failure."""
     with tempfile.TemporaryDirectory() as folder, started(Path(folder), user="worker") as settings:
-        runners = Runners(settings.runner_warm, settings.scratch_dir / ".home")
+        runners = Runners(warm_targets(settings, [DEFAULT_QUEUE]), settings.scratch_dir / ".home")
         try:
             runners.warm_up()
             return Counter(_ended(settings, runners, content) for _, content in models)

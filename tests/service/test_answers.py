@@ -73,7 +73,8 @@ def test_health_and_readiness(app: Flask) -> None:
     ready = Health.model_validate(client.get("/readyz").json)
     assert (ready.status, ready.checks) == (
         "ok",
-        {"redis": "ok", "storage": "ok", "messages": "ok", "workers": "none"},
+        {"redis": "ok", "storage": "ok", "messages": "ok"}
+        | dict.fromkeys(("workers", "workers:tensorflow", "workers:torch"), "none"),
     )
 
 
@@ -95,6 +96,22 @@ def test_readiness_knows_whether_workers_take_jobs(
     answer = app.test_client().get("/readyz")
     assert (answer.status_code, answer.json["checks"]["workers"]) == (status, said)
     assert answer.json["status"] == ("ok" if status == 200 else "unavailable")
+
+
+def test_readiness_tells_which_queue_nobody_serves(app: Flask, parts: Services) -> None:
+    presence = Presence(parts.redis, "worker-1")
+    presence.queues = ("torch",)
+    presence.status = WorkerStatus(state="ready")
+    checks = app.test_client().get("/readyz").json["checks"]
+    assert (checks["workers"], checks["workers:torch"]) == ("ok", "ok")
+    assert checks["workers:tensorflow"] == "none"
+    # One that is there and takes none is said of its queue; the service is ready all the same.
+    other = Presence(parts.redis, "worker-2")
+    other.queues = ("tensorflow",)
+    other.status = WorkerStatus(state="unusable", why="the kernel has no Landlock")
+    answer = app.test_client().get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json["checks"]["workers:tensorflow"] == "unusable: the kernel has no Landlock"
 
 
 def test_worker_that_says_nothing_any_more_is_gone(app: Flask, parts: Services) -> None:

@@ -113,6 +113,8 @@ def test_storage_away_is_503_and_leaves_no_job(
         "storage": "unavailable",
         "messages": "ok",
         "workers": "none",
+        "workers:tensorflow": "none",
+        "workers:torch": "none",
     }
 
 

@@ -58,6 +58,8 @@ def test_queue_and_leases(app: Flask, parts: Services, claimed: Claim) -> None:
     assert 0 <= age < 60
     assert found("featherweight_queue_messages", queue="tensorflow") == 2
     assert found("featherweight_queue_messages", queue="webhooks") == 0
+    assert found("featherweight_queue_jobs", queue="torch") == 0
+    assert found("featherweight_queue_oldest_seconds", queue="torch") == 0
     assert (found("featherweight_leases"), found("featherweight_leases_expired")) == (1, 0)
     renewed = found("featherweight_lease_oldest_renewal_seconds")
     assert renewed is not None
@@ -121,7 +123,12 @@ def test_workers_reaper_and_sweeper(app: Flask, parts: Services) -> None:
     assert found("featherweight_workers", state="ready") == 0
     assert found("featherweight_reaper_looked_timestamp_seconds") == 0
     assert found("featherweight_retention_running") == 1
-    Presence(parts.redis, "worker-1").status = WorkerStatus(state="ready")
+    worker = Presence(parts.redis, "worker-1")
+    worker.queues = ("torch",)
+    worker.status = WorkerStatus(state="ready")
+    found = scrape(app)
+    assert found("featherweight_queue_workers", queue="torch") == 1
+    assert found("featherweight_queue_workers", queue="tensorflow") == 0
     parts.redis.set("fw:reaper:looked", "1234.5")
     parts.sweeper.turn()
     parts.sweeper.stop()
