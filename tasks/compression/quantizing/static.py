@@ -30,6 +30,8 @@ Ranges = Mapping[str, tuple[float, float]]
 
 _GRANULARITIES = {"per_channel": "CHANNELWISE", "per_tensor": "TENSORWISE"}
 _INNER = "_in_integers"
+_NARROW = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+"""Operations with integer kernels for weights of fewer than 8 bits."""
 
 
 def measured_ranges(content: bytes, samples: Tensors) -> dict[str, tuple[float, float]]:
@@ -48,17 +50,24 @@ def measured_ranges(content: bytes, samples: Tensors) -> dict[str, tuple[float, 
 
 
 def in_integers(
-    content: bytes, step: Quantize, samples: Tensors, ranges: Ranges, left_float: Iterable[Operation]
+    content: bytes,
+    step: Quantize,
+    samples: Tensors,
+    ranges: Ranges,
+    left_float: Iterable[Operation],
+    *,
+    weight_bits: int = 8,
 ) -> bytes:
     """The float file `content` under full_int8 or int16x8, with the operations `left_float` in float;
-    `ranges` are those over the `samples`. CompressionError conversion_failed."""
+    `ranges` are those over the `samples`. Weights have `weight_bits`, 8 or 4, where there is a kernel for
+    them. CompressionError conversion_failed."""
     from litert_quantizer.quantizer import Quantizer
 
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             quantizer = Quantizer(bytearray(content))
-            _configure(quantizer, step, left_float)
+            _configure(quantizer, step, left_float, weight_bits)
             told = quantizer.calibrate(sample_inputs(content, samples[:1]), num_threads=1)
             result = quantizer.quantize(
                 _widened(told, ranges), enable_progress_bar=False, enable_progress_report=False
@@ -76,13 +85,19 @@ def in_integers(
     return loadable(made)
 
 
-def _configure(quantizer: Any, step: Quantize, left_float: Iterable[Operation]) -> None:
+def _configure(
+    quantizer: Any, step: Quantize, left_float: Iterable[Operation], weight_bits: int
+) -> None:
     from litert_quantizer.algorithm_manager import AlgorithmName
     from litert_quantizer.qtyping import QuantGranularity, TFLOperationName
 
     granularity = QuantGranularity[_GRANULARITIES.get(step.granularity, "CHANNELWISE")]
     bits = 16 if step.scheme == "int16x8" else 8
     quantizer.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, bits, 8, weight_granularity=granularity)
+    for kind in _NARROW if weight_bits < 8 else ():
+        quantizer.add_static_config(
+            ".*", TFLOperationName[kind], bits, weight_bits, weight_granularity=granularity
+        )
     floats = [] if step.io_dtype == "int8" else [(".*", "INPUT"), (".*", "OUTPUT")]
     for operation in left_float:
         kind = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}.get(operation.kind, operation.kind)
