@@ -18,6 +18,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestTorchRounding(RoundingConformance):
     native = "pt2"
+    narrow = frozenset({"mixed"})
 
     def kernels(self, path: Path) -> Mapping[str, Array]:
         return {name: _rows(values) for name, values in kernels_of(path, *SHAPES).items()}

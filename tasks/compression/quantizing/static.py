@@ -30,7 +30,7 @@ Ranges = Mapping[str, tuple[float, float]]
 
 _GRANULARITIES = {"per_channel": "CHANNELWISE", "per_tensor": "TENSORWISE"}
 _INNER = "_in_integers"
-_NARROW = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_NARROW = ("CONV_2D", "FULLY_CONNECTED")
 """Operations with integer kernels for weights of fewer than 8 bits."""
 
 
@@ -85,9 +85,7 @@ def in_integers(
     return loadable(made)
 
 
-def _configure(
-    quantizer: Any, step: Quantize, left_float: Iterable[Operation], weight_bits: int
-) -> None:
+def _configure(quantizer: Any, step: Quantize, left_float: Iterable[Operation], weight_bits: int) -> None:
     from litert_quantizer.algorithm_manager import AlgorithmName
     from litert_quantizer.qtyping import QuantGranularity, TFLOperationName
 

@@ -8,7 +8,6 @@ from typing import Any
 from featherweight.spec import Quantize, QuantizeAware
 from tasks.compression.backends.torch.convert import to_tflite, trace
 from tasks.compression.backends.torch.network import Network
-from tasks.compression.backends.torch.qat.roundings import stored_bits
 from tasks.compression.quantizing.static import in_integers, measured_ranges
 from tasks.compression.quantizing.tracing import stored_types
 from tasks.compression.samples import Tensors
@@ -30,6 +29,6 @@ def converted(
         samples,
         measured_ranges(program, samples),
         [item.operation for item in traced if item.layer in left_float],
-        weight_bits=stored_bits(step.weight_bits),
+        weight_bits=4 if step.weight_bits <= 4 else 8,
     )
     return content, stored_types(content, traced)

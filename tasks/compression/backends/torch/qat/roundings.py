@@ -17,9 +17,11 @@ _NARROWEST = 1e-3
 _LOW, _HIGH = -128, 127
 
 
-def stored_bits(weight_bits: int) -> int:
-    """Those that the file stores weights in."""
-    return 4 if weight_bits <= 4 else 8
+def stored_bits(layer: nn.Module, weight_bits: int) -> int:
+    """Those that the file stores the weights of a layer in: there is no kernel for depthwise convolutions, and
+    one of a single input channel becomes one, with fewer than 8."""
+    depthwise = isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == layer.in_channels
+    return 4 if weight_bits <= 4 and not depthwise else 8
 
 
 def channel_axis(layer: nn.Module) -> int:
@@ -33,7 +35,7 @@ class RoundedWeight(nn.Module):
     def __init__(self, layer: nn.Module, weight_bits: int) -> None:
         super().__init__()
         self.layer = layer
-        self._bits = tuple(dict.fromkeys((weight_bits, stored_bits(weight_bits))))
+        self._bits = tuple(dict.fromkeys((weight_bits, stored_bits(layer, weight_bits))))
 
     def forward(self, *given: torch.Tensor) -> torch.Tensor:
         changed = {"weight": self.weight()}
