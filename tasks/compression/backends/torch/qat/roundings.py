@@ -18,7 +18,7 @@ _LOW, _HIGH = -128, 127
 
 
 def stored_bits(layer: nn.Module, weight_bits: int) -> int:
-    """Those that the file stores the weights of a layer in: there is no kernel for depthwise convolutions, and
+    """Those that a file stores the weights of a layer in: there is no kernel for depthwise convolutions, and
     one of a single input channel becomes one, with fewer than 8."""
     depthwise = isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == layer.in_channels
     return 4 if weight_bits <= 4 and not depthwise else 8
