@@ -15,8 +15,8 @@ from tasks.compression.errors import CompressionError
 __all__ = ["MAX_BATCH", "NAMES", "archived", "export_module", "exported", "open_batch"]
 
 MAX_BATCH = 1024
-NAMES = "names.json"
-"""The member of an archive that has the names of its outputs."""
+NAMES = "featherweight.json"
+"""The member of an archive that has the names of its inputs and outputs."""
 
 
 def open_batch(signature: Signature) -> tuple[dict[int, Any], ...]:
@@ -57,7 +57,7 @@ def archived(program: Any, signature: Signature) -> bytes:
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
             node.meta.pop(key, None)
     program._example_inputs = None
-    names = json.dumps({"outputs": signature.output_names})
+    names = json.dumps({"input_names": signature.input_names, "output_names": signature.output_names})
     buffer = io.BytesIO()
     with quiet():
         torch.export.save(program, buffer, extra_files={NAMES: names})

@@ -37,7 +37,7 @@ def _predict_pt2(path: Path, x: Tensors) -> Tensors:
             program = torch.export.load(path, extra_files=held)
             model = program.module()
         dtypes = [str(value.dtype).removeprefix("torch.") for value in _placeholders(program)]
-        names = json.loads(held[NAMES])["outputs"] if held[NAMES] else _output_names(program)
+        names = json.loads(held[NAMES])["output_names"] if held[NAMES] else _output_names(program)
         size = min(BATCH, MAX_BATCH)
         with torch.inference_mode():
             return joined([_answer(model, dtypes, names, x[i : i + size]) for i in range(0, len(x), size)])
