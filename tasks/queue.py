@@ -17,7 +17,16 @@ from tasks.broker import SealedAmqp
 from tasks.messages import RUN_JOB, MessageRefused, Seal, sealed
 from tasks.settings import Settings
 
-__all__ = ["DEFAULT_QUEUE", "JOB_QUEUES", "RUN_JOB", "SCHEDULES", "WEBHOOKS", "Queue", "make_celery", "queue_of"]
+__all__ = [
+    "DEFAULT_QUEUE",
+    "JOB_QUEUES",
+    "RUN_JOB",
+    "SCHEDULES",
+    "WEBHOOKS",
+    "Queue",
+    "make_celery",
+    "queue_of",
+]
 
 DEFAULT_QUEUE = "tensorflow"
 # Jobs wait in the queue of their model's framework, which has its name.
