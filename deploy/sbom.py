@@ -24,7 +24,7 @@ from deploy.lock import LOCK, ROOT, closure, needed_by, parse
 
 __all__ = ["TARGETS", "sbom", "write"]
 
-TARGETS = ("service", "worker", "objects")
+TARGETS = ("service", "worker", "worker-torch", "objects")
 _OUTPUT = ROOT / "build" / "sbom"
 
 
@@ -90,11 +90,16 @@ def _package(name: str, block: str) -> Component:
         external_references=[
             ExternalReference(
                 type=ExternalReferenceType.DISTRIBUTION,
-                url=XsUri(f"https://pypi.org/project/{name}/{version}/"),
+                url=XsUri(_page(name, version)),
                 hashes=digests,
             )
         ],
     )
+
+
+def _page(name: str, version: str) -> str:
+    """Of the release; of the project for a build of its own (``2.13.0+cpu``), which PyPI does not have."""
+    return f"https://pypi.org/project/{name}/" + (f"{version}/" if "+" not in version else "")
 
 
 def _base_image(dockerfile: str) -> Component:

@@ -50,8 +50,8 @@ _HINTS: dict[Kind, str] = {
 
 
 _EXPORT_HINT = (
-    "such a file has weights alone, or Python code: load it where the model's class is, and save the model as "
-    "an exported program with featherweight.torch.save(model, example_inputs, 'model.pt2')"
+    "such a file has weights alone, or Python code: load it where the model's class is, and save the model "
+    "as an exported program with featherweight.torch.save(model, example_inputs, 'model.pt2')"
 )
 
 

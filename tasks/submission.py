@@ -118,8 +118,8 @@ class Submitter:
                 raise
 
     def check(self, project: str, wanted: JobRequest) -> ModelRecord:
-        """The model. SubmissionRefused with pointers: invalid_request, unsupported_technique, unsupported_output,
-        already_quantized, dataset_required."""
+        """The model. SubmissionRefused with pointers: invalid_request, unsupported_technique,
+        unsupported_output, already_quantized, dataset_required."""
         model, _ = self.find_inputs(project, wanted)
         faults = catalogue.support(wanted.spec, model.framework)
         if wanted.dataset_id is None:

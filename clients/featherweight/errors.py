@@ -21,6 +21,7 @@ FeatherweightError
 ├── ChecksumMismatch           the bytes that came are not the bytes that were announced
 ├── VerificationFailed         files are not those their receipt was signed for
 ├── RerunFailed                an evaluation could not be run again: no engine here, or it refused the files
+├── ExportFailed               a model of PyTorch cannot be exported as it is (is a ValueError)
 ├── InvalidWebhook             a request is not signed as webhooks are: .reason (is a ValueError)
 ├── JobError                   a job waited for did not succeed: .job .problem
 │   ├── JobFailed
@@ -54,6 +55,7 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",
+    "ExportFailed",
     "FeatherweightError",
     "Gone",
     "InternalError",
@@ -328,6 +330,10 @@ class InvalidManifest(InvalidSpec):
     """The manifest of a batch is not valid. What is wrong with a spec in it is an InvalidSpec."""
 
     _what = "manifest of a batch"
+
+
+class ExportFailed(FeatherweightError, ValueError):
+    """A model of PyTorch cannot be exported as it is; the message says what to change."""
 
 
 class ConfigurationError(FeatherweightError, ValueError):

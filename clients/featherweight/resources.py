@@ -43,9 +43,9 @@ class _Answer(BaseModel):
 
 
 class Model(_Answer):
-    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, pt2, or of the archive that
-    a SavedModel is in zip, tar or tar_gz. `expires_at`, where the project keeps models for a time, is when it
-    is due to be removed, unless something needs it."""
+    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, pt2, or of the archive
+    that a SavedModel is in zip, tar or tar_gz. `expires_at`, where the project keeps models for a time, is
+    when it is due to be removed, unless something needs it."""
 
     id: str
     object: Literal["model"] = "model"
@@ -174,13 +174,15 @@ class Upload(_Answer):
 
 
 class Technique(_Answer):
-    """A row of the catalogue: what `technique` can do for which framework, and its JSON Schema."""
+    """A row of the catalogue: what `technique` can do for which framework, and its JSON Schema. `outputs` are
+    the formats that any framework has for it, `outputs_of` those of each."""
 
     technique: str
     title: str
     summary: str
     frameworks: list[str]
     outputs: list[str]
+    outputs_of: dict[str, list[str]] = Field(default_factory=dict)
     needs_data: Literal["never", "always", "depends"]
     schema_: dict[str, Any] = Field(alias="schema")
 

@@ -214,13 +214,15 @@ _TENSORFLOW: tuple[Row, ...] = (
 
 
 def _of_torch(entry: Row) -> Row:
-    """The same technique by the same file and function of the other backend; plans are made of outlines,
-    which no framework owns."""
+    """The same technique by the same file and function of the other backend. Plans go by the names and shapes
+    that Keras gives weights: what a step does to a model of PyTorch is not told beforehand."""
     return replace(
         entry,
         framework="torch",
         handler=entry.handler.replace("backends.tensorflow.", "backends.torch."),
         check=None if entry.check is None else entry.check.replace("backends.tensorflow.", "backends.torch."),
+        plan=None,
+        plan_check=None,
         outputs=_TORCH_QUANTISED if entry.outputs == _QUANTISED else _TORCH,
     )
 
@@ -307,6 +309,7 @@ def _technique(rows: list[Row]) -> Technique:
         summary=first.summary,
         frameworks=[entry.framework for entry in rows],
         outputs=sorted({name for entry in rows for name in entry.outputs}),
+        outputs_of={entry.framework: list(entry.outputs) for entry in rows},
         needs_data=first.needs_data,
         schema=first.parameters.model_json_schema(),
     )

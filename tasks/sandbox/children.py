@@ -88,7 +88,8 @@ class Child:
 class Runners:
     """Starts runners through a fork server, which is started when needed and again when it died.
 
-    `warm` is the function "module:function" that the server calls once, or several of them. Safe to use from many threads.
+    `warm` is the function "module:function" that the server calls once, or several of them. Safe to
+    use from many threads.
     """
 
     def __init__(self, warm: str | Sequence[str], home: Path) -> None:

@@ -24,9 +24,15 @@ def test_supported_spec_has_no_faults() -> None:
 
 
 def test_unknown_framework_is_refused_at_each_step() -> None:
-    faults = support(spec(PRUNE, TRAIN), "torch")
+    faults = support(spec(PRUNE, TRAIN), "abacus")
     assert [fault.pointer for fault in faults] == ["/steps/0/technique", "/steps/1/technique", "/outputs/0"]
-    assert "offered: tensorflow" in faults[0].detail
+    assert "offered: tensorflow, torch" in faults[0].detail
+
+
+def test_formats_are_offered_by_framework() -> None:
+    for framework, (own, other) in {"tensorflow": ("keras", "pt2"), "torch": ("pt2", "keras")}.items():
+        asked = CompressionSpec.model_validate({"steps": [PRUNE], "outputs": [own, other]})
+        assert [fault.pointer for fault in support(asked, framework)] == ["/outputs/1"]
 
 
 @pytest.mark.parametrize(
@@ -58,5 +64,10 @@ def test_techniques_carry_their_schema() -> None:
         "distill",
         "quantize",
     }
-    assert shown["prune"].frameworks == ["tensorflow"]
+    assert shown["prune"].frameworks == ["tensorflow", "torch"]
+    assert "keras" in shown["prune"].outputs_of["tensorflow"]
+    assert "pt2" in shown["prune"].outputs_of["torch"]
+    for technique in shown.values():
+        assert list(technique.outputs_of) == technique.frameworks
+        assert set(technique.outputs) == {each for named in technique.outputs_of.values() for each in named}
     assert "schedule" in shown["prune"].model_dump(by_alias=True)["schema"]["properties"]

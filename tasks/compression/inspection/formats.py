@@ -7,6 +7,7 @@ from typing import get_args
 from featherweight.inspection import InspectedObstacle, InspectedOutput
 from featherweight.spec import CompressionSpec, OutputFormat
 from tasks.compression.abilities import unable
+from tasks.compression.catalogue import support
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline
 from tasks.compression.planning.outputs import blocked, untried
@@ -31,6 +32,9 @@ def _inspected(outline: Outline, output: OutputFormat, refused: InspectedObstacl
 
 def _not_of_the_kind(outline: Outline, output: OutputFormat) -> InspectedObstacle | None:
     spec = CompressionSpec.model_validate({"steps": [{"technique": "prune"}], "outputs": [output]})
+    for lacking in support(spec, outline.framework):
+        if lacking.pointer == "/outputs/0":
+            return InspectedObstacle(code=lacking.code, detail=lacking.detail)
     for fault in unable(spec, outline.kind, outline.why):
         if fault.pointer == "/outputs/0":
             return InspectedObstacle(code=fault.code, detail=fault.detail, hint=fault.hint)

@@ -6,12 +6,14 @@ Layers are described: their configuration and the shapes of their weights, under
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.compression.backends.tensorflow.structured.graph import Call, Graph, Tensor
 from tasks.compression.backends.tensorflow.structured.macs import uses
+from tasks.compression.outline import pt2_macs
+from tasks.compression.outline.facts import Call as OutlineCall
 from tasks.compression.outline.facts import Layer, Outline
 from tasks.compression.outline.operations import macs_of
 
@@ -173,8 +175,8 @@ class Cost:
 def cost(outline: Outline) -> Cost:
     """As structured.macs counts them."""
     found = Cost()
-    if outline.kind == "tflite":
-        return _operations_cost(outline)
+    if outline.kind in _OPERATIONS:
+        return _operations_cost(outline, _OPERATIONS[outline.kind])
     if not outline.traced:
         found.unknown = {layer.path for layer in outline.layers if layer.weights}
         return found
@@ -199,11 +201,18 @@ def cost(outline: Outline) -> Cost:
     return found
 
 
-def _operations_cost(outline: Outline) -> Cost:
+_OPERATIONS: dict[str, Callable[[Outline, Layer, OutlineCall], int | None]] = {
+    "tflite": macs_of,
+    "pt2": pt2_macs.macs_of,
+}
+"""How the operations of a kind are counted, where they are its layers."""
+
+
+def _operations_cost(outline: Outline, count: Callable[[Outline, Layer, OutlineCall], int | None]) -> Cost:
     found = Cost()
     layers = {layer.path: layer for layer in outline.layers}
     for call in outline.calls:
-        macs = macs_of(outline, layers[call.layer], call)
+        macs = count(outline, layers[call.layer], call)
         if macs is None:
             found.unknown.add(call.layer)
             continue

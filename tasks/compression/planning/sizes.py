@@ -45,7 +45,13 @@ _TFLITE, _TFLITE_CALL = (200, 250), (260, 75)
 _INTEGERS, _INTEGERS_CALL = (300, 150), (100, 30)
 _KERAS, _KERAS_LAYER, _KERAS_WEIGHTED = (4_000, 1_000), (400, 60), (3_700, 150)
 _SCALE_BYTES = 12  # a float32 scale and an int64 zero point for each channel
-_NORMALISATIONS = ("BatchNormalization", "SyncBatchNormalization")
+_NORMALISATIONS = (
+    "BatchNormalization",
+    "SyncBatchNormalization",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+)
 
 
 def gzip_estimate(size: int, zero_share: float, distinct: int | None, dtype: str) -> float:
