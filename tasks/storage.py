@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import boto3
+import botocore.loaders
+import botocore.session
 import urllib3.exceptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
@@ -95,6 +97,12 @@ def part_headers(sha256: bytes) -> dict[str, str]:
 
 def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    """Reads what botocore knows of S3, which is megabytes, once for all storages of the process."""
+    return botocore.loaders.create_loader(data_path)
 
 
 def _nothing() -> None:
@@ -463,8 +471,12 @@ class Storage:
 
     @cached_property
     def _session(self) -> boto3.session.Session:
-        # One: what it reads about S3 is megabytes. It makes one client at a time.
-        return boto3.session.Session()
+        # One: it makes one client at a time.
+        inner = botocore.session.Session()
+        session = boto3.session.Session(botocore_session=inner)
+        # Last: a session that is made adds to the folders of the loader it finds.
+        inner.register_component("data_loader", _loader(inner.get_config_variable("data_path")))
+        return session
 
     @cached_property
     def _client(self) -> S3Client:

@@ -53,6 +53,7 @@ class Process:
     ) -> None:
         self.name = name
         self.log = log
+        self._told = False
         log.parent.mkdir(parents=True, exist_ok=True)
         leashed = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *map(str, command)]
         with log.open("ab") as output:
@@ -87,10 +88,17 @@ class Process:
         """Wait for its end; its exit code. subprocess.TimeoutExpired after `timeout_s`."""
         return self._popen.wait(timeout_s)
 
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM), once however often this is called: some take a second time as an order
+        to drop everything."""
+        if self.exit_code is None and not self._told:
+            self._told = True
+            self._popen.terminate()
+
     def stop(self, timeout_s: float = 10.0) -> int:
         """Ask it to end (SIGTERM), insist after `timeout_s` (SIGKILL); its exit code."""
         if self.exit_code is None:
-            self._popen.terminate()
+            self.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(timeout_s)
         return self.kill()

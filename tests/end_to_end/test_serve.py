@@ -60,9 +60,15 @@ class Served:
         return self.process.returncode, rest
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path / "data")
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def served(directory: Path) -> Iterator[Served]:
+    """One for both tests, of which the second ends it."""
+    served = Served(directory)
     yield served
     if served.process.poll() is None:
         served.interrupt()
@@ -77,9 +83,19 @@ def test_what_it_prints_can_be_pasted(served: Served) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_it_ends_by_ctrl_c_and_is_the_same_when_it_comes_back(served: Served, tmp_path: Path) -> None:
+def models(served: Served) -> list[tuple[str, str]]:
+    url = re.search(r"URL\s+(\S+)", served.text)
+    assert url is not None
+    answer = httpx.get(f"{url[1]}/v1/models", headers={"Authorization": f"Bearer {served.key}"})
+    return [(model["id"], model["filename"]) for model in answer.json()["data"]]
+
+
+def test_it_ends_by_ctrl_c_and_is_the_same_when_it_comes_back(served: Served, directory: Path) -> None:
     arguments = shlex.split(served.command("curl "))
     subprocess.run(arguments, cwd=ROOT, capture_output=True, check=True)
+    sent = models(served)
+    assert sent
+    assert {filename for _, filename in sent} == {"digits.keras"}
     started = psutil.Process(served.process.pid).children(recursive=True)
     exit_code, rest = served.interrupt()
     assert exit_code == 0, rest
@@ -87,12 +103,9 @@ def test_it_ends_by_ctrl_c_and_is_the_same_when_it_comes_back(served: Served, tm
     assert "Traceback" not in rest
     assert [process.cmdline() for process in started if process.is_running()] == []
 
-    again = Served(tmp_path / "data")
+    again = Served(directory)
     try:
         assert again.key == served.key
-        url = re.search(r"URL\s+(\S+)", again.text)
-        assert url is not None
-        models = httpx.get(f"{url[1]}/v1/models", headers={"Authorization": f"Bearer {again.key}"}).json()
-        assert [model["filename"] for model in models["data"]] == ["digits.keras"]
+        assert models(again) == sent
     finally:
         again.interrupt()

@@ -22,6 +22,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as effort
 from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import SearchStrategy
 from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation
@@ -36,6 +37,7 @@ from tests.service.helpers import SPEC, Caller
 __all__ = ["Findings", "fuzz"]
 
 _PROJECT = "fuzz"
+_MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 # Nothing is worth waiting for here.
 _QUICK = {"long_poll_max_s": 0.05, "project_queued_jobs": 0, "log_level": "CRITICAL", "max_gate_bytes": 0}
 
@@ -65,15 +67,16 @@ def fuzz(settings: Settings, *, examples: int, start: int) -> Findings:
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     for operation in sorted(operations, key=lambda each: each.label):
+        # Made once: to read what an operation takes is most of the work of a request.
+        cases = [operation.as_strategy(generation_mode=mode) for mode in _MODES]
         for ids in _ids(operation, caller):
-            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                _send_many(operation, mode, ids, caller, findings, examples=examples, start=start)
+            for each in cases:
+                _send_many(each, ids, caller, findings, examples=examples, start=start)
     return findings
 
 
 def _send_many(
-    operation: APIOperation,
-    mode: GenerationMode,
+    cases: SearchStrategy[Case],
     ids: Mapping[str, str],
     caller: Caller,
     findings: Findings,
@@ -89,7 +92,7 @@ def _send_many(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=operation.as_strategy(generation_mode=mode))
+    @given(case=cases)
     def send(case: Case) -> None:
         _send(case, ids, caller, findings)
 

@@ -33,8 +33,10 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def object_store(tmp_path: Path) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path / "objects") as store:
-        yield store
+    store = ObjectStore(tmp_path / "objects").start()
+    yield store
+    # Nothing is to be kept, and to end in order takes it seconds.
+    store.kill()
 
 
 @pytest.fixture
