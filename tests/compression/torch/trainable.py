@@ -21,6 +21,7 @@ from tasks.compression.context import Context
 from tasks.compression.data import prepare
 from tasks.compression.facts import CompiledState, ModelFacts, OutputFacts
 from tasks.compression.progress import Progress
+from tasks.compression.samples import gathered
 
 __all__ = ["Array", "DigitNet", "Run", "context_of", "finetune", "network_of", "predict", "tensors"]
 
@@ -74,9 +75,12 @@ def context_of(
     """A training step, and the context it is given as the only one of a spec."""
     spec = CompressionSpec.model_validate({"steps": [step], "seed": 7})
     signature = network.signature
+    given = [
+        np.zeros((2, *[size or 1 for size in shape]), dtype)
+        for shape, dtype in zip(signature.input_shapes, signature.input_dtypes, strict=True)
+    ]
     shown = _predict.answers(
-        network.model,
-        tuple(torch.zeros(2, *[size or 1 for size in shape]) for shape in signature.input_shapes),
+        network.model, _predict.as_tensors(gathered(signature.input_names, given), signature)
     )
     shapes = tuple(tuple(answer.shape[1:]) for answer in shown)
     several = [
