@@ -1,6 +1,6 @@
 """What of which layers can be pruned, and why not: by the class's name and the shapes of its kernels.
 
-One table for the handler and for plans; it imports no framework.
+It imports no framework.
 """
 
 from __future__ import annotations
