@@ -37,6 +37,25 @@ def test_every_operation_with_weights_is_traced_to_its_layer() -> None:
     assert layers == ["stem.0", "depthwise", "mixed", "head.1", "head.4"]
 
 
+class Alike(nn.Module):
+    """Two layers with the same weights, whose paths end alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        self.layer2 = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        self.layer2.load_state_dict(self.layer1.state_dict())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer2(self.layer1(x)) + 1
+
+
+def test_layers_that_are_alike_are_told_apart() -> None:
+    network = network_of(Alike().eval(), (4,))
+    traced = trace(network, to_tflite(network))
+    assert [item.layer for item in traced if item.operation.weights is not None] == ["layer1.0", "layer2.0"]
+
+
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     to_tflite(network_of(nn.Sequential(nn.Linear(6, 3)), (6,)))
     assert capfd.readouterr().out == ""

@@ -11,21 +11,22 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from tasks.compression.backends.torch._framework import fx, litert_torch, torch
 from tasks.compression.backends.torch.layers import copied, placed_layers, weights
 from tasks.compression.backends.torch.network import Network, Signature
 from tasks.compression.backends.torch.open_batch import opened
 from tasks.compression.errors import CompressionError
 from tasks.compression.quantizing.tracing import Traced
-from tasks.compression.samples import signature_names
-from tasks.compression.tflite import operations, read, written
+from tasks.compression.samples import Array, signature_names
+from tasks.compression.tflite import Operation, is_empty, operations, read, written
 
 __all__ = ["culprit", "examples", "quiet", "to_tflite", "trace", "with_layers_told"]
 
 KEPT = 2
 """Files are made once for the several times that a job needs them: measured, quantised and delivered."""
 
-_LAYER = re.compile(r"_layer(\d+)(?=[/;]|$)")
 _LABEL = re.compile(r"\d+/(.+?)(?:/weights\d*)?")
 _made: dict[str, bytes] = {}
 
@@ -48,10 +49,13 @@ def to_tflite(network: Network) -> bytes:
 def trace(network: Network, content: bytes) -> list[Traced]:
     """The operations of a file that `to_tflite` made of the network, with their layers."""
     paths = {place.path for place in placed_layers(network.model)}
-    return [
-        Traced(operation, next((path for path in map(_labelled, operation.names) if path in paths), None))
-        for operation in operations(content)
-    ]
+    return [Traced(operation, _layer_told(operation, paths)) for operation in operations(content)]
+
+
+def _layer_told(operation: Operation, paths: set[str]) -> str | None:
+    """Outputs first: operations may share their weights. Those of the last have the signature's names."""
+    labels = map(_labelled, (*operation.outputs, *operation.names))
+    return next((path for path in labels if path in paths), None)
 
 
 def examples(signature: Signature, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -114,7 +118,7 @@ def _layer_of(node: Any) -> str | None:
 
 def _converted(network: Network) -> bytes:
     given = examples(network.signature)
-    model, paths = _numbered(network.model)
+    model, numbers = _numbered(network.model)
     module = litert_torch()
     module.progress.config.show_progress = False
     try:
@@ -123,10 +127,7 @@ def _converted(network: Network) -> bytes:
     # litert-torch, JAX and the converter raise classes of their own, RuntimeError, TypeError and more.
     except Exception as error:
         raise _refused(network, given, error) from error
-    heavy = {
-        place.path for place in placed_layers(network.model) if any(w.dim() > 1 for w in weights(place.layer))
-    }
-    return opened(_named(content, network.signature, paths, heavy))
+    return opened(_named(content, network, numbers))
 
 
 def _refused(network: Network, given: tuple[torch.Tensor, ...], error: Exception) -> CompressionError:
@@ -141,36 +142,42 @@ def _refused(network: Network, given: tuple[torch.Tensor, ...], error: Exception
     )
 
 
-def _numbered(model: fx.GraphModule) -> tuple[fx.GraphModule, list[str]]:
-    """A copy in evaluation whose layers are called layer0, layer1 and so on, and the paths that those have in
-    `model`: the converter keeps the last part of a layer's path alone."""
+def _numbered(model: fx.GraphModule) -> tuple[fx.GraphModule, re.Pattern[str]]:
+    """A copy in evaluation whose layers are called by a number each, in order, and what finds the number in
+    the converter's names: it keeps the last part of a layer's path alone, which others may have too."""
     found = copied(model).eval()
-    paths = [place.path for place in placed_layers(found)]
-    numbers = {id(place.layer): number for number, place in enumerate(placed_layers(found))}
-    for node in found.graph.nodes:
-        if node.op == "call_module":
-            layer = found.get_submodule(node.target)
-            node.target = f"layer{numbers[id(layer)]}"
-            found.add_submodule(node.target, layer)
+    prefix = "layer"
+    while any(prefix in name for name, _ in found.named_modules()):
+        prefix += "_"
+    places = list(placed_layers(found))
+    numbers = {id(place.layer): number for number, place in enumerate(places)}
+    calls = [node for node in found.graph.nodes if node.op == "call_module"]
+    targets = [f"{prefix}{numbers[id(found.get_submodule(node.target))]}" for node in calls]
+    for number, place in enumerate(places):
+        found.add_submodule(f"{prefix}{number}", place.layer)
+    for node, target in zip(calls, targets, strict=True):
+        node.target = target
     found.delete_all_unused_submodules()
     found.recompile()
-    return with_layers_told(found), paths
+    return with_layers_told(found), re.compile(rf"_{prefix}(\d+)(?=[/;]|$)")
 
 
-def _named(content: bytes, signature: Signature, paths: list[str], heavy: set[str]) -> bytes:
+def _named(content: bytes, network: Network, numbers: re.Pattern[str]) -> bytes:
     """The same program with the signature's names, and names for the outputs and weights of operations that
     say their number and layer."""
     model = read(content)
     graph = model.subgraphs[0]
-    labels = [_label(item, paths, heavy) for item in operations(content)]
+    layers = _Layers(network.model, numbers)
+    labels = [layers.of(model, graph, item) for item in operations(content)]
     for number, (item, label) in enumerate(zip(graph.operators, labels, strict=True)):
         for place, index in enumerate(item.outputs):
             graph.tensors[index].name = f"{number}/{label}" if place == 0 else f"{number}/{label}:{place}"
         for place, index in enumerate(int(index) for index in item.inputs if index >= 0):
             tensor = graph.tensors[index]
-            if model.buffers[tensor.buffer].data is not None and len(model.buffers[tensor.buffer].data):
+            if not is_empty(model.buffers[tensor.buffer]):
                 tensor.name = f"{number}/{label}/weights{place}"
     (told,) = model.signatureDefs
+    signature = network.signature
     for entries, names in ((told.inputs, signature.input_names), (told.outputs, signature.output_names)):
         plain = signature_names(names)
         for entry in entries:
@@ -180,11 +187,51 @@ def _named(content: bytes, signature: Signature, paths: list[str], heavy: set[st
     return written(model, len(content))
 
 
-def _label(item: Any, paths: list[str], heavy: set[str]) -> str:
-    """The first layer with a matrix of weights that an operation is named after, else the first layer, else
-    its kind: a convolution that took a normalisation in is the convolution's."""
-    found = [paths[int(number)] for name in item.names for number in _LAYER.findall(name)]
-    return next((path for path in found if path in heavy), found[0] if found else str(item.kind))
+class _Layers:
+    """Which layer an operation came from: the one that has its weights, in any order; or else, where those
+    were changed or several layers have them, the one that the converter's names tell."""
+
+    def __init__(self, model: fx.GraphModule, numbers: re.Pattern[str]) -> None:
+        self._numbers = numbers
+        self._paths: list[str] = []
+        self._owners: dict[str, set[str]] = {}
+        self._heavy: set[str] = set()
+        for place in placed_layers(model):
+            self._paths.append(place.path)
+            for value in (value for value in weights(place.layer) if value.dim() > 1):
+                self._heavy.add(place.path)
+                self._owners.setdefault(_content(value.detach().numpy()), set()).add(place.path)
+
+    def of(self, model: Any, graph: Any, item: Operation) -> str:
+        """The path, or the operation's kind for one that is not known."""
+        told = [self._paths[int(number)] for name in item.names for number in self._numbers.findall(name)]
+        owners = self._owners_of(model, graph, item)
+        if len(owners) == 1:
+            return owners.pop()
+        # A convolution that took a normalisation in is the convolution's.
+        likely = [path for path in told if path in (owners or self._heavy)]
+        return next(iter([*likely, *told, item.kind]))
+
+    def _owners_of(self, model: Any, graph: Any, item: Operation) -> set[str]:
+        if item.weights is None or item.weights.dtype != "float32":
+            return set()
+        shapes = {item.weights.shape}
+        for tensor in graph.tensors:
+            held = model.buffers[tensor.buffer]
+            if _name(tensor) == item.weights.name and tuple(tensor.shape) in shapes and not is_empty(held):
+                values = np.asarray(held.data, dtype=np.uint8).view(np.float32)
+                if owners := self._owners.get(_content(values)):
+                    return set(owners)
+        return set()
+
+
+def _name(tensor: Any) -> str:
+    return (tensor.name or b"").decode("utf-8", "replace")
+
+
+def _content(values: Array) -> str:
+    """Equal for the same values in another order or shape."""
+    return hashlib.sha256(np.sort(values, axis=None).tobytes()).hexdigest()
 
 
 def _labelled(name: str) -> str:
