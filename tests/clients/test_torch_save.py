@@ -1,4 +1,4 @@
-"""``featherweight.torch.save``: what is exported is the model for any batch, and what cannot be is said why."""
+"""``featherweight.torch.save``: what is exported is the model for any batch; what cannot be is said why."""
 
 from __future__ import annotations
 
