@@ -136,7 +136,7 @@ def _advice(error: Exception) -> str:
     said = f"{type(error).__name__} {error}".lower()
     if any(word in said for word in ("data-dependent", "datadependent", "guardondata", "data dependent")):
         return (
-            "What forward does may not depend on the values that it computes: choose with torch.where instead "
+            "What forward does may not depend on the values it computes: choose with torch.where in place "
             "of if, and take sizes from shapes instead of .item() or .tolist()"
         )
     if "constraints violated" in said or "batch" in said or "specialized" in said:

@@ -23,6 +23,7 @@ from tasks.batches.stopping import Stopping
 from tasks.batches.store import BatchStore
 from tasks.batches.submission import Submission
 from tasks.batches.validation import Validation
+from tasks.compression.toolchain import OF
 from tasks.inbox import Inbox
 from tasks.locks import Busy, held
 from tasks.notices import Notices
@@ -143,10 +144,17 @@ class Batches:
     def _announce_toolchain(self) -> None:
         if self._announced:
             return
-        try:
-            self.earlier.announce_toolchain(installed_toolchain())
-        except PackageNotFoundError as error:
-            _log.warning("results of earlier jobs are not used again: %s is not installed", error)
+        missing = {}
+        for framework in OF:
+            try:
+                self.earlier.announce_toolchain(installed_toolchain(framework), framework)
+            except PackageNotFoundError as error:
+                missing[framework] = error
+        if len(missing) == len(OF):
+            _log.warning(
+                "results of earlier jobs are not used again; not installed: %s",
+                ", ".join(map(str, missing.values())),
+            )
         self._announced = True
 
     # Steps

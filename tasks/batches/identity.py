@@ -20,7 +20,7 @@ from featherweight.job import JobRequest, JobState
 from featherweight.report import FileDigest
 from tasks import keys
 from tasks.compression.host import library_versions
-from tasks.compression.toolchain import DISTRIBUTIONS
+from tasks.compression.toolchain import OF
 from tasks.identifiers import check_name
 from tasks.records import JobRecord
 from tasks.recordstore import text
@@ -46,9 +46,10 @@ def equality(model_sha256: str, dataset_sha256: str | None, request: JobRequest)
     return _digest([model_sha256, dataset_sha256, spec, request.limits.max_run_s])
 
 
-def installed_toolchain() -> dict[str, str]:
-    """As reports have it; importlib.metadata.PackageNotFoundError where no jobs can be run."""
-    return {"featherweight": version(), **library_versions(*DISTRIBUTIONS)}
+def installed_toolchain(framework: str = "tensorflow") -> dict[str, str]:
+    """As reports on models of `framework` have it; importlib.metadata.PackageNotFoundError where no jobs with
+    such models can be run."""
+    return {"featherweight": version(), **library_versions(*OF[framework])}
 
 
 class Earlier:
@@ -59,9 +60,9 @@ class Earlier:
         self._jobs = jobs
         self._storage = storage
 
-    def announce_toolchain(self, versions: Mapping[str, str]) -> None:
-        """Workers have these versions."""
-        self._redis.set(_TOOLCHAIN, json.dumps(versions))
+    def announce_toolchain(self, versions: Mapping[str, str], framework: str = "tensorflow") -> None:
+        """Workers for models of `framework` have these versions."""
+        self._redis.set(f"{_TOOLCHAIN}:{framework}", json.dumps(versions))
 
     def remember(self, record: JobRecord) -> None:
         """A job has succeeded; nothing is remembered of one whose report does not say how it was made."""
@@ -78,9 +79,9 @@ class Earlier:
         equal = equality(digests["model"], digests.get("dataset"), asked)
         self._redis.hset(_key(record.project), _field(equal, made.versions), record.id)
 
-    def find(self, project: str, equal: str) -> JobRecord | None:
+    def find(self, project: str, equal: str, framework: str = "tensorflow") -> JobRecord | None:
         """A job that succeeded with what is asked for, and whose files are all still there."""
-        stored = cast("bytes | None", self._redis.get(_TOOLCHAIN))
+        stored = cast("bytes | None", self._redis.get(f"{_TOOLCHAIN}:{framework}"))
         if stored is None:
             return None
         field = _field(equal, json.loads(stored))

@@ -98,7 +98,7 @@ class Submission:
             if job is None:
                 model, dataset = self._submitter.find_inputs(batch.project, request)
                 equal = equality(model.sha256, dataset.sha256 if dataset else None, request)
-                if self._has_result_of_another(batch, item, equal):
+                if self._has_result_of_another(batch, item, equal, model.framework):
                     return True
                 origin = Origin(type="batch", id=batch.id, item=item.custom_id)
                 job = self._submitter.submit(
@@ -112,13 +112,13 @@ class Submission:
             self._cancel_if_too_late(batch, job)
         return True
 
-    def _has_result_of_another(self, batch: BatchRecord, item: BatchItem, equal: str) -> bool:
+    def _has_result_of_another(self, batch: BatchRecord, item: BatchItem, equal: str, framework: str) -> bool:
         first, has_ended = self._store.follow(batch.id, item.index, equal)
         if first != item.index:
             if has_ended:
                 self._end(batch, by_mate(item, self._store.items(batch.id, [first])[0]))
             return True
-        earlier = self._earlier.find(batch.project, equal) if batch.reuse else None
+        earlier = self._earlier.find(batch.project, equal, framework) if batch.reuse else None
         if earlier is None:
             return False
         self.end_by_job(batch, item, earlier)

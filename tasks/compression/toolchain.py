@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DISTRIBUTIONS", "TORCH"]
+__all__ = ["DISTRIBUTIONS", "OF", "TORCH"]
 
 DISTRIBUTIONS = (
     "ai-edge-litert",
@@ -31,3 +31,6 @@ TORCH = (
     "torch-pruning",
     "torchao",
 )
+
+OF: dict[str, tuple[str, ...]] = {"tensorflow": DISTRIBUTIONS, "torch": TORCH}
+"""By the framework of the model."""

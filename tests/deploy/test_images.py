@@ -101,7 +101,8 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import X86Induct
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import to_edge_transform_and_lower
 
-model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(72, 3)).eval()
+layers = torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(72, 3)
+model = torch.nn.Sequential(*layers).eval()
 x = torch.randn(1, 1, 8, 8)
 program = torch.export.export(model, (x,))
 litert_torch.convert(model, (x,)).export({str(tmp_path / "m.tflite")!r})

@@ -351,10 +351,12 @@ def remove_file(context: Context) -> int:
 def techniques(context: Context) -> int:
     known = context.client.techniques()
     rows = [
-        [each.technique, ", ".join(each.frameworks), ", ".join(each.outputs), each.needs_data, each.summary]
+        [each.technique, framework, ", ".join(outputs), each.needs_data, each.summary]
         for each in known
+        # A service that does not tell them apart has the same for all.
+        for framework, outputs in (each.outputs_of or dict.fromkeys(each.frameworks, each.outputs)).items()
     ]
-    head = ["technique", "frameworks", "outputs", "data needed", "what it does"]
+    head = ["technique", "framework", "outputs", "data needed", "what it does"]
     context.output.result(known, columns(head, rows))
     return OK
 
