@@ -19,6 +19,7 @@ from deploy.local.stack import LocalStack
 from featherweight import Client
 from tests.benchmarks.machine import machine
 from tests.benchmarks.quality import datasets, jobs, table
+from tests.benchmarks.quality.originals import ORIGINALS, TrainedByTorch
 from tests.benchmarks.quality.results import read_results
 from tests.benchmarks.quality.rows import ROWS, QualityRow
 
@@ -58,7 +59,8 @@ def measure(rows: Sequence[QualityRow], folder: Path, data: Path, *, rounds: int
 
 
 def _files(row: QualityRow, folder: Path, data: Path) -> jobs.Files:
-    original = folder / "originals" / f"{row.original}.h5"
+    suffix = ".pt2" if isinstance(ORIGINALS[row.original], TrainedByTorch) else ".h5"
+    original = folder / "originals" / f"{row.original}{suffix}"
     plain = original.with_suffix(".tflite")
     if not original.exists() or not plain.exists():
         # In a process of its own: TensorFlow's memory goes with it.

@@ -1,8 +1,9 @@
-"""The networks to compress: three trained here, two as MLPerf Tiny published them.
+"""The networks to compress: four trained here, one of them by PyTorch, two as MLPerf Tiny published them.
 
     python -m tests.benchmarks.quality.originals FOLDER NAME --data DIR
 
-writes ``FOLDER/NAME.h5`` without optimiser state, and ``FOLDER/NAME.tflite`` with its float32 weights.
+writes ``FOLDER/NAME.h5`` without optimiser state, or ``FOLDER/NAME.pt2`` of one trained by PyTorch, and
+``FOLDER/NAME.tflite`` with its float32 weights.
 Those on MNIST are trained with a fixed seed on the 54,000 digits that a spec of seed 0 and a
 `validation_split` of 0.1 trains on: what recipes are chosen by, the other 6,000, they have never seen, and
 the test digits neither.
@@ -14,6 +15,7 @@ import argparse
 import os
 import shutil
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,15 @@ class Given:
     parameters: int
 
 
-Original = Trained | Given
+@dataclass(frozen=True)
+class TrainedByTorch:
+    """A network like the Keras original `like`, trained as that is, by PyTorch."""
+
+    like: str
+    build: Callable[[Any], Any]
+
+
+Original = Trained | TrainedByTorch | Given
 
 
 def _tutorial(layers: Any) -> list[Any]:
@@ -90,10 +100,30 @@ def _lenet_5(layers: Any) -> list[Any]:
     ]
 
 
+def _lenet_5_of_torch(torch: Any) -> Any:
+    """The layers of `_lenet_5`, by their names there, with the initial weights that Keras draws."""
+    nn = torch.nn
+    layers = {
+        "conv1": nn.Conv2d(1, 20, 5),
+        "pool1": nn.MaxPool2d(2),
+        "conv2": nn.Conv2d(20, 50, 5),
+        "pool2": nn.MaxPool2d(2),
+        "flatten": nn.Flatten(),
+        "ip1": nn.Linear(50 * 4 * 4, 500),
+        "relu": nn.ReLU(),
+        "ip2": nn.Linear(500, 10),
+    }
+    for name in ("conv1", "conv2", "ip1", "ip2"):
+        nn.init.xavier_uniform_(layers[name].weight)
+        nn.init.zeros_(layers[name].bias)
+    return nn.Sequential(OrderedDict(layers))
+
+
 ORIGINALS: Mapping[str, Original] = {
     "tutorial": Trained(_tutorial, 20_410, epochs=4, falling=False),
     "lenet-300-100": Trained(_lenet_300_100, 266_610, epochs=20),
     "lenet-5": Trained(_lenet_5, 431_080, epochs=10),
+    "lenet-5-torch": TrainedByTorch("lenet-5", _lenet_5_of_torch),
     "resnet-8": Given("mlperf_tiny/ic/pretrainedResnet.h5", 78_666),
     "ds-cnn": Given("mlperf_tiny/kws/kws_ref_model", 24_908),
 }
@@ -110,6 +140,9 @@ def training_digits(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 def make(name: str, folder: Path, data: Path) -> None:
     """Train the original `name`, or take it from `data`; RuntimeError for a wrong number of parameters."""
     original = ORIGINALS[name]
+    if isinstance(original, TrainedByTorch):
+        _train_by_torch(original, folder / f"{name}.pt2", data)
+        return
     model = _train(original, data) if isinstance(original, Trained) else _given(data / original.path)
     if model.count_params() != original.parameters:
         raise RuntimeError(f"{name} has {model.count_params()} parameters, not {original.parameters}")
@@ -147,6 +180,37 @@ def _train(original: Trained, data: Path) -> Any:
         images = images[..., np.newaxis]
     model.fit(images, labels, batch_size=BATCH, epochs=original.epochs, verbose=0)
     return model
+
+
+def _train_by_torch(original: TrainedByTorch, path: Path, data: Path) -> None:
+    """With the batches, the optimiser and the falling rate that `_train` has."""
+    import litert_torch
+    import torch
+
+    import featherweight.torch
+
+    like = ORIGINALS[original.like]
+    assert isinstance(like, Trained)
+    arrays = full_mnist.load(data)
+    chosen = training_digits(arrays)
+    images = torch.from_numpy(arrays["x_train"][chosen][:, np.newaxis])
+    labels = torch.from_numpy(arrays["y_train"][chosen].astype(np.int64))
+    torch.manual_seed(SEED)
+    model = original.build(torch)
+    if sum(value.numel() for value in model.parameters()) != like.parameters:
+        raise RuntimeError(f"{path.stem} has not {like.parameters} parameters")
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-7)
+    steps = -(-len(chosen) // BATCH) * like.epochs
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=1e-5)
+    for _ in range(like.epochs):
+        for places in torch.randperm(len(chosen)).split(BATCH):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(model(images[places]), labels[places]).backward()
+            optimiser.step()
+            rate.step()
+    model.eval()
+    featherweight.torch.save(model, (images[:2],), path)
+    path.with_suffix(".tflite").write_bytes(litert_torch.convert(model, (images[:1],)).model_content())
 
 
 def _given(path: Path) -> Any:

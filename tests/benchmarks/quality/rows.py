@@ -61,6 +61,7 @@ class QualityRow:
     `shown` are measures to print beside those of `goals`; `published` is what there is to beat; `limits` says
     what stands in the way of a goal that is not reached. With `against_script` the job is timed beside the
     plain script; with `faster_than` its file beside that of another row, or the original's own conversion.
+    Rows with a `shared_recipe` are sent with that one.
     """
 
     name: str
@@ -73,10 +74,11 @@ class QualityRow:
     limits: str = ""
     against_script: bool = False
     faster_than_original: bool = False
+    shared_recipe: str | None = None
 
     @property
     def recipe(self) -> Path:
-        return RECIPES / f"{self.name}.yaml"
+        return RECIPES / f"{self.shared_recipe or self.name}.yaml"
 
 
 ROWS: Mapping[str, QualityRow] = {
@@ -119,6 +121,26 @@ ROWS: Mapping[str, QualityRow] = {
             (Goal("times", at_least=60), Goal("error", at_most=0.008)),
             published="Deep Compression: 39x at 0.74 % error",
             shown=("gzip_bytes",),
+        ),
+        QualityRow(
+            "lenet-5-keras-alike",
+            "LeNet-5 (Caffe's) of Keras, by the spec of the next row",
+            "lenet-5",
+            "mnist",
+            (Goal("times", at_least=20), Goal("change", at_least=-0.003)),
+            published="",
+            shown=("bytes", "gzip_bytes", "accuracy"),
+            shared_recipe="lenet-5-alike",
+        ),
+        QualityRow(
+            "lenet-5-torch-alike",
+            "LeNet-5 (Caffe's) of PyTorch, by the spec of the row before",
+            "lenet-5-torch",
+            "mnist",
+            (Goal("times", at_least=20), Goal("change", at_least=-0.003)),
+            published="",
+            shown=("bytes", "gzip_bytes", "accuracy"),
+            shared_recipe="lenet-5-alike",
         ),
         QualityRow(
             "resnet-8-int8",
