@@ -456,7 +456,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 EFFORT = effort(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
