@@ -142,7 +142,12 @@ def test_job_tried_again_takes_finished_steps_over(
     assert [step.key for step in again.steps] == [prune, train, quantize]
     assert again.steps[1].epochs == full.report.steps[1].epochs
     assert [item.sha256 for item in again.outputs] == [item.sha256 for item in full.report.outputs]
-    assert [item.message for item in again.warnings] == [item.message for item in full.report.warnings]
+    # How long an inference takes is measured anew, on a machine that may be busier than it was.
+    warned, first = (
+        [item.message for item in report.warnings if item.code != "slower_than_original"]
+        for report in (again, full.report)
+    )
+    assert warned == first
 
 
 def test_same_spec_and_seed_make_the_same_bytes(

@@ -35,9 +35,10 @@ def compress(model: Path, _: Any, *, workdir: Path, emit: Any, stop: Stop, **__:
         size = 750_000 if told == "grows" else 100
         checkpoints.keep(Checkpoint(epoch, 0, {}, [np.full(size, epoch, np.float32)]))
 
+    # Before there is anything to store: else that might be stored before this is there.
+    plant(told.partition("plants:")[2], workdir / "checkpoints")
     workspace.keep(STEP, StepRecord(), lambda folder: (folder / "model.keras").write_bytes(b"network" * 1000))
     keep(2)
-    plant(told.partition("plants:")[2], workdir / "checkpoints")
     emit(LogEvent(message="began"))
     if told == "ends":
         time.sleep(2)
@@ -51,13 +52,15 @@ def compress(model: Path, _: Any, *, workdir: Path, emit: Any, stop: Stop, **__:
 
 def plant(what: str, folder: Path) -> None:
     path = folder / "planted.npz"
+    folder.mkdir(parents=True, exist_ok=True)
     match what:
         case "symlink":
             path.symlink_to("/etc/passwd")
         case "pipe":
             os.mkfifo(path)
         case "hard_link":
-            os.link(folder.parent / "steps" / STEP / "model.keras", path)
+            path.write_bytes(b"weights")
+            os.link(path, folder.with_name("another name"))
         case "holes":
             path.touch()
             os.truncate(path, 1 << 30)

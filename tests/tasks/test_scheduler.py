@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 _BEAT = ["-m", "celery", "--app=tasks.scheduler", "beat", "--pidfile=", "--loglevel=INFO"]
 _COURIER = ["-m", "celery", "--app=tasks.courier", "worker", "--queues=schedules", "--loglevel=INFO"]
 _COURIER += ["--without-gossip", "--without-mingle"]
+# Python and Celery are read from disk by several at once, on a machine that is busy with other tests.
+_STARTED_WITHIN_S = 60
 _WORKER = ["-m", "celery", "--app=tasks", "worker", "--queues=tensorflow", "--loglevel=INFO"]
 
 
@@ -101,20 +104,21 @@ def test_sixty_fires_of_two_schedulers_of_which_one_is_killed_make_a_job_each(
     for command in (_COURIER, _WORKER):
         processes.start(command)
     leader = processes.start(_BEAT)
-    eventually(lambda: redis_admin.exists("fw:beat:lock"))
+    eventually(lambda: redis_admin.exists("fw:beat:lock"), timeout_s=_STARTED_WITHIN_S)
     second = processes.start(_BEAT)
-    eventually(lambda: "beat: Starting" in processes.log(second))
-    eventually(lambda: "ready." in processes.log(processes.started[0]))
+    eventually(lambda: "beat: Starting" in processes.log(second), timeout_s=_STARTED_WITHIN_S)
+    for process in processes.started[:2]:
+        eventually(partial(ready, processes, process), timeout_s=_STARTED_WITHIN_S)
     record = almanac.schedule(
         trigger={"type": "interval", "seconds": 1}, catch_up="all", max_runs=60, overlap="allow"
     )
     almanac.queue.send(FIRE, record.id, queue=SCHEDULES)
-    eventually(lambda: len(almanac.runs(record)) >= 15, timeout_s=40)
+    eventually(lambda: len(almanac.runs(record)) >= 15, timeout_s=90)
     holder = redis_admin.get("fw:beat:lock")
     leader.send_signal(signal.SIGKILL)
     eventually(lambda: redis_admin.get("fw:beat:lock") not in (None, holder), timeout_s=40)
-    eventually(lambda: almanac.reloaded(record).state == "ended", timeout_s=90)
-    eventually(lambda: all_done(almanac, record), timeout_s=60)
+    eventually(lambda: almanac.reloaded(record).state == "ended", timeout_s=120)
+    eventually(lambda: all_done(almanac, record), timeout_s=120)
 
     runs = almanac.runs(record)
     assert [run.fire_time for run in runs] == [
@@ -132,11 +136,12 @@ def test_sixty_fires_of_two_schedulers_of_which_one_is_killed_make_a_job_each(
 
 
 def test_the_scheduler_wakes_a_courier_for_each_fire_in_time(almanac: Almanac, processes: Processes) -> None:
-    processes.start(_COURIER)
+    courier = processes.start(_COURIER)
     processes.start(_BEAT)
+    eventually(lambda: ready(processes, courier), timeout_s=_STARTED_WITHIN_S)
     record = almanac.schedule(trigger={"type": "interval", "seconds": 2}, catch_up="all")
     almanac.queue.send(FIRE, record.id, queue=SCHEDULES)
-    runs = eventually(lambda: len(almanac.runs(record)) >= 4 and almanac.runs(record), timeout_s=40)
+    runs = eventually(lambda: len(almanac.runs(record)) >= 4 and almanac.runs(record), timeout_s=60)
     # The first may have had to wait for the processes to start. There is no worker, so no reaper.
     assert max(run.late_by_s for run in runs[2:]) < 2.5
 
@@ -196,6 +201,10 @@ def waiting(settings: Settings) -> list[tuple[str, str]]:
         for message in found
         if seal.accepts(message.id, message.signature, message.task)
     ]
+
+
+def ready(processes: Processes, process: subprocess.Popen[bytes]) -> bool:
+    return "ready." in processes.log(process)
 
 
 def all_done(almanac: Almanac, record: Any) -> bool:
