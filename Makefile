@@ -8,7 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
 PYTEST_ARGS ?=
-TEST_WORKERS ?= 2
+# More than a small machine has cores: many tests wait.
+TEST_WORKERS ?= 3
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
 CHAOS_ARGS ?=
@@ -42,8 +43,8 @@ demo: install ## Compress a real model through the running service, print before
 serve: install ## Keep the whole stack up on http://127.0.0.1:8080 (PORT=...) until Ctrl-C
 	@exec $(BIN)/python -m deploy.local.serve --port $(PORT)
 
-test: install lint ## Lint, then all tests on real parts, two files at a time (PYTEST_ARGS=... is passed on)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+test: install lint ## Lint, then all tests on real parts, three files at a time (PYTEST_ARGS=... is passed on)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install ## Style, types and the directions of imports
 	$(BIN)/ruff check .

@@ -9,10 +9,12 @@ before every test that asks for `redis_client`. The stack has a Redis and a stor
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +37,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
+# Tests that wait, mostly, for processes; tests that compute; and, last, files of which none takes long.
+_WAITING = ("chaos", "end_to_end", "fuzzing", "tasks", "webhooks")
+_COMPUTING = ("conformance", "compression")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that wait and files that compute in turn, the short ones after them: workers that take one after
+    the other use the machine evenly and end together. Within a file nothing changes."""
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    folders = {name: Path(name).parts[1] for name in files}
+    waiting = [name for name in files if folders[name] in _WAITING]
+    computing = [name for name in files if folders[name] in _COMPUTING]
+    others = [name for name in files if folders[name] not in _WAITING + _COMPUTING]
+    in_turn = [name for pair in zip_longest(waiting, computing) for name in pair if name is not None]
+    items[:] = [item for name in (*in_turn, *others) for item in files[name]]
+
+
 MESSAGE_KEY = "messages of the tests are signed with this"
 
 
@@ -53,8 +74,10 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path_factory.mktemp("object-store")) as store:
-        yield store
+    store = ObjectStore(tmp_path_factory.mktemp("object-store")).start()
+    yield store
+    # Nothing is to be kept, and to end in order takes it seconds.
+    store.kill()
 
 
 @pytest.fixture
@@ -117,8 +140,17 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     from deploy.local.digits import DATA, MODEL
 
     directory = tmp_path_factory.mktemp("digits")
-    # In a process of its own: TensorFlow would stay in this one.
-    subprocess.run([sys.executable, "-m", "deploy.local.digits", directory], check=True, capture_output=True)
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        # The folder of the whole run, that of this worker's being in it: trained once for all of them.
+        directory = tmp_path_factory.getbasetemp().parent / "digits"
+        directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "trained").exists():
+            # In a process of its own: TensorFlow would stay in this one.
+            command = [sys.executable, "-m", "deploy.local.digits", directory]
+            subprocess.run(command, check=True, capture_output=True)
+            (directory / "trained").touch()
     return Digits(directory / MODEL, directory / DATA)
 
 
