@@ -41,17 +41,19 @@ _BLOCKS_AHEAD = 2
 _WAIT_S = 50
 
 
-def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> UploadRecord:
-    """The upload `upload_id`; invalid_request, payload_too_large, storage_quota_exceeded.
+def begin(app: Services, project: str, upload_id: str, wanted: UploadRequest) -> Upload:
+    """The upload `upload_id`, as callers see it; invalid_request, payload_too_large, storage_quota_exceeded.
 
     One that was begun already, by a request of the same body whose answer got lost, is gone on with: a second
     one in its place would leave the storage with parts of the first that no record names.
     """
     part_digests.check(wanted)
     app.begun.sweep()
-    begun = _begun(app, project, upload_id)
-    # Saved again: whoever began it may have died before it was noted when it expires.
-    return app.begun.save(begun or _new(app, project, upload_id, wanted))
+    if (begun := _begun(app, project, upload_id)) is not None:
+        # Saved again: whoever began it may have died before it was noted when it expires.
+        return shown(app, app.begun.save(begun))
+    # Storage is not asked what has arrived: once the record is there, nothing shall keep the answer back.
+    return _shown(app, app.begun.save(_new(app, project, upload_id, wanted)), [])
 
 
 def _begun(app: Services, project: str, upload_id: str) -> UploadRecord | None:
@@ -132,7 +134,10 @@ def shown(app: Services, record: UploadRecord) -> Upload:
     """The upload as callers see it: what arrived, and a fresh URL for every part that did not."""
     if record.state != "open":
         return record.public()
-    received = _received(app, record) or []
+    return _shown(app, record, _received(app, record) or [])
+
+
+def _shown(app: Services, record: UploadRecord, received: list[ReceivedPart]) -> Upload:
     return record.public().model_copy(
         update={"received": received, "parts": _missing(app, record, {part.number for part in received})}
     )

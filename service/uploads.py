@@ -49,8 +49,8 @@ def create() -> Response:
 
 
 def _begun(attempt: Attempt, wanted: UploadRequest) -> Response:
-    record = multipart.begin(services(), project(), attempt.resource_id, wanted)
-    return json_answer(multipart.shown(services(), record), 201, Location=f"/v1/uploads/{record.id}")
+    upload = multipart.begin(services(), project(), attempt.resource_id, wanted)
+    return json_answer(upload, 201, Location=f"/v1/uploads/{upload.id}")
 
 
 @bp.get("/<upload_id>")

@@ -371,10 +371,10 @@ def _away(error: Exception) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("where", "error"),
     [
-        ((Storage, "list_parts"), StorageUnavailable("away")),
+        ((Storage, "presign_part"), StorageUnavailable("away")),
         ((Answer, "of"), redis.ConnectionError("away")),
     ],
-    ids=["parts-not-listed", "answer-not-kept"],
+    ids=["not-shown", "answer-not-kept"],
 )
 def test_begun_again_after_a_lost_answer_is_the_same_upload(
     caller: Caller,
@@ -413,17 +413,29 @@ def test_begun_again_after_its_time_is_an_upload_of_its_own(
     strays.sweep()
     wanted = UploadRequest(kind="model", filename="m.keras", size=len(BIG), sha256=sha256(BIG))
     upload_id = new_id("upload")
-    first = multipart.begin(parts, PROJECT, upload_id, wanted)
+    multipart.begin(parts, PROJECT, upload_id, wanted)
+    first = parts.uploads.get(PROJECT, upload_id)
     if state == "aborted":
         multipart.abort(parts, PROJECT, upload_id)
     else:
         parts.begun.save(first.model_copy(update={"expires_at": first.created_at}))
         parts.redis.delete(EXPIRING)
-    again = multipart.begin(parts, PROJECT, upload_id, wanted)
+    multipart.begin(parts, PROJECT, upload_id, wanted)
+    again = parts.uploads.get(PROJECT, upload_id)
     assert (again.id, again.state) == (upload_id, "open")
     assert again.key != first.key
     assert open_uploads(parts) == [again.s3_upload_id]
     assert parts.accounts.usage(PROJECT).stored_bytes == len(BIG)
+
+
+def test_once_the_record_is_there_storage_that_goes_away_does_not_keep_the_answer_back(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "list_parts", _away(StorageUnavailable("away")))
+        upload = begin(caller)
+    send(upload)
+    assert complete(caller, upload).status_code == 200
 
 
 def test_upload_whose_record_could_not_be_written_is_a_stray(
