@@ -129,6 +129,18 @@ def test_others_draws_are_left_as_they_were(images: dict[str, Array], tmp_path: 
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float64"])
+def test_samples_of_other_types_are_taken(train: Train, images: dict[str, Array], dtype: str) -> None:
+    x = (images["x"][:300] * 255).astype(dtype)
+    step = finetune(epochs=1, augmentation={"flip_horizontal": True, "shift": 0.1})
+    _, context = train(step, x=x, y=images["y"][:300])
+    plain, _ = train(step, x=x.astype(np.float32), y=images["y"][:300])
+    assert math.isfinite(context.record.epochs[0].metrics["loss"])
+    again, _ = train(step, x=x, y=images["y"][:300])
+    # Whole pixels are moved: the type makes no difference.
+    assert same(tensors(again), tensors(plain))
+
+
 class TestLearningRate:
     def test_cosine_falls_to_its_final_factor(self, train: Train) -> None:
         schedule = {"type": "cosine", "final_factor": 0.1}

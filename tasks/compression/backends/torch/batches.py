@@ -60,7 +60,7 @@ class Batches:
 
     def _batch(self, chosen: npt.NDArray[np.int64], number: int) -> Batch:
         # Rows of a mapped array are read here, one batch at a time.
-        given = tuple(torch.from_numpy(np.ascontiguousarray(array[chosen])) for array in arrays_of(self.x))
+        given = tuple(torch.from_numpy(_plain(array[chosen])) for array in arrays_of(self.x))
         if self.augment is not None:
             given = self.augment(given, number)
         inputs = tuple(
@@ -73,6 +73,12 @@ class Batches:
             None if self.answers is None else _rows(self.answers, chosen),
             None if self.weights is None else torch.from_numpy(self.weights[chosen]),
         )
+
+
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of a type that PyTorch computes with: for wide unsigned integers it has hardly any operation."""
+    wide = array.dtype.kind == "u" and array.dtype.itemsize > 1
+    return np.ascontiguousarray(array, np.int64 if wide else None)
 
 
 def _rows(arrays: Tensors, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, ...]:
