@@ -93,6 +93,15 @@ def test_several_inputs_and_outputs_go_by_their_names() -> None:
         np.testing.assert_allclose(found.of(name), reference.of(name), atol=1e-5)
 
 
+def test_batch_is_open_where_norms_repeat_their_statistics() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    network = network_of(module.eval(), (1, 6, 6))
+    program = Program(to_tflite(network))
+    x = np.random.default_rng(0).standard_normal((5, 1, 6, 6)).astype(np.float32)
+    assert program.open_batch
+    np.testing.assert_allclose(program.predict(x), predict(network.model, network.signature, x), atol=1e-5)
+
+
 class Encoder(nn.Module):
     """Its attention puts the batch with the heads; the class token is repeated for the batch."""
 

@@ -73,7 +73,7 @@ def _program(network: Network) -> Any:
     model = with_layers_told(copied(network.model).eval())
     try:
         with quiet():
-            found = torch.onnx.export(
+            made: Any = torch.onnx.export(
                 model,
                 given,
                 dynamo=True,
@@ -81,7 +81,8 @@ def _program(network: Network) -> Any:
                 input_names=list(network.signature.input_names),
                 output_names=list(network.signature.output_names),
                 verbose=False,
-            ).model_proto
+            )
+            found = made.model_proto
             onnx.checker.check_model(found)
     # The exporter raises classes of its own, the checker another, and both what is below them.
     except Exception as error:

@@ -20,6 +20,7 @@ __all__ = ["opened"]
 TRIED = 3
 TOLERANCE = 1e-4
 _WHOLE = -1
+_BROADCASTING = frozenset({"ADD", "DIV", "MUL", "SQUARED_DIFFERENCE", "SUB"})
 
 
 def opened(content: bytes) -> bytes:
@@ -40,6 +41,7 @@ class _NotOpenable(Exception):
 
 
 def _open(model: Any, graph: Any) -> None:
+    _drop_broadcasts(model, graph)
     batched = {int(index) for index in graph.inputs}
     for item in graph.operators:
         given = [int(index) for index in item.inputs if index >= 0]
@@ -57,6 +59,35 @@ def _open(model: Any, graph: Any) -> None:
         tensor = graph.tensors[index]
         if tensor.shape is not None and len(tensor.shape):
             tensor.shapeSignature = [_WHOLE, *(int(size) for size in tensor.shape[1:])]
+
+
+def _drop_broadcasts(model: Any, graph: Any) -> None:
+    """Take out the operations that repeat a tensor for others that would do so themselves."""
+    ends = {int(index) for index in graph.outputs}
+    for item in [item for item in graph.operators if kind_of(model, item) == "BROADCAST_TO"]:
+        made = int(item.outputs[0])
+        users = [user for user in graph.operators if made in _indices(user.inputs)]
+        if made not in ends and all(_broadcasts(model, graph, user, made) for user in users):
+            graph.operators.remove(item)
+            for user in users:
+                user.inputs = [
+                    int(item.inputs[0]) if index == made else index for index in _indices(user.inputs)
+                ]
+
+
+def _broadcasts(model: Any, graph: Any, user: Any, made: int) -> bool:
+    """Whether an operation takes the tensor `made` with another that has the shape of its result."""
+    result = list(graph.tensors[int(user.outputs[0])].shape)
+    others = [index for index in _indices(user.inputs) if index != made]
+    return (
+        kind_of(model, user) in _BROADCASTING
+        and len(others) == 1
+        and list(graph.tensors[others[0]].shape) == result == list(graph.tensors[made].shape)
+    )
+
+
+def _indices(given: Any) -> list[int]:
+    return [int(index) for index in given]
 
 
 def _open_reshape(model: Any, graph: Any, item: Any) -> None:

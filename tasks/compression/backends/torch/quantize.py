@@ -61,7 +61,8 @@ def quantize(network: Network, step: Quantize, context: Context) -> Network:
     files: dict[OutputFormat, bytes] = {}
     if step.compares or not PROGRAMS.isdisjoint(offered):
         content, chosen = _program(network, step, context)
-        files |= {"tflite": content} if not PROGRAMS.isdisjoint(offered) else {}
+        if not PROGRAMS.isdisjoint(offered):
+            files["tflite"] = content
     else:
         subsets = _subsets(step, context)
         chosen = _Chosen(subsets[0] if subsets else None, unselected(network, step, context.pointer))
