@@ -71,8 +71,8 @@ def _none(_: Any) -> Mapping[str, str]:
 def _refused(layer: str) -> CompressionError:
     return CompressionError(
         "layer_not_supported",
-        f"without channels of the layer {layer} the network answers otherwise than with zeros in their place: "
-        "something in it depends on their number",
+        f"without channels of the layer {layer} the network answers otherwise than with zeros in their "
+        "place: something in it depends on their number",
         hint="exclude the layer",
         layer=layer,
     )
