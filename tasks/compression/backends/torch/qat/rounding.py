@@ -23,7 +23,7 @@ from tasks.compression.pending import Pending
 from tasks.compression.rounding_choice import CALIBRATED_ON, CALLED, Chosen
 from tasks.compression.samples import Tensors
 from tasks.compression.split import draw
-from tasks.compression.tflite import weight_types
+from tasks.compression.tflite import operations, weight_types
 
 __all__ = ["rounding_parts"]
 
@@ -111,8 +111,12 @@ class Rounding(TrainingPart):
                 )
 
     def _check_ends(self, content: bytes) -> None:
-        ends = [dtype for _, dtype, _ in Program(content).signature()]
-        if self._step.io_dtype == "int8" and set(ends) != {"int8"}:
+        """Integers at an end that are made floats at once would be of no use."""
+        graph = operations(content)
+        names = {name for name, _, _ in Program(content).signature()}
+        made_float = {name for item in graph if item.kind == "DEQUANTIZE" for name in item.inputs}
+        made_integer = {name for item in graph if item.kind == "QUANTIZE" for name in item.outputs}
+        if self._step.io_dtype == "int8" and names & (made_float | made_integer):
             raise CompressionError(
                 "layer_not_supported",
                 "the inputs and outputs cannot be int8: a layer at one end of the network stays float",
