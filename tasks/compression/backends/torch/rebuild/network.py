@@ -11,6 +11,7 @@ from tasks.compression.backends.torch.rebuild.comparison import check_answers
 from tasks.compression.backends.torch.rebuild.graph import GraphBuilder
 from tasks.compression.backends.torch.rebuild.signature import ends_of
 from tasks.compression.backends.torch.rebuild.tokens import input_ranges
+from tasks.compression.errors import CompressionError
 from tasks.compression.facts import Shape
 
 __all__ = ["Rebuilt", "rebuild"]
@@ -37,8 +38,25 @@ def rebuild(program: export.ExportedProgram, names: Mapping[str, Sequence[str]] 
     """
     ends = ends_of(program, names or {})
     builder = GraphBuilder(program)
-    model = builder.build(ends.inputs, ends.outputs)
+    try:
+        model = builder.build(ends.inputs, ends.outputs)
+    except CompressionError:
+        raise
+    # Calls with arguments that no operator takes are met with about anything.
+    except Exception as error:
+        raise CompressionError(
+            "bad_model",
+            f"the exported program contradicts itself: {type(error).__name__} {str(error)[:200]}",
+            hint="export and upload it again",
+        ) from error
     ranges = input_ranges(model, ends.signature.input_dtypes)
+    _thaw(model)
     difference = check_answers(program, model, ends, ranges, builder.made)
     functions = tuple(dict.fromkeys(builder.functions_with_parameters))
     return Rebuilt(model, ends.signature, ends.output_shapes, difference, functions)
+
+
+def _thaw(model: fx.GraphModule) -> None:
+    """A model exported for inference alone has every parameter frozen; nobody froze all layers on purpose."""
+    if not any(value.requires_grad for value in model.parameters()):
+        model.requires_grad_(True)

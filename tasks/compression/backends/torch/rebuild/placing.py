@@ -59,11 +59,9 @@ class Places:
         """Names for the layer, the best first."""
         where, called = module_called(node)[0], _called(node, made)
         stem = next((_stem(name, held) for name, held in made.tensors.items()), None)
-        own = stem if stem else called
+        own = called or stem
         if own:
             yield own
-            if called and called != own:
-                yield called
         else:
             plain = str(node.target).split(".")[1].strip("_") if "." in str(node.target) else node.name
             own = f"{where}.{plain}" if where else plain
