@@ -189,7 +189,7 @@ def test_last_good_network_may_be_an_earlier_attempts(
 ) -> None:
     monkeypatch.setattr(module, "Masking", lambda *_: TrainingPart())
     x = 10 * np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
-    rate = {"type": "constant", "warmup_steps": 10_000}
+    rate = {"type": "constant", "warmup_steps": 40_000}
     step = {"optimizer": "sgd", "learning_rate": 10.0, "learning_rate_schedule": rate, "epochs": 40}
 
     def linear() -> Network:
