@@ -58,6 +58,9 @@ class PruningConformance:
     native: OutputFormat = "keras"
     """The framework's own format, in which networks are delivered in float."""
 
+    beside: tuple[OutputFormat, ...] = ("tflite",)
+    """Formats that are delivered and verified too; none where making them takes longer than all the rest."""
+
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
@@ -69,7 +72,7 @@ class PruningConformance:
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
+            spec = {"steps": list(steps), "outputs": [*self.beside, self.native]}
             outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
             return outcome.report, tmp_path / "out" / FILES[self.native]
 
