@@ -225,6 +225,15 @@ def _evaluated_size(*path: Any) -> Make:
     return make
 
 
+def _renamed(_: Path, markers: Path) -> bytes:
+    """The input's name, which goes into generated source, brings a default value along."""
+    files = program()
+    name = json.dumps(f"x, y={_lambda(markers)}")
+    told = json.dumps(files["models/model.json"])
+    told = told.replace('"name": "x"', f'"name": {name}').replace('"x": {"dtype"', f'{name}: {{"dtype"')
+    return written({**files, "models/model.json": told.encode()})
+
+
 _MODEL = "models/model.json"
 _GRAPH = (_MODEL, "graph_module", "graph")
 _NODE = (*_GRAPH, "nodes", 0)
@@ -269,12 +278,7 @@ FILES: dict[str, tuple[str, Make]] = {
         "bad_model",
         lambda canary, markers: changed(_MODEL, "guards_code", to=[_lambda(markers)])(canary, markers),
     ),
-    "pt2_input_name": (
-        "bad_model",
-        lambda canary, markers: changed(
-            *_GRAPH, "inputs", 2, "as_tensor", "name", to=f"x, y={_lambda(markers)}"
-        )(canary, markers),
-    ),
+    "pt2_input_name": ("bad_model", _renamed),
     "pt2_forward_name": ("bad_model", _evaluated(*_CALL, "forward_arg_names", 0)),
     "pt2_keyword_name": ("bad_model", changed(*_CALL, "forward_arg_names", 0, to="lambda")),
     "pt2_node_name": ("bad_model", _evaluated(*_NODE, "name")),

@@ -68,7 +68,7 @@ def check_answers(
     return worst
 
 
-class _Recording(fx.Interpreter):
+class _Recording(fx.Interpreter):  # type: ignore[misc]
     """Keeps copies of what the nodes of these names are, as they are when they were just computed."""
 
     def __init__(self, module: fx.GraphModule, names: set[str]) -> None:
@@ -96,7 +96,7 @@ def _run_program(
             given.append(getattr(spec.arg, "value", None))
         else:
             value: Any = program.state_dict.get(target)
-            given.append((program.constants[target] if value is None else value).detach().clone())
+            given.append((program.constants[target] if value is None else value).detach())
     with torch.no_grad():
         recording.run(*given)
 
@@ -104,7 +104,7 @@ def _run_program(
 def _close(answer: torch.Tensor, expected: torch.Tensor) -> bool:
     if answer.shape != expected.shape:
         return False
-    return torch.allclose(answer, expected, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True)
+    return bool(torch.allclose(answer, expected, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True))
 
 
 def _difference(answer: torch.Tensor, expected: torch.Tensor) -> float:

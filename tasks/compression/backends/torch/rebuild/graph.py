@@ -113,8 +113,8 @@ class GraphBuilder:
 
     def _unpack(self, node: fx.Node) -> None:
         whole, place = node.args
-        value = self._values[whole]  # type: ignore[index]
-        for index in self._unpacked[whole].get(place, ()):  # type: ignore[index, arg-type]
+        value = self._values[whole]
+        for index in self._unpacked[whole].get(place, ()):
             value = self._graph.call_function(operator.getitem, (value, index))
         self._values[node] = value
 
@@ -147,7 +147,7 @@ class GraphBuilder:
     def _value(self, node: fx.Node) -> fx.Node:
         held = self._held.get(node)
         if held is None:
-            return self._values[node]  # type: ignore[no-any-return]
+            return self._values[node]
         return self._fetch(held)
 
     def _fetch(self, held: Held) -> fx.Node:

@@ -89,7 +89,7 @@ def held_tensors(program: export.ExportedProgram) -> dict[fx.Node, Held]:
 
 def _tensor(program: export.ExportedProgram, name: str) -> torch.Tensor:
     value = program.state_dict.get(name)
-    return program.constants[name] if value is None else value  # type: ignore[return-value]
+    return program.constants[name] if value is None else value
 
 
 def _copied(value: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ def transposed(call: Call, name: str) -> Held | None:
         return None
     target, arguments = str(node.target), node.args
     swapped = target in _TRANSPOSING
-    swapped |= target == "aten.permute.default" and list(arguments[1]) == [1, 0]  # type: ignore[arg-type]
+    swapped |= target == "aten.permute.default" and list(arguments[1]) == [1, 0]
     swapped |= target == "aten.transpose.int" and set(arguments[1:]) in ({0, 1}, {-2, -1})
     of = arguments[0] if swapped else None
     found = call.held.get(of) if isinstance(of, fx.Node) else None

@@ -39,6 +39,13 @@ def rebuild(program: export.ExportedProgram, names: Mapping[str, Sequence[str]] 
     builder = GraphBuilder(program)
     model = builder.build(ends.inputs, ends.outputs)
     ranges = input_ranges(model, ends.signature.input_dtypes)
+    _thaw(model)
     difference = check_answers(program, model, ends, ranges, builder.made)
     functions = tuple(dict.fromkeys(builder.functions_with_parameters))
     return Rebuilt(model, ends.signature, ends.output_shapes, difference, functions)
+
+
+def _thaw(model: fx.GraphModule) -> None:
+    """A model exported for inference alone has every parameter frozen; nobody froze all layers on purpose."""
+    if not any(value.requires_grad for value in model.parameters()):
+        model.requires_grad_(True)

@@ -62,7 +62,7 @@ def _inference_batch_norm(call: Call) -> Made | None:
 
 
 def _trained_batch_norm(call: Call) -> Made | None:
-    return _batch_norm(call, training=call["training"], outputs=len(call.node.target._schema.returns))  # type: ignore[union-attr]
+    return _batch_norm(call, training=call["training"], outputs=len(call.node.target._schema.returns))
 
 
 def _instance_norm(call: Call) -> Made | None:

@@ -25,7 +25,7 @@ def _recurrent(kind: type[nn.RNNBase], gates: int, **options: Any) -> Converter:
         layer = _layer(call, kind, gates, [each.tensor.shape for each in parameters], options)
         if layer is None:
             return None
-        names = [name for names in layer._all_weights for name in names]  # type: ignore[attr-defined]
+        names = [name for names in layer._all_weights for name in names]
         if len(names) != len(parameters):
             return None
         states = call["hx"]

@@ -65,7 +65,7 @@ def _inputs(program: export.ExportedProgram) -> list[fx.Node]:
 
 def _outputs(program: export.ExportedProgram) -> list[fx.Node]:
     nodes = {node.name: node for node in program.graph.nodes}
-    found = []
+    found: list[fx.Node] = []
     for spec in program.graph_signature.output_specs:
         if spec.kind.name in ("BUFFER_MUTATION", "USER_INPUT_MUTATION", "PARAMETER_MUTATION"):
             continue
