@@ -19,6 +19,9 @@ __all__ = ["opened"]
 
 TRIED = 3
 TOLERANCE = 1e-4
+MOST_ONES = 4096
+"""A tensor that is repeated is not made to bring more values than this."""
+
 _WHOLE = -1
 _BROADCASTING = frozenset({"ADD", "DIV", "MUL", "SQUARED_DIFFERENCE", "SUB"})
 
@@ -53,7 +56,9 @@ def _open(model: Any, graph: Any) -> None:
                 _open_reshape(model, graph, item)
             case "SLICE":
                 _open_constant(model, graph, item, 2)
-            case "BROADCAST_TO" | "FILL" | "TILE":
+            case "BROADCAST_TO":
+                _multiply(model, graph, item)
+            case "FILL" | "TILE":
                 raise _NotOpenable
     for index in batched:
         tensor = graph.tensors[index]
@@ -120,6 +125,32 @@ def _open_constant(model: Any, graph: Any, item: Any, place: int) -> None:
     inputs = [int(number) for number in item.inputs]
     inputs[place] = len(graph.tensors) - 1
     item.inputs = inputs
+
+
+def _multiply(model: Any, graph: Any, item: Any) -> None:
+    """Repeat a tensor by multiplying it with ones instead, which takes any batch."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    given, made = graph.tensors[int(item.inputs[0])], graph.tensors[int(item.outputs[0])]
+    shape = [1, *(int(size) for size in made.shape[1:])]
+    if (
+        given.type != schema.TensorType.FLOAT32
+        or len(given.shape) != len(shape)
+        or np.prod(shape) > MOST_ONES
+    ):
+        raise _NotOpenable
+    code, ones, buffer = schema.OperatorCodeT(), schema.TensorT(), schema.BufferT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.MUL
+    code.version = 1
+    buffer.data = np.ones(shape, dtype=np.float32).reshape(-1).view(np.uint8)
+    ones.name = f"{(made.name or b'').decode('utf-8', 'replace')}/ones"
+    ones.type, ones.shape, ones.buffer = schema.TensorType.FLOAT32, shape, len(model.buffers)
+    model.operatorCodes.append(code)
+    model.buffers.append(buffer)
+    graph.tensors.append(ones)
+    item.opcodeIndex = len(model.operatorCodes) - 1
+    item.inputs = [int(item.inputs[0]), len(graph.tensors) - 1]
+    item.builtinOptionsType, item.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
 
 
 def _dtype(tensor: Any) -> Any:
