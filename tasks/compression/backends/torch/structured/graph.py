@@ -56,13 +56,15 @@ class Variable:
 @dataclass(eq=False)
 class Layer:
     """What is called: a module, or else an operation by its bare name. `path` is the module's in the model;
-    `shared_with` another layer that has one of its weights."""
+    `shared_with` another layer that has one of its weights, which are counted once: with the layer that is
+    called first, and with the other they are `borrowed`."""
 
     path: str
     kind: str
     module: nn.Module | None = None
     weights: list[Variable] = field(default_factory=list)
     shared_with: str | None = None
+    borrowed: list[Variable] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -233,6 +235,7 @@ class _Tracer:
             if owner != layer.path:
                 layer.shared_with = owner
                 layer.weights.remove(weight)
+                layer.borrowed.append(weight)
                 for other in self._layers.values():
                     if other.path == owner:
                         other.shared_with = layer.path

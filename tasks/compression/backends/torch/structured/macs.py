@@ -69,7 +69,9 @@ def _attention(call: Call) -> Usage:
 
 
 def _kernels(call: Call, names: tuple[str, ...], times: int) -> Usage:
-    return Usage(tuple((weight, times) for weight in call.layer.weights if weight.name in names))
+    kernels = tuple((weight, times) for weight in call.layer.weights if weight.name in names)
+    borrowed = sum(times * prod(weight.shape) for weight in call.layer.borrowed if weight.name in names)
+    return Usage(kernels, borrowed)
 
 
 def _product(call: Call) -> Usage:

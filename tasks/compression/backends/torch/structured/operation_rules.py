@@ -205,11 +205,17 @@ def _chunk(call: Call, inputs: Sequence[Labels], channels: Channels) -> Flow:
 
 
 def _split(call: Call, inputs: Sequence[Labels], channels: Channels) -> Flow:
+    """As `_chunk`, with the size of the parts written down."""
     tensor, labels = followed(call, inputs)
-    assert tensor.axis is not None
-    if mixed_along((_argument(call, 2, "dim", default=0),), tensor):
+    size = _argument(call, 1, "split_size_or_sections", "split_size", "split_sizes")
+    if not mixed_along((_argument(call, 2, "dim", default=0),), tensor):
+        return _chunk(call, inputs, channels)
+    if not isinstance(size, int) or len(labels) % size:
         raise Opaque("it divides the channels at places that are fixed")
-    return Flow(tuple(put(part, labels, tensor.axis) for part in call.outputs))
+    flow = _chunk(call, inputs, channels)
+    named = next((name for name in call.keywords if name.startswith("split_size")), "")
+    path: Path = ("kwargs", named) if named else ("args", 1)
+    return Flow(flow.outputs, (), {path: flow.outputs[0]})
 
 
 def _slice(call: Call, inputs: Sequence[Labels], channels: Channels) -> Flow:
