@@ -20,6 +20,14 @@ SENTENCES: dict[str, str] = {
         "The SavedModel's Keras network was built again from its configuration and checkpoint; on random "
         "inputs the outputs differ by {difference:.1e} of their largest value at most."
     ),
+    "rebuilt_from_program": (
+        "The exported program was rebuilt as layers; on random inputs the outputs differ by {difference:.1e} "
+        "of their largest value at most."
+    ),
+    "kept_as_function": (
+        "The model multiplies by {parameter} with the operator {operator}, which is no layer here: it stays "
+        "as it is, trained with the rest and never pruned."
+    ),
     "taken_as_graph": (
         "The SavedModel is taken as what its signature {signature} computes, and can be converted and "
         "quantised alone: {why}."

@@ -44,7 +44,7 @@ FORMATS: dict[str, tuple[Role, Callable[[], bytes]]] = {
     "keras3 .h5": ("model", MODELS["keras3 hdf5"]),
     "SavedModel .zip": ("model", graph_archive),
     ".tflite": ("model", MODELS["tflite"]),
-    "torch state_dict": ("model", MODELS["torch state_dict"]),
+    "exported program": ("model", MODELS["exported program"]),
     ".npz": ("dataset", DATASETS["npz"]),
     ".csv": ("dataset", DATASETS["csv with quotes"]),
     ".parquet": ("dataset", DATASETS["parquet"]),

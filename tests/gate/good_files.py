@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +14,9 @@ from PIL import Image
 
 from tasks.compression.datasets.magic import mask
 from tests.gate.data_files import png, tar_of, zip_of
+from tests.gate.exported_files import program, written
 from tests.gate.keras_files import DENSE, archive, hdf5, layer, sequential
-from tests.gate.other_models import saved_model, tflite
+from tests.gate.other_models import tflite
 from tests.service.models import dense_model, npz
 
 __all__ = ["DATASETS", "MODELS"]
@@ -40,16 +40,12 @@ def _record(content: bytes) -> bytes:
     return length + sums[0] + content + sums[1]
 
 
-def _state_dict() -> bytes:
-    return saved_model({"m/data.pkl": pickle.dumps({"epoch": 3}, protocol=2), "m/version": b"3\n"})
-
-
 MODELS: dict[str, Callable[[], bytes]] = {
     "keras2": dense_model,
     "keras3": lambda: archive(sequential(DENSE, layer("Rescaling", scale=1 / 255, offset=0.0))),
     "keras3 hdf5": lambda: hdf5(sequential(DENSE), version="3.15.1"),
     "tflite": tflite,
-    "torch state_dict": _state_dict,
+    "exported program": lambda: written(program()),
 }
 DATASETS: dict[str, Callable[[], bytes]] = {
     "npz": lambda: npz(x=np.zeros((5, 3), np.float32), y=np.arange(5)),

@@ -118,12 +118,6 @@ def _torch(pickled: bytes, **more: bytes) -> bytes:
     return saved_model({"m/data.pkl": pickled, "m/version": b"3\n", **more})
 
 
-def _program(**more: bytes) -> bytes:
-    named = {"m/" + name: content for name, content in more.items()}
-    files = {"m/archive_format": b"pt2", "m/models/model.json": b"{}", "m/byteorder": b"little", **named}
-    return saved_model(files)
-
-
 FILES: dict[str, tuple[str, Make]] = {
     "sm_read": ("op_not_allowed", _graph_with("ReadFile", function="__inference_f_1")),
     "sm_write": ("op_not_allowed", _graph_with("WriteFile", function="__inference_f_1")),
@@ -166,22 +160,8 @@ FILES: dict[str, tuple[str, Make]] = {
         "archive_member_not_allowed",
         lambda *_: _torch(pickle.dumps({}, protocol=2), **{"m/code/__torch__.py": b"pass"}),
     ),
-    "pt2_sample_inputs": (
-        "pickle_not_allowed",
-        lambda _, markers: _program(**{"data/sample_inputs/model.pt": _torch(_pickled(markers))}),
-    ),
-    "pt2_use_pickle": (
-        "pickle_not_allowed",
-        lambda *_: _program(
-            **{"data/weights/model_weights_config.json": b'{"config": {"w": {"use_pickle": true}}}'}
-        ),
-    ),
-    "pt2_opaque": (
-        "archive_member_not_allowed",
-        lambda _, markers: _program(**{"data/constants/opaque_obj_0": _pickled(markers)}),
-    ),
-    "pt2_aoti_so": (
-        "archive_member_not_allowed",
-        lambda *_: _program(**{"data/aotinductor/model/x.so": b"\x7fELF"}),
+    "pt_state_dict": (
+        "unsupported_model",
+        lambda *_: _torch(pickle.dumps({"epoch": 3}, protocol=2), **{"m/version": b"3\n"}),
     ),
 }

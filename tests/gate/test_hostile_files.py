@@ -17,9 +17,9 @@ from tasks.compression.errors import CompressionError
 from tasks.gate import CONFINED, GateFailed, judge
 from tasks.sandbox.gate import check
 from tasks.settings import Settings
-from tests.gate import data_files, keras_files, other_models
+from tests.gate import data_files, exported_files, keras_files, other_models
 
-MODELS = {**keras_files.FILES, **other_models.FILES}
+MODELS = {**keras_files.FILES, **other_models.FILES, **exported_files.FILES}
 ROWS = [("model", name, *row) for name, row in MODELS.items()]
 ROWS += [("dataset", name, *row) for name, row in data_files.FILES.items()]
 CANARY = "the-canary-of-this-machine-abcdefghi"

@@ -92,7 +92,8 @@ def _unknown(role: str, kind: str) -> CompressionError:
         return CompressionError(
             "unsupported_model",
             f"the file is no model: it is of the kind {kind}",
-            hint="upload a model saved by model.save('model.keras') or model.save('model.h5')",
+            hint="upload a model saved by model.save('model.keras') or model.save('model.h5'), or by "
+            "featherweight.torch.save(model, example_inputs, 'model.pt2')",
         )
     return CompressionError(
         "unknown_file_type",

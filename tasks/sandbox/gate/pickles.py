@@ -9,7 +9,12 @@ from pathlib import Path
 
 from tasks.compression.errors import CompressionError
 
-__all__ = ["check", "check_pickle"]
+__all__ = ["WAY_OUT", "check", "check_pickle"]
+
+WAY_OUT = (
+    "load the model where its classes are, and upload what featherweight.torch.save(model, example_inputs, "
+    "'model.pt2') writes"
+)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -59,5 +64,5 @@ def _refused(what: str) -> CompressionError:
     return CompressionError(
         "pickle_not_allowed",
         f"the model carries a pickle that is not allowed: {what}",
-        hint="save the state_dict alone, with torch.save(model.state_dict(), ...)",
+        hint=WAY_OUT,
     )

@@ -1,10 +1,9 @@
-"""PyTorch's archives: a checkpoint of tensors (``torch.save``) and a program of ``torch.export`` (``.pt2``),
-by the names of their members, the opcodes of their pickles and what their JSON says of pickles."""
+"""PyTorch's archives: programs of ``torch.export`` (``.pt2``), which are taken, and checkpoints of
+``torch.save`` and TorchScript, which are not: by their members and the opcodes of their pickles."""
 
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -12,76 +11,65 @@ from typing import Any
 
 from tasks.compression.datasets.archives import BROKEN, Bounds, checked, damaged, zip_content
 from tasks.compression.errors import CompressionError
-from tasks.sandbox.gate.pickles import check_pickle
+from tasks.compression.exported import read_program
+from tasks.compression.exported.archive import SAMPLES, members_of
+from tasks.sandbox.gate.pickles import WAY_OUT, check_pickle
 
 __all__ = ["check_checkpoint", "check_program"]
 
 _BOUNDS = Bounds(members=100_000, member_bytes=8 << 30)
 _PICKLE_BYTES = 64 << 20
-_JSON_BYTES = 256 << 20
-_COMMON = r"version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id"
-_CHECKPOINT = re.compile(rf"data\.pkl|data/[0-9]+|{_COMMON}")
-_PROGRAM = re.compile(
-    rf"archive_format|archive_version|models/[\w.-]+\.json|data/weights/(weight_[0-9]+|[\w.-]+_config\.json)"
-    rf"|data/constants/(tensor_[0-9]+|[\w.-]+_config\.json)|data/sample_inputs/[\w.-]+\.pt|{_COMMON}"
+_SAMPLE_BYTES = 256 << 20
+_CHECKPOINT = re.compile(
+    r"data\.pkl|data/[0-9]+|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id"
 )
 
 
 def check_checkpoint(path: Path) -> None:
-    """CompressionError pickle_not_allowed, archive_member_not_allowed (TorchScript among them), and of the
-    archive."""
+    """CompressionError pickle_not_allowed, archive_member_not_allowed (TorchScript), unsupported_model (what
+    is left: tensors without the model they are of), and those of the archive."""
     with path.open("rb") as file:
-        _check(file, path, _CHECKPOINT)
+        _check(file, path)
+    raise CompressionError(
+        "unsupported_model",
+        "the file holds weights and no model: a checkpoint of torch.save says nothing of how they are used",
+        hint=WAY_OUT,
+    )
 
 
 def check_program(path: Path) -> None:
-    """The same of a ``.pt2``, whose weights must be raw and whose sample inputs tensors alone."""
-    with path.open("rb") as file:
-        _check(file, path, _PROGRAM)
+    """CompressionError of whatever `tasks.compression.exported` refuses; pickle_not_allowed where the sample
+    inputs, which nothing loads, are more than tensors."""
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            for name, info in members_of(archive, path)[0].items():
+                if SAMPLES.fullmatch(name) and info.file_size:
+                    _check(io.BytesIO(_content(archive, info, _SAMPLE_BYTES)), path)
+    except BROKEN as error:
+        raise damaged(error) from error
+    read_program(path)
 
 
-def _check(file: Any, path: Path, allowed: re.Pattern[str]) -> None:
+def _check(file: Any, path: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             for info in checked(archive, path, _BOUNDS):
                 # Everything lies in one folder, whatever that is called.
                 name = info.filename.partition("/")[2]
-                if not allowed.fullmatch(name):
+                if not _CHECKPOINT.fullmatch(name):
                     raise CompressionError(
                         "archive_member_not_allowed",
-                        f"{info.filename[:100]!r} does not belong into such a file",
-                        hint="save the state_dict with torch.save, or the program with torch.export.save",
+                        f"{info.filename[:100]!r} does not belong into a file of tensors; TorchScript is not "
+                        "taken",
+                        hint=WAY_OUT,
                     )
-                _check_member(archive, info, name, path)
+                if name == "data.pkl":
+                    check_pickle(_content(archive, info, _PICKLE_BYTES), name)
     except BROKEN as error:
         raise damaged(error) from error
-
-
-def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Path) -> None:
-    if name == "data.pkl":
-        check_pickle(_content(archive, info, _PICKLE_BYTES), name)
-    elif name.startswith("data/sample_inputs/"):
-        _check(io.BytesIO(_content(archive, info, _JSON_BYTES)), path, _CHECKPOINT)
-    elif name.endswith(".json"):
-        _check_json(_content(archive, info, _JSON_BYTES), name)
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
     if info.file_size > limit:
         raise CompressionError("model_too_large", f"{info.filename[:100]!r} has more than {limit} bytes")
     return zip_content(archive, info)
-
-
-def _check_json(content: bytes, name: str) -> None:
-    try:
-        waiting: list[Any] = [json.loads(content)]
-    except (ValueError, RecursionError) as error:
-        raise CompressionError("bad_config", f"{name} is no JSON that can be read") from error
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if value.get("use_pickle"):
-                raise CompressionError("pickle_not_allowed", f"{name} asks for pickled weights")
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value

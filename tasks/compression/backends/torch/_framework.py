@@ -9,7 +9,17 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-__all__ = ["configure_threads", "executorch", "fx", "litert_torch", "nn", "torch", "torch_pruning", "torchao"]
+__all__ = [
+    "configure_threads",
+    "executorch",
+    "export",
+    "fx",
+    "litert_torch",
+    "nn",
+    "torch",
+    "torch_pruning",
+    "torchao",
+]
 
 # Idle OpenMP threads sleep instead of spinning: several jobs may share the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -19,7 +29,7 @@ os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import torch
-    from torch import fx, nn
+    from torch import export, fx, nn
 
 logging.getLogger("torch").setLevel(logging.ERROR)
 
