@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,9 @@ def _exported(torch: Any, model: Any, inputs: tuple[Any, ...], max_batch: int) -
     # Positional arguments by position, however forward names them.
     named = shapes if not _takes_any_number(model) else (shapes,)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # Of recurrent layers, whose second list of their own weights is exported as those weights.
+            warnings.filterwarnings("ignore", message="The tensor attributes .*_flat_weights")
             return torch.export.export(model, inputs, dynamic_shapes=named, strict=False)
     # What goes wrong while a model is traced is of any kind: also whatever its own forward raises.
     except Exception as error:

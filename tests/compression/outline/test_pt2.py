@@ -187,7 +187,7 @@ def in_program(change: Callable[[dict[str, Any]], None]) -> Callable[[str, bytes
         lambda name, content: b"[1]" if name.endswith("model.json") else content,
         lambda name, content: b"{" if name.endswith("_config.json") else content,
         in_program(lambda program: program.pop("graph_module")),
-        in_program(lambda program: program["graph_module"]["graph"]["nodes"][0].update(name="../x y")),
+        in_program(lambda program: program["graph_module"]["graph"]["nodes"][2].update(name="../x y")),
         in_program(lambda program: program["graph_module"]["graph"].update(tensor_values={})),
         in_program(lambda program: program["graph_module"]["graph"].update(nodes=5)),
     ],

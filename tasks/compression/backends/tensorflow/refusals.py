@@ -50,5 +50,5 @@ def wrong_kind(kind: str) -> CompressionError:
         "unsupported_model" if kind in what else "bad_model",
         f"the file is {what.get(kind, 'no Keras model')}",
         hint="upload a model saved by model.save('model.keras') or model.save('model.h5'), the folder of a "
-        "SavedModel in a zip or tar, or a float .tflite",
+        "SavedModel in a zip or tar, or a float .tflite; of PyTorch one by featherweight.torch.save",
     )
