@@ -13,15 +13,15 @@ from tasks.compression.backends.torch._framework import nn
 from tasks.compression.backends.torch.structured.graph import Call, Graph, Layer, per_sample
 from tasks.compression.lowrank.ranks import Size
 
-__all__ = ["Decomposed", "Target", "obstacle", "targets"]
+__all__ = ["DECOMPOSED", "Target", "obstacle", "targets"]
 
-Decomposed = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+DECOMPOSED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
 class Target:
     path: str
-    layer: Decomposed
+    layer: nn.Module
     size: Size
 
     @property
@@ -54,10 +54,10 @@ def obstacle(layer: Layer) -> str | None:
     return None
 
 
-def _decomposed(layer: Layer) -> Decomposed | None:
+def _decomposed(layer: Layer) -> nn.Module | None:
     """The module, of exactly one of PyTorch's classes."""
     module = layer.module
-    if isinstance(module, Decomposed) and type(module).__module__.startswith("torch.nn.modules."):
+    if isinstance(module, DECOMPOSED) and type(module).__module__.startswith("torch.nn.modules."):
         return module
     return None
 

@@ -29,7 +29,7 @@ def channel_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, nn.ConvTranspose2d) else 0
 
 
-class RoundedWeight(nn.Module):
+class RoundedWeight(nn.Module):  # type: ignore[misc]
     """`layer`, computing with its weight rounded: to `weight_bits` first, and then to those the file has."""
 
     def __init__(self, layer: nn.Module, weight_bits: int) -> None:
@@ -56,7 +56,7 @@ class RoundedWeight(nn.Module):
         return value
 
 
-class RoundedActivation(nn.Module):
+class RoundedActivation(nn.Module):  # type: ignore[misc]
     """Rounds to 256 levels between the ends of a range that follows what it sees in training.
 
     `measuring` lets values pass and gathers their ranges, which `settle` then takes over.
