@@ -31,6 +31,12 @@ INT8 = {
     "calibration_samples": 100,
 }
 
+_MULTIPLIES = (
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D,  # of one input channel it is the same
+    schema.BuiltinOperator.FULLY_CONNECTED,
+)
+
 both = pytest.mark.parametrize("trained", [False, True], ids=["at_once", "finetuned"])
 
 
@@ -55,7 +61,7 @@ def stored(path: Path) -> list[Array]:
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         kind = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if kind in (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED):
+        if kind in _MULTIPLIES:
             tensor = graph.tensors[operator.inputs[1]]
             dtype = {schema.TensorType.INT8: np.int8, schema.TensorType.FLOAT32: np.float32}[tensor.type]
             found.append(np.frombuffer(bytes(model.buffers[tensor.buffer].data), dtype))

@@ -61,6 +61,10 @@ class PruningConformance:
     beside: tuple[OutputFormat, ...] = ("tflite",)
     """Formats that are delivered and verified too; none where making them takes longer than all the rest."""
 
+    magnitude_bears: float = 0.97
+    """Up to which sparsity over all layers global magnitude leaves more than chance: it nearly empties the
+    layer of the smallest weights, and how small those are depends on how the framework begins them."""
+
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
@@ -95,7 +99,7 @@ class PruningConformance:
         for name, share in shares.items():
             assert layer(report, name).target_sparsity == pytest.approx(share)
         assert report.steps[0].details["sparsity"] == sparsity
-        if trained:
+        if trained and (method == "lamp" or sparsity <= self.magnitude_bears):
             assert report.outputs[0].accuracy is not None
             assert report.outputs[0].accuracy.low > 0.2
 

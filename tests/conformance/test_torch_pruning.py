@@ -21,6 +21,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestTorchPruning(PruningConformance):
     native = "pt2"
     beside = ()
+    magnitude_bears = 0.7
 
     def kernels(self, path: Path) -> Mapping[str, npt.NDArray[Any]]:
         return kernels_of(path, "conv", "mixed", "logits")
