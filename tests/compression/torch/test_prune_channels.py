@@ -299,7 +299,7 @@ def test_cut_that_no_layer_knows_of_is_an_error(monkeypatch: pytest.MonkeyPatch)
         smaller(found.signature, graph, any_units(graph))
 
 
-def test_rounds_cut_and_train_until_the_target() -> None:
+def test_rounds_cut_and_train_until_the_target(tmp_path: Path) -> None:
     torch.manual_seed(0)
     found = network_of(DigitNet(), (1, 28, 28))
     rng = np.random.default_rng(0)
@@ -308,7 +308,7 @@ def test_rounds_cut_and_train_until_the_target() -> None:
     assert waiting.model is found.model
     assert told.record.details["asked"] == pytest.approx([1 - 0.5**0.5, 0.5], abs=1e-5)
     training, context = context_of(
-        found, {"technique": "finetune", "epochs": 1, "batch_size": 32}, Path(), x=x, y=y
+        found, {"technique": "finetune", "epochs": 1, "batch_size": 32}, tmp_path, x=x, y=y
     )
     trained = finetune(waiting, training, context)  # type: ignore[arg-type]
     assert trained.pending == ()

@@ -101,7 +101,7 @@ def _stored(kernel: npt.NDArray[Any]) -> Kernel:
     return np.ascontiguousarray(kernel, np.float32)
 
 
-def _module(part: Part, original: nn.Module) -> nn.Module:
+def _module(part: Part, original: Any) -> nn.Module:
     """A layer with the part's weights, trained as the original is; the last has its bias."""
     bias = None if part.suffix else original.bias
     *taps, inputs, outputs = part.kernel.shape
@@ -116,7 +116,8 @@ def _module(part: Part, original: nn.Module) -> nn.Module:
     layer.weight = nn.Parameter(torch.from_numpy(weight), requires_grad=original.weight.requires_grad)
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
-    return layer.train(original.training)
+    made: nn.Module = layer.train(original.training)
+    return made
 
 
 def _call_all(model: fx.GraphModule, replacement: Replacement) -> None:
@@ -124,7 +125,7 @@ def _call_all(model: fx.GraphModule, replacement: Replacement) -> None:
     for node in list(model.graph.nodes):
         if node.op != "call_module" or node.target != replacement.target.path:
             continue
-        given: Any = next(iter((*node.args, *node.kwargs.values())))
+        given: Any = [*list(node.args), *list(node.kwargs.values())][0]
         with model.graph.inserting_before(node):
             for path in replacement.paths[:-1]:
                 given = model.graph.call_module(path, (given,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,15 @@ from tasks.compression.backends.torch._framework import nn
 from tasks.compression.backends.torch.structured.graph import Call, Graph, Layer, per_sample
 from tasks.compression.lowrank.ranks import Size
 
-__all__ = ["DECOMPOSED", "Target", "obstacle", "targets"]
+__all__ = ["Target", "obstacle", "targets"]
 
-DECOMPOSED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_DECOMPOSED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
 class Target:
     path: str
-    layer: nn.Module
+    layer: Any
     size: Size
 
     @property
@@ -54,10 +55,10 @@ def obstacle(layer: Layer) -> str | None:
     return None
 
 
-def _decomposed(layer: Layer) -> nn.Module | None:
-    """The module, of exactly one of PyTorch's classes."""
+def _decomposed(layer: Layer) -> Any:
+    """The module, of exactly one of PyTorch's classes; else None."""
     module = layer.module
-    if isinstance(module, DECOMPOSED) and type(module).__module__.startswith("torch.nn.modules."):
+    if isinstance(module, _DECOMPOSED) and type(module).__module__.startswith("torch.nn.modules."):
         return module
     return None
 
