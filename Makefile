@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
 # Named after what it installed: nothing is installed again until one of these files changes.
 STAMP := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help install demo serve test lint format chaos fuzz-api fuzz-models bench bench-quality bench-models bench-tiny lock audit sbom docs clean
+.PHONY: help install demo serve test lint format chaos conformance fuzz-api fuzz-models bench bench-quality bench-models bench-tiny lock audit sbom docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench-models: install ## Send networks of keras.applications through a job; writ
 
 bench-tiny: install ## Send the networks of MLPerf Tiny through jobs; writes docs/benchmarks.md (BENCH_ARGS='--data DIR')
 	$(BIN)/python -m tests.benchmarks.tiny --write $(BENCH_ARGS)
+
+conformance: install ## What every technique promises, of both frameworks in every combination (make test: of PyTorch the ends of each)
+	FEATHERWEIGHT_WHOLE_CONFORMANCE=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile tests/conformance $(PYTEST_ARGS)
 
 fuzz-api: install ## Requests made of the API's description, by the thousand (FUZZ_ARGS='--examples 200 --seed 2')
 	$(BIN)/python -W ignore -m tests.fuzzing.api $(FUZZ_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +36,24 @@ def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x, y = digits()
     np.savez(path, x=x, y=y)
     return path
+
+
+WHOLE = "FEATHERWEIGHT_WHOLE_CONFORMANCE"
+"""With this in the environment, PyTorch's conformance is every combination that TensorFlow's is."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of what is asked of PyTorch again with other parameters, the first and the last are run: both frameworks
+    on every combination take longer than all the rest. `make conformance` runs all."""
+    if os.environ.get(WHOLE):
+        return
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name.startswith("test_torch"):
+            name = item.nodeid.partition("[")[0]
+            groups.setdefault(name, []).append(item)
+    dropped = {id(item) for group in groups.values() for item in group[1:-1]}
+    if dropped:
+        config.hook.pytest_deselected(items=[item for item in items if id(item) in dropped])
+        items[:] = [item for item in items if id(item) not in dropped]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,15 +59,29 @@ def kernels_of(path: Path, *names: str) -> Mapping[str, Array]:
 
 
 def every_kernel(path: Path) -> Mapping[str, Array]:
-    """The same of all layers that have a matrix."""
+    """The same of all layers that have a matrix; of one in integers, the values that those stand for."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        held = torch.export.load(path).state_dict
-    return {
-        name.removesuffix(".weight"): _outputs_last(value.detach().numpy())
-        for name, value in held.items()
-        if value.dim() > 1
-    }
+        import torchao.quantization.pt2e  # noqa: F401 - brings the operators of such a file
+
+        program = torch.export.load(path)
+    held = {name: value for name, value in program.state_dict.items() if name.endswith("weight")}
+    found = {name.removesuffix(".weight"): value for name, value in held.items() if value.dim() > 1}
+    found |= dict(_in_integers(program))
+    return {name: _outputs_last(value.detach().numpy()) for name, value in found.items()}
+
+
+def _in_integers(program: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """By the layer that the operation with the weights came from."""
+    places = {item.arg.name: item.target for item in program.graph_signature.input_specs if item.target}
+    for node in program.graph.nodes:
+        if not str(node.target).startswith("quantized_decomposed.dequantize_per_channel"):
+            continue
+        values, scale, zero = (program.state_dict[places[item.name]] for item in node.args[:3])
+        (user,) = node.users
+        path = list(user.meta["nn_module_stack"].values())[-1][0]
+        shape = (-1, *[1] * (values.dim() - 1))
+        yield path, (values.float() - zero.reshape(shape)) * scale.reshape(shape)
 
 
 def _outputs_last(kernel: Array) -> Array:
