@@ -56,7 +56,7 @@ RUN test -n "${PYTORCH_CPU_INDEX}" \
     || { echo "--build-arg PYTORCH_CPU_INDEX is missing: the index of CPU wheels that 'Start Locally' on pytorch.org names (Compute Platform: CPU)" >&2; exit 1; }
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m deploy.lock only client worker torch > worker-torch.lock \
-    && pip install --extra-index-url "${PYTORCH_CPU_INDEX}" --no-deps --require-hashes --requirement worker-torch.lock
+    && PIP_EXTRA_INDEX_URL="${PYTORCH_CPU_INDEX}" pip install --no-deps --require-hashes --requirement worker-torch.lock
 RUN --mount=type=bind,from=build-client,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps /wheels/*.whl
 

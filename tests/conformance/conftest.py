@@ -44,8 +44,8 @@ WHOLE = "FEATHERWEIGHT_WHOLE_CONFORMANCE"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of what is asked of PyTorch again with other parameters, the first and the last are run: both frameworks
-    on every combination take longer than all the rest. `make conformance` runs all."""
+    """Of what is asked of PyTorch again with other parameters, the first and the last are run: all of it, for
+    both frameworks, takes longer than all the rest. `make conformance` runs all."""
     if os.environ.get(WHOLE):
         return
     groups: dict[str, list[pytest.Item]] = {}

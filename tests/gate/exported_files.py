@@ -64,7 +64,7 @@ def program() -> Files:
         ],
         "outputs": [_tensor("linear")],
         "metadata": {
-            "stack_trace": 'File "/home/somebody/secret.py", line 3, in forward',
+            "stack_trace": 'File "/srv/somebody/secret.py", line 3, in forward',
             "nn_module_stack": "L__self__,,__main__.M;L__self__fc,fc,torch.nn.modules.linear.Linear",
             "torch_fn": "linear_1;builtin_function_or_method.linear",
         },
