@@ -188,8 +188,11 @@ class CompressionSpec(Part):
         kinds = [step.technique for step in self.steps]
         if "quantize" in kinds[:-1]:
             raise ValueError("a quantize step must be the last: what follows would undo it or be lost")
-        if "quantize" in kinds and _QUANTISED.isdisjoint(self.outputs):
-            raise ValueError("a quantize step needs the output tflite or c_array: others hold float weights")
+        if "quantize" in kinds and not _hold_integers(self.outputs):
+            raise ValueError(
+                "a quantize step needs the output tflite or c_array, of a PyTorch model onnx, pt2 or pte: "
+                "others hold float weights"
+            )
         if self.tflite_metadata is not None and _QUANTISED.isdisjoint(self.outputs):
             raise ValueError("tflite_metadata needs the output tflite or c_array")
         if len(set(self.outputs)) != len(self.outputs):
@@ -206,7 +209,17 @@ class CompressionSpec(Part):
 
 
 _QUANTISED = frozenset({"tflite", "c_array"})
+_QUANTISED_OF_TORCH = frozenset({"pt2", "pte"})
+_OF_TENSORFLOW = frozenset({"keras", "saved_model"})
 _CHANGE_THE_NETWORK = ("prune_channels", "decompose")
+
+
+def _hold_integers(outputs: Iterable[str]) -> bool:
+    """Whether one of them may: an ``.onnx`` holds integers of PyTorch models alone."""
+    named = set(outputs)
+    if named & (_QUANTISED | _QUANTISED_OF_TORCH):
+        return True
+    return "onnx" in named and not named & _OF_TENSORFLOW
 
 
 def _check_network_first(kinds: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 from featherweight.problem import FieldError
 from featherweight.spec import CompressionSpec, OutputFormat
 from tasks.compression.catalogue import ROWS
+from tasks.compression.outputs import PROGRAMS
 
 __all__ = [
     "KINDS",
@@ -140,6 +141,8 @@ def unable(spec: CompressionSpec, kind: ModelKind, why: str | None = None) -> li
         for index, step in enumerate(spec.steps)
         if step.technique in known.refused_techniques
     ]
+    if framework_of(kind) == "tensorflow" and spec.steps[-1:] and spec.steps[-1].technique == "quantize":
+        found += _without_integers(spec, known, because)
     found += [
         Inability(
             f"/outputs/{index}",
@@ -152,3 +155,12 @@ def unable(spec: CompressionSpec, kind: ModelKind, why: str | None = None) -> li
         if output in known.refused_outputs
     ]
     return found
+
+
+def _without_integers(spec: CompressionSpec, known: Abilities, because: str) -> list[Inability]:
+    if not PROGRAMS.isdisjoint(spec.outputs):
+        return []
+    detail = f"{known.title}{because} is quantised as tflite or c_array; the outputs asked for hold floats"
+    return [
+        Inability("/outputs", "unsupported_output", detail, "add the output tflite, or leave out quantize")
+    ]

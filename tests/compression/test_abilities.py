@@ -38,6 +38,9 @@ def test_every_technique_and_output_is_offered_or_refused_with_a_reason(kind: Mo
         ("graph", spec(QUANTIZE, outputs=["tflite", "keras"]), ["/outputs/1"]),
         ("graph", spec({"technique": "prune"}, QUANTIZE, outputs=["tflite"]), ["/steps/0/technique"]),
         ("tflite", spec(QUANTIZE, outputs=["c_array", "tflite"]), []),
+        ("keras", spec(QUANTIZE, outputs=["onnx"]), ["/outputs"]),
+        ("pt2", spec(QUANTIZE, outputs=["onnx"]), []),
+        ("pt2", spec({"technique": "prune"}, QUANTIZE, outputs=["pt2", "pte"]), []),
         (
             "tflite",
             spec({"technique": "cluster"}, outputs=["saved_model", "tflite"]),
