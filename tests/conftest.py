@@ -160,7 +160,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     from deploy.local.stack import LocalStack
 
     directory = tmp_path_factory.mktemp("stack")
-    with LocalStack(directory, lease_s=6, heartbeat_s=1, reaper_interval_s=1, stale_queued_s=5) as running:
+    options = {"lease_s": 6, "heartbeat_s": 1, "reaper_interval_s": 1, "stale_queued_s": 5}
+    # Of one framework: every worker that a test starts would load the other as well.
+    with LocalStack(directory, queues=["tensorflow"], **options) as running:
         yield running
 
 

@@ -16,7 +16,14 @@ from torch import nn
 
 from tests.compression.networks import digits
 
-__all__ = ["every_kernel", "export", "kernels_of", "save_digit_classifier"]
+__all__ = [
+    "DigitClassifier",
+    "every_kernel",
+    "export",
+    "kernels_of",
+    "save_digit_classifier",
+    "trained_classifier",
+]
 
 Array = npt.NDArray[Any]
 
@@ -90,6 +97,11 @@ def _outputs_last(kernel: Array) -> Array:
 
 @cache
 def _classifier() -> bytes:
+    return export(trained_classifier(), 28, 28)
+
+
+def trained_classifier() -> DigitClassifier:
+    """Trained a little, always the same."""
     torch.manual_seed(0)
     model, (x, y) = DigitClassifier(), digits()
     optimiser = torch.optim.Adam(model.parameters(), 0.003)
@@ -100,4 +112,4 @@ def _classifier() -> bytes:
             answers = model(torch.from_numpy(x[chosen]))
             nn.functional.cross_entropy(answers, torch.from_numpy(y[chosen])).backward()
             optimiser.step()
-    return export(model, 28, 28)
+    return model.eval()

@@ -25,7 +25,9 @@ QUICK = {"steps": [{"technique": "quantize", "scheme": "dynamic_int8"}]}
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """One of its own: what others have in theirs is not to be lost."""
     directory = tmp_path_factory.mktemp("lost-redis")
-    with LocalStack(directory, lease_s=6, heartbeat_s=1, reaper_interval_s=1, stale_queued_s=3) as stack:
+    with LocalStack(
+        directory, queues=["tensorflow"], lease_s=6, heartbeat_s=1, reaper_interval_s=1, stale_queued_s=3
+    ) as stack:
         yield stack
 
 
