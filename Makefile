@@ -73,7 +73,7 @@ bench-models: install ## Send networks of keras.applications through a job; writ
 bench-tiny: install ## Send the networks of MLPerf Tiny through jobs; writes docs/benchmarks.md (BENCH_ARGS='--data DIR')
 	$(BIN)/python -m tests.benchmarks.tiny --write $(BENCH_ARGS)
 
-conformance: install ## What every technique promises, of both frameworks in every combination (make test: of PyTorch the ends of each)
+conformance: install ## What every technique promises, of both frameworks in every combination (make test: some of them)
 	FEATHERWEIGHT_WHOLE_CONFORMANCE=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile tests/conformance $(PYTEST_ARGS)
 
 fuzz-api: install ## Requests made of the API's description, by the thousand (FUZZ_ARGS='--examples 200 --seed 2')
