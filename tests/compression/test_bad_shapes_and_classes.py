@@ -56,7 +56,15 @@ def test_open_sizes_that_litert_cannot_run_are_named(make: Callable[[Any], Any],
     warnings = [warning.message for warning in planned(path, None, QUANTIZE).warnings]
     assert any("open sizes" in warning for warning in warnings)
     told = {each.output: each.possible for each in inspect(read_outline(path)).formats}
-    assert told == {"tflite": None, "c_array": None, "keras": True, "saved_model": True, "onnx": True}
+    others = {"pt2": False, "pte": False}
+    assert told == {
+        "tflite": None,
+        "c_array": None,
+        "keras": True,
+        "saved_model": True,
+        "onnx": True,
+        **others,
+    }
 
 
 def test_subclassed_model_is_refused_for_its_class(cnn_file: Path, tmp_path: Path) -> None:

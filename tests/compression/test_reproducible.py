@@ -8,11 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from featherweight.spec import OutputFormat
 from tasks.compression.catalogue import ROWS
 from tasks.compression.outputs import COMPANIONS, FILES
 from tests.compression.repeated import CASES
@@ -55,6 +53,8 @@ def test_the_same_job_in_another_process_makes_the_same_bytes(
 
 
 def test_every_technique_and_output_is_among_the_jobs() -> None:
+    rows = [row for row in ROWS if row.framework == "tensorflow"]
     techniques = {step["technique"] for case in CASES.values() for step in case.steps}
-    assert techniques == {row.technique for row in ROWS}
-    assert {output for case in CASES.values() for output in case.outputs} == set(get_args(OutputFormat))
+    assert techniques == {row.technique for row in rows}
+    outputs = {output for case in CASES.values() for output in case.outputs}
+    assert outputs == {output for row in rows for output in row.outputs}

