@@ -44,6 +44,15 @@ class ChannelsConformance:
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
 
+    rounds_native = False
+    """Whether the native format holds integers after quantisation, in which small weights are zero too."""
+
+    def check_half_is_zero(self, kernel: Array) -> None:
+        nonzero = np.count_nonzero(kernel)
+        assert nonzero == kernel.size // 2 or (
+            self.rounds_native and 0.4 * kernel.size < nonzero < kernel.size // 2
+        )
+
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
@@ -100,7 +109,7 @@ class ChannelsConformance:
         )
         kernels = self.kernels(out / FILES[self.native])
         assert kernels["mixed"].shape[-2:] == (4, 6)
-        assert np.count_nonzero(kernels["mixed"]) == kernels["mixed"].size // 2
+        self.check_half_is_zero(kernels["mixed"])
         assert report.outputs[0].scheme == "full_int8"
         assert report.outputs[0].accuracy is not None
         assert report.outputs[0].accuracy.low > 3 * CHANCE
@@ -247,7 +256,7 @@ class ChannelsConformance:
         )
         kernels = self.kernels(out / FILES[self.native])
         assert kernels["mixed"].shape[-2:] == (4, 6)
-        assert np.count_nonzero(kernels["mixed"]) == kernels["mixed"].size // 2
+        self.check_half_is_zero(kernels["mixed"])
         assert [epoch.round for epoch in report.steps[3].epochs] == [None]
 
     def test_job_tried_again_cuts_and_trains_once_more(self, run: Run) -> None:

@@ -51,6 +51,9 @@ class DecompositionConformance:
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """Every kernel of a delivered file by its layer's name, output channels last, inputs before."""
 
+    named_in_integers: tuple[str, ...] = ()
+    """The layers that can be told by name where the native format holds integers after quantisation."""
+
     @pytest.fixture
     def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
         def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
@@ -120,8 +123,12 @@ class DecompositionConformance:
             {"technique": "quantize", "scheme": "full_int8"},
         )
         kernels = self.kernels(out / FILES[self.native])
-        for name in ("mixed_in", "mixed_core", "mixed", "logits_in", "logits"):
-            assert np.count_nonzero(kernels[name]) == pytest.approx(kernels[name].size / 2, abs=1)
+        made = ("mixed_in", "mixed_core", "mixed", "logits_in", "logits")
+        for name in self.named_in_integers or made:
+            size = kernels[name].size
+            # Integers may have more: a small weight is one of them.
+            less = 0.1 * size if self.named_in_integers else 0
+            assert size / 2 - 1 - less <= np.count_nonzero(kernels[name]) <= size / 2 + 1
         assert report.outputs[0].scheme == "full_int8"
         assert report.outputs[0].accuracy is not None
         assert report.outputs[0].accuracy.low > 3 * CHANCE

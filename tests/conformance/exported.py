@@ -79,14 +79,16 @@ def every_kernel(path: Path) -> Mapping[str, Array]:
 
 
 def _in_integers(program: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """By the layer that the operation with the weights came from."""
+    """By the layer whose bias is added to what they make: such a file has no other names of layers. Those of
+    layers without a bias go by their number."""
     places = {item.arg.name: item.target for item in program.graph_signature.input_specs if item.target}
-    for node in program.graph.nodes:
+    for number, node in enumerate(program.graph.nodes):
         if not str(node.target).startswith("quantized_decomposed.dequantize_per_channel"):
             continue
         values, scale, zero = (program.state_dict[places[item.name]] for item in node.args[:3])
         (user,) = node.users
-        path = list(user.meta["nn_module_stack"].values())[-1][0]
+        bias = user.args[2] if len(user.args) > 2 else None
+        path = str(number) if bias is None else places[bias.name].removesuffix(".bias")
         shape = (-1, *[1] * (values.dim() - 1))
         yield path, (values.float() - zero.reshape(shape)) * scale.reshape(shape)
 

@@ -18,6 +18,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestTorchChannels(ChannelsConformance):
     native = "pt2"
+    rounds_native = True
 
     def kernels(self, path: Path) -> Mapping[str, npt.NDArray[Any]]:
         return kernels_of(path, "conv", "mixed", "logits")

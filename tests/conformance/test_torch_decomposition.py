@@ -18,6 +18,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestTorchDecomposition(DecompositionConformance):
     native = "pt2"
+    named_in_integers = ("mixed", "logits")
 
     def kernels(self, path: Path) -> Mapping[str, npt.NDArray[Any]]:
         return every_kernel(path)
