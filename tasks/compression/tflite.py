@@ -116,8 +116,14 @@ def with_entry(content: bytes, name: str, entry: bytes) -> bytes:
 
 
 def read(content: bytes) -> Any:
-    """The file as the schema's objects."""
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(content), 0))
+    """The file as the schema's objects; weights that stand behind the tables, as large files have them, are
+    brought into their buffers."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(content), 0))
+    for buffer in model.buffers or ():
+        if buffer.offset > 1 and 0 < buffer.size <= len(content) - buffer.offset:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def written(model: Any, size: int) -> bytes:

@@ -7,8 +7,9 @@ import pytest
 
 from tasks.compression.backends.tensorflow.convert import to_tflite
 from tasks.compression.backends.tensorflow.tracing import trace
+from tasks.compression.contents import contents
 from tasks.compression.litert import Program, same_answers
-from tasks.compression.tflite import operations, strip, tensors
+from tasks.compression.tflite import operations, read, strip, tensors, written
 from tests.compression.networks import keras
 
 
@@ -77,3 +78,17 @@ def test_stripped_file_keeps_in_and_outputs_and_their_signature(content: bytes) 
 def test_another_program_does_not_answer_the_same(model: Any, content: bytes) -> None:
     other = keras().models.clone_model(model)
     assert not same_answers(content, to_tflite(other))
+
+
+def test_weights_behind_the_tables_are_read_as_those_in_them(content: bytes) -> None:
+    model = read(content)
+    held = max(model.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    values = bytes(bytearray(held.data))
+    held.data, held.offset, held.size = None, 1 << 40, len(values)
+    held.offset = len(written(model, len(content)))
+    outside = written(model, len(content)) + values
+    assert contents(outside) == contents(content)
+    again = read(written(read(outside), len(outside)))
+    assert any(
+        buffer.data is not None and bytes(bytearray(buffer.data)) == values for buffer in again.buffers
+    )
