@@ -11,7 +11,7 @@ from tasks.compression.backends.torch._framework import fx, torch
 from tasks.compression.backends.torch.network import Signature
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 
-__all__ = ["answers", "as_tensors", "predict"]
+__all__ = ["answers", "as_tensors", "evaluating", "predict"]
 
 MAX_BATCH = 1024
 BATCH_VALUES = 1 << 20
@@ -20,7 +20,7 @@ BATCH_VALUES = 1 << 20
 def predict(model: fx.GraphModule, signature: Signature, x: Tensors) -> Tensors:
     """Outputs for samples `x` (axis 0) as float32, in evaluation; the model's mode is left as it was."""
     batch = _batch_size(x)
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         parts = [
             [_plain(output) for output in answers(model, as_tensors(x[start : start + batch], signature))]
             for start in range(0, len(x), batch)
@@ -42,8 +42,9 @@ def as_tensors(x: Tensors, signature: Signature) -> tuple[torch.Tensor, ...]:
 
 
 @contextmanager
-def _evaluating(model: fx.GraphModule) -> Iterator[None]:
-    """Layers may be in different modes: batch normalisation that is frozen while the others train."""
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Every layer's mode is afterwards as it was before; they may be in different ones: batch normalisation
+    that is frozen while the others train."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -10,7 +10,8 @@ import numpy as np
 from tasks.compression.backends.torch._framework import fx, torch
 from tasks.compression.backends.torch.layers import copied
 from tasks.compression.backends.torch.network import Signature
-from tasks.compression.backends.torch.structured.examples import evaluating, example_inputs
+from tasks.compression.backends.torch.predict import evaluating
+from tasks.compression.backends.torch.structured.examples import example_inputs
 from tasks.compression.backends.torch.structured.graph import BATCH
 from tasks.compression.structured.groups import Alive, Dependencies
 

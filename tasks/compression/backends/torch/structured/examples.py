@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 
 from tasks.compression.backends.torch._framework import nn, torch
 from tasks.compression.backends.torch.network import Signature
 
-__all__ = ["evaluating", "example_inputs"]
+__all__ = ["example_inputs"]
 
 
 def example_inputs(
@@ -27,15 +24,3 @@ def example_inputs(
         values = rng.standard_normal(sizes) if dtype.kind == "f" else whole
         made.append(torch.from_numpy(values.astype(dtype)))
     return tuple(made)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every layer's mode is afterwards as it was before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

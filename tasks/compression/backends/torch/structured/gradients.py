@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.compression.backends.torch._framework import torch
 from tasks.compression.backends.torch.network import Signature
-from tasks.compression.backends.torch.structured.examples import evaluating
+from tasks.compression.backends.torch.predict import evaluating
 from tasks.compression.backends.torch.structured.graph import Variable
 from tasks.compression.errors import CompressionError
 from tasks.compression.structured.framework import Gradients, Loss

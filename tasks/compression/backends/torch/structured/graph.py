@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from tasks.compression.backends.torch._framework import fx, nn, torch
 from tasks.compression.backends.torch.network import Signature
-from tasks.compression.backends.torch.structured.examples import evaluating, example_inputs
+from tasks.compression.backends.torch.predict import evaluating
+from tasks.compression.backends.torch.structured.examples import example_inputs
 from tasks.compression.backends.torch.structured.operations import operation
 
 __all__ = [
