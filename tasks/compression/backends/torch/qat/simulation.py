@@ -19,32 +19,35 @@ __all__ = ["calibrate", "rounded_weights", "simulated"]
 BATCH = 32
 
 _FUNCTIONS_MOVED = frozenset(
-    {
-        "view",
-        "reshape",
-        "flatten",
-        "permute",
-        "transpose",
-        "contiguous",
-        "squeeze",
-        "unsqueeze",
-        "getitem",
-        "size",
-    }
-    | {
-        "slice",
-        "select",
-        "dropout",
-        "identity",
+    [
         "alias",
-        "clone",
-        "detach",
-        "expand",
-        "split",
         "chunk",
+        "clone",
+        "contiguous",
+        "detach",
+        "dropout",
+        "expand",
+        "flatten",
+        "getitem",
+        "identity",
+        "max_pool1d",
+        "max_pool2d",
+        "movedim",
+        "narrow",
+        "permute",
+        "reshape",
+        "select",
+        "size",
+        "slice",
+        "split",
+        "squeeze",
+        "sym_size",
+        "t",
+        "transpose",
         "unflatten",
-    }
-    | {"max_pool1d", "max_pool2d", "sym_size", "narrow", "movedim", "t"}
+        "unsqueeze",
+        "view",
+    ]
 )
 
 
@@ -53,26 +56,20 @@ def simulated(network: Network, quantized: Set[str], weight_bits: int) -> fx.Gra
     functions compute, and what goes in."""
     model = network.model
     graph = fx.Graph()
-    ends = {}
     values: dict[fx.Node, fx.Node] = {}
     modules: dict[str, nn.Module] = dict(model.named_modules())
-    inserted = 0
     outputs = graph.graph_copy(model.graph, values)
     graph.output(outputs)
     matrices = {path for path in quantized if isinstance(modules[path], MATRICES)}
     for path in matrices:
         modules[path] = RoundedWeight(modules[path], weight_bits)
     place = _Places(model, quantized)
-    for node in model.graph.nodes:
-        if not place.rounded(node):
-            continue
-        copy = values[node]
-        name = f"rounded_{inserted}"
-        inserted += 1
+    for number, node in enumerate(filter(place.rounded, model.graph.nodes)):
+        copy, name = values[node], f"rounded_{number}"
         modules[name] = RoundedActivation()
         with graph.inserting_after(copy):
-            ends[node] = graph.call_module(name, (copy,))
-        copy.replace_all_uses_with(ends[node], delete_user_cb=lambda user, end=ends[node]: user is not end)
+            end = graph.call_module(name, (copy,))
+        copy.replace_all_uses_with(end, delete_user_cb=lambda user, end=end: user is not end)
     found = fx.GraphModule(modules, graph)
     found.train(model.training)
     return found
