@@ -231,17 +231,20 @@ def _legend_above(axes: Any, lines: Sequence[Any] | None = None) -> None:
 
 def _plain_ticks(axes: Any) -> None:
     """1, 2 and 5 of every decade, written out."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _svg(figure: Any) -> str:
     """The element alone: without the XML declaration, the date and matplotlib's own style block."""
     held = io.StringIO()
-    figure.savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    for drawn in (figure, *figure.axes):
+        drawn.patch.set_facecolor("none")
+    # Not `savefig`, which draws everything once more beforehand to lay it out; drawing does that itself.
+    figure.canvas.print_svg(held, metadata={"Date": None, "Creator": None})
     text = held.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
