@@ -67,8 +67,9 @@ bench: install ## Measure beside a plain script and plain S3; writes docs/benchm
 bench-quality: install ## Compress the papers' networks by docs/recipes and write what they reach (BENCH_ARGS='--data DIR')
 	$(BIN)/python -m tests.benchmarks.quality --write $(BENCH_ARGS)
 
-bench-models: install ## Send networks of keras.applications through a job; writes docs/models.md
+bench-models: install ## Send networks of keras.applications and of PyTorch through jobs; writes docs/models.md
 	$(BIN)/python -m tests.benchmarks.architectures --write $(BENCH_ARGS)
+	$(BIN)/python -m tests.benchmarks.exported_models --write
 
 bench-tiny: install ## Send the networks of MLPerf Tiny through jobs; writes docs/benchmarks.md (BENCH_ARGS='--data DIR')
 	$(BIN)/python -m tests.benchmarks.tiny --write $(BENCH_ARGS)

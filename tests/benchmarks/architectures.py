@@ -63,7 +63,7 @@ def main() -> None:
     text = markdown({path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")})
     sys.stdout.write(text)
     if options.write:
-        DOCUMENT.write_text(document.replaced(DOCUMENT.read_text(), "measured", text))
+        DOCUMENT.write_text(document.updated(DOCUMENT.read_text(), "measured", text))
 
 
 def _options() -> argparse.Namespace:
@@ -101,7 +101,8 @@ def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
 def _row(name: str, found: Mapping[str, Any] | None) -> str:
     side = SIDES[name]
     if found is None or "refused" in found:
-        return f"| {name} | {side} | {'not measured' if found is None else found['refused']} | | | | | | | |"
+        said = document.NOT_MEASURED if found is None else found["refused"]
+        return f"| {name} | {side} | {said} | | | | | | | |"
     return (
         f"| {name} | {side} | {found['parameters']:,} | {found['bridge']:.1e} | {found['back']:.1e} "
         f"| {found['zeros']:.1%} | {found['gzip_bytes']:,} B | {found['share']:.3f} | {found['seconds']:.0f} "

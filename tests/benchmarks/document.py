@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Dated", "line", "markers", "read", "replaced", "table", "write"]
+__all__ = ["NOT_MEASURED", "Dated", "line", "markers", "read", "replaced", "table", "updated", "write"]
+
+NOT_MEASURED = "not measured"
+_MEASURED = "Measured "
 
 
 class Dated(Protocol):
@@ -34,6 +37,24 @@ def replaced(document: str, name: str, text: str) -> str:
     return f"{before}{first}\n{text}{last}{after}"
 
 
+def updated(document: str, name: str, text: str) -> str:
+    """As `replaced`, but a row that says NOT_MEASURED in `text` stays as the document has it, if its cells
+    before those words are the same; where one stays, the days and machines of both are told."""
+    first, last = markers(name)
+    old = document.partition(first)[2].partition(last)[0].splitlines()
+    new = text.splitlines()
+    rows = [_kept(each, old) for each in new]
+    if rows != new:
+        days = {each for each in [*old, *new] if each.startswith(_MEASURED)}
+        rows = [*sorted(days), *(each for each in rows if not each.startswith(_MEASURED))]
+    return replaced(document, name, "\n".join(rows) + "\n")
+
+
+def _kept(row: str, old: Iterable[str]) -> str:
+    same, unmeasured, _ = row.partition(f"| {NOT_MEASURED} |")
+    return next((each for each in old if unmeasured and each.startswith(same)), row)
+
+
 def line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -41,7 +62,7 @@ def line(cells: Iterable[str]) -> str:
 def table(rows: Iterable[Iterable[str]], results: Iterable[Dated]) -> str:
     """Head, alignments and rows under the days and machines that they are of, each told once."""
     when = sorted({f"{result.date} on {result.machine}" for result in results})
-    said = "".join(f"Measured {text}.\n" for text in when)
+    said = "".join(f"{_MEASURED}{text}.\n" for text in when)
     return f"{said}\n" + "\n".join(map(line, rows)) + "\n"
 
 

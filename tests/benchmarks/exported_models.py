@@ -10,6 +10,7 @@ weights in int8. ResNet-18 and MobileNetV2 are of full size, on images of 64 and
 from __future__ import annotations
 
 import argparse
+import datetime
 import sys
 import tempfile
 import time
@@ -115,11 +116,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--write", action="store_true", help="replace the table in docs/models.md")
     options = parser.parse_args()
-    rows = [_row(name) for name in options.only]
-    text = "\n".join([f"Measured on {machine()}.", "", HEADER, *rows]) + "\n"
+    rows = [_row(name) if name in options.only else _unmeasured(name) for name in NETWORKS]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    text = "\n".join([f"Measured {today} on {machine()}.", "", HEADER, *rows]) + "\n"
     sys.stdout.write(text)
     if options.write:
-        DOCUMENT.write_text(document.replaced(DOCUMENT.read_text(), "exported", text))
+        DOCUMENT.write_text(document.updated(DOCUMENT.read_text(), "exported", text))
+
+
+def _unmeasured(name: str) -> str:
+    return document.line([name, document.NOT_MEASURED, *[""] * 7])
 
 
 def _row(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from contextlib import nullcontext
 from pathlib import Path
@@ -119,6 +120,21 @@ def test_only_what_is_between_the_markers_is_replaced() -> None:
     with pytest.raises(ValueError, match="quality: begin"):
         table.replaced("a\n", "new\n")
     assert "some rows" in table.replaced(DOCUMENT.read_text(), "some rows")
+
+
+def test_row_without_a_result_stays_as_the_document_has_it() -> None:
+    old, new = table.markdown([ROW], {"small": result()}), table.markdown([ROW], {})
+    document = f"a\n{table.BEGIN}\n{old}{table.END}\nb\n"
+    assert table.replaced(document, new) == document
+    other = dataclasses.replace(ROW, goals=(Goal("times", at_least=41),))
+    assert "not measured" in table.replaced(document, table.markdown([other], {}))
+    second = dataclasses.replace(ROW, name="second", title="Another")
+    later = dataclasses.replace(result(), name="second", date="2026-01-03")
+    both = table.replaced(document, table.markdown([ROW, second], {"second": later}))
+    assert both.splitlines()[2:4] == ["Measured 2026-01-02 on 2 cores.", "Measured 2026-01-03 on 2 cores."]
+    assert "not measured" not in both
+    again = table.replaced(document, table.markdown([ROW], {"small": later}))
+    assert "2026-01-02" not in again
 
 
 def test_results_of_several_runs_are_read_back(tmp_path: Path) -> None:

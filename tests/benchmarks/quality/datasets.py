@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.benchmarks import full_mnist
 
-__all__ = ["DATASETS", "Arrays", "cifar10", "keywords", "save"]
+__all__ = ["DATASETS", "Arrays", "cifar10", "cifar10_channels_first", "keywords", "save"]
 
 CIFAR_BATCHES = 25
 CIFAR_TRAIN = 50_000  # training images in the whole of CIFAR-10, whose labels come before the test's
@@ -40,6 +40,14 @@ def cifar10(folder: Path) -> Arrays:
         "x_test": test,
         "y_test": labels[CIFAR_TRAIN : CIFAR_TRAIN + len(test)],
     }
+
+
+def cifar10_channels_first(folder: Path) -> Arrays:
+    """The same for networks of PyTorch: [n, 3, 32, 32] in 0..1."""
+    arrays = dict(cifar10(folder))
+    for name in ("x_train", "x_test"):
+        arrays[name] = np.ascontiguousarray(arrays[name].transpose(0, 3, 1, 2) / 255)
+    return arrays
 
 
 def keywords(folder: Path) -> Arrays:
@@ -75,5 +83,6 @@ def save(name: str, folder: Path, path: Path) -> Path:
 DATASETS: Mapping[str, Callable[[Path], Arrays]] = {
     "mnist": full_mnist.load,
     "cifar10": cifar10,
+    "cifar10-channels-first": cifar10_channels_first,
     "keywords": keywords,
 }

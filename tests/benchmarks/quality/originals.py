@@ -1,4 +1,4 @@
-"""The networks to compress: four trained here, one of them by PyTorch, two as MLPerf Tiny published them.
+"""The networks to compress: five trained here, two of them by PyTorch, two as MLPerf Tiny published them.
 
     python -m tests.benchmarks.quality.originals FOLDER NAME --data DIR
 
@@ -15,7 +15,6 @@ import argparse
 import os
 import shutil
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 
 from tasks.compression.split import stratified
 from tests.benchmarks import full_mnist
+from tests.benchmarks.quality import datasets
 
 __all__ = ["ORIGINALS", "Original", "Trained", "make", "training_digits"]
 
@@ -54,10 +54,13 @@ class Given:
 
 @dataclass(frozen=True)
 class TrainedByTorch:
-    """A network like the Keras original `like`, trained as that is, by PyTorch."""
+    """A network of PyTorch: the `names` of its builder and its training in torch_networks, which is imported
+    where it is needed; `samples` are images, channels first, and labels of the data folder."""
 
-    like: str
-    build: Callable[[Any], Any]
+    names: tuple[str, str]
+    samples: Callable[[Path], tuple[np.ndarray, np.ndarray]]
+    parameters: int
+    epochs: int
 
 
 Original = Trained | TrainedByTorch | Given
@@ -98,35 +101,6 @@ def _lenet_5(layers: Any) -> list[Any]:
         layers.Dense(500, activation="relu", name="ip1"),
         layers.Dense(10, name="ip2"),
     ]
-
-
-def _lenet_5_of_torch(torch: Any) -> Any:
-    """The layers of `_lenet_5`, by their names there, with the initial weights that Keras draws."""
-    nn = torch.nn
-    layers = {
-        "conv1": nn.Conv2d(1, 20, 5),
-        "pool1": nn.MaxPool2d(2),
-        "conv2": nn.Conv2d(20, 50, 5),
-        "pool2": nn.MaxPool2d(2),
-        "flatten": nn.Flatten(),
-        "ip1": nn.Linear(50 * 4 * 4, 500),
-        "relu": nn.ReLU(),
-        "ip2": nn.Linear(500, 10),
-    }
-    for name in ("conv1", "conv2", "ip1", "ip2"):
-        nn.init.xavier_uniform_(layers[name].weight)
-        nn.init.zeros_(layers[name].bias)
-    return nn.Sequential(OrderedDict(layers))
-
-
-ORIGINALS: Mapping[str, Original] = {
-    "tutorial": Trained(_tutorial, 20_410, epochs=4, falling=False),
-    "lenet-300-100": Trained(_lenet_300_100, 266_610, epochs=20),
-    "lenet-5": Trained(_lenet_5, 431_080, epochs=10),
-    "lenet-5-torch": TrainedByTorch("lenet-5", _lenet_5_of_torch),
-    "resnet-8": Given("mlperf_tiny/ic/pretrainedResnet.h5", 78_666),
-    "ds-cnn": Given("mlperf_tiny/kws/kws_ref_model", 24_908),
-}
 
 
 def training_digits(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -183,34 +157,35 @@ def _train(original: Trained, data: Path) -> Any:
 
 
 def _train_by_torch(original: TrainedByTorch, path: Path, data: Path) -> None:
-    """With the batches, the optimiser and the falling rate that `_train` has."""
     import litert_torch
     import torch
 
     import featherweight.torch
+    from tests.benchmarks.quality import torch_networks
 
-    like = ORIGINALS[original.like]
-    assert isinstance(like, Trained)
+    build, train = original.names
+    torch.manual_seed(SEED)
+    model = getattr(torch_networks, build)()
+    parameters = sum(value.numel() for value in model.parameters())
+    if parameters != original.parameters:
+        raise RuntimeError(f"{path.stem} has {parameters} parameters, not {original.parameters}")
+    images, labels = original.samples(data)
+    getattr(torch_networks, train)(model, images, labels, original.epochs)
+    example = torch.from_numpy(images[:2])
+    featherweight.torch.save(model, (example,), path)
+    path.with_suffix(".tflite").write_bytes(litert_torch.convert(model, (example[:1],)).model_content())
+
+
+def _digits(data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """[n, 1, 28, 28] and labels, of the digits that specs train on."""
     arrays = full_mnist.load(data)
     chosen = training_digits(arrays)
-    images = torch.from_numpy(arrays["x_train"][chosen][:, np.newaxis])
-    labels = torch.from_numpy(arrays["y_train"][chosen].astype(np.int64))
-    torch.manual_seed(SEED)
-    model = original.build(torch)
-    if sum(value.numel() for value in model.parameters()) != like.parameters:
-        raise RuntimeError(f"{path.stem} has not {like.parameters} parameters")
-    optimiser = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-7)
-    steps = -(-len(chosen) // BATCH) * like.epochs
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=1e-5)
-    for _ in range(like.epochs):
-        for places in torch.randperm(len(chosen)).split(BATCH):
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(model(images[places]), labels[places]).backward()
-            optimiser.step()
-            rate.step()
-    model.eval()
-    featherweight.torch.save(model, (images[:2],), path)
-    path.with_suffix(".tflite").write_bytes(litert_torch.convert(model, (images[:1],)).model_content())
+    return arrays["x_train"][chosen][:, np.newaxis], arrays["y_train"][chosen]
+
+
+def _images(data: Path) -> tuple[np.ndarray, np.ndarray]:
+    arrays = datasets.cifar10_channels_first(data)
+    return arrays["x_train"], arrays["y_train"]
 
 
 def _given(path: Path) -> Any:
@@ -224,6 +199,17 @@ def _keras() -> Any:
 
     tf_keras.utils.disable_interactive_logging()
     return tf_keras
+
+
+ORIGINALS: Mapping[str, Original] = {
+    "tutorial": Trained(_tutorial, 20_410, epochs=4, falling=False),
+    "lenet-300-100": Trained(_lenet_300_100, 266_610, epochs=20),
+    "lenet-5": Trained(_lenet_5, 431_080, epochs=10),
+    "lenet-5-torch": TrainedByTorch(("lenet_5", "train_on_digits"), _digits, 431_080, epochs=10),
+    "resnet-8-torch": TrainedByTorch(("resnet_8", "train_on_images"), _images, 77_850, epochs=40),
+    "resnet-8": Given("mlperf_tiny/ic/pretrainedResnet.h5", 78_666),
+    "ds-cnn": Given("mlperf_tiny/kws/kws_ref_model", 24_908),
+}
 
 
 def main() -> None:

@@ -172,6 +172,17 @@ ROWS: Mapping[str, QualityRow] = {
             faster_than_original=True,
         ),
         QualityRow(
+            "resnet-8-torch-structured",
+            "ResNet-8 of PyTorch, CIFAR-10, fewer channels",
+            "resnet-8-torch",
+            "cifar10-channels-first",
+            (Goal("macs_share", at_most=0.5), Goal("speedup", at_least=1.5), Goal("change", at_least=-0.02)),
+            published="",
+            shown=("accuracy", "bytes"),
+            limits="not known",
+            faster_than_original=True,
+        ),
+        QualityRow(
             "ds-cnn-int8",
             "DS-CNN keyword spotting (MLPerf Tiny), full int8, 100 samples",
             "ds-cnn",

@@ -23,15 +23,16 @@ def markdown(rows: Iterable[QualityRow], results: Mapping[str, Result]) -> str:
 
 
 def replaced(text: str, table: str) -> str:
-    """`text` with what is between the markers replaced by `table`; ValueError without markers."""
-    return document.replaced(text, _NAME, table)
+    """`text` with `table` between the markers, rows without a result as they were; ValueError without
+    markers."""
+    return document.updated(text, _NAME, table)
 
 
 def _cells(row: QualityRow, result: Result | None) -> tuple[str, ...]:
     title = f"{row.title} ([`{row.recipe.name}`](recipes/{row.recipe.name}))"
     goal = "; ".join(item.text() for item in row.goals)
     if result is None:
-        return title, row.published, goal, "not measured", "", "", ""
+        return title, row.published, goal, document.NOT_MEASURED, "", "", ""
     missed = [item for item in row.goals if not item.reached(result.measured[item.measure])]
     names = dict.fromkeys([*(item.measure for item in row.goals), *row.shown])
     measured = "; ".join(MEASURES[name].shown(result.measured[name]) for name in names)

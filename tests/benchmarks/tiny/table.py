@@ -40,14 +40,15 @@ def markdown(rows: Iterable[TinyRow], results: Mapping[str, Result]) -> str:
 
 
 def replaced(text: str, table: str) -> str:
-    """`text` with what is between the markers replaced by `table`; ValueError without markers."""
-    return document.replaced(text, _NAME, table)
+    """`text` with `table` between the markers, rows without a result as they were; ValueError without
+    markers."""
+    return document.updated(text, _NAME, table)
 
 
 def _cells(row: TinyRow, result: Result | None) -> tuple[str, ...]:
     title, job = f"{row.model.title} (`{row.model.file.rpartition('/')[2]}`)", _JOBS[row.job]
     if result is None:
-        return (title, job, "not measured", *[""] * (len(_HEAD) - 3))
+        return (title, job, document.NOT_MEASURED, *[""] * (len(_HEAD) - 3))
     return (
         title,
         job,
