@@ -10,6 +10,7 @@ before every test that asks for `redis_client`. The stack has a Redis and a stor
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     others = [name for name in files if folders[name] not in _WAITING + _COMPUTING]
     in_turn = [name for pair in zip_longest(waiting, computing) for name in pair if name is not None]
     items[:] = [item for name in (*in_turn, *others) for item in files[name]]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, and is much: collecting garbage without looking at all of it each time saves a
+    seventh of the processor's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 MESSAGE_KEY = "messages of the tests are signed with this"

@@ -24,8 +24,9 @@ from tasks.compression.tflite import Operation, is_empty, operations, read, writ
 
 __all__ = ["culprit", "examples", "quiet", "to_tflite", "trace", "with_layers_told"]
 
-KEPT = 2
-"""Files are made once for the several times that a job needs them: measured, quantised and delivered."""
+KEPT = 3
+"""Files are made once for the several times that a job needs them: measured, quantised and delivered. Those
+asked for last are kept."""
 
 _LABEL = re.compile(r"\d+/(.+?)(?:/weights\d*)?")
 _made: dict[str, bytes] = {}
@@ -39,11 +40,11 @@ def to_tflite(network: Network) -> bytes:
     where it is known, for models that litert-torch cannot take.
     """
     key = _fingerprint(network)
-    if key not in _made:
-        while len(_made) >= KEPT:
-            del _made[next(iter(_made))]
-        _made[key] = _converted(network)
-    return _made[key]
+    content = _made.pop(key, None) or _converted(network)
+    _made[key] = content
+    while len(_made) > KEPT:
+        del _made[next(iter(_made))]
+    return content
 
 
 def trace(network: Network, content: bytes) -> list[Traced]:
