@@ -206,7 +206,7 @@ ORIGINALS: Mapping[str, Original] = {
     "lenet-300-100": Trained(_lenet_300_100, 266_610, epochs=20),
     "lenet-5": Trained(_lenet_5, 431_080, epochs=10),
     "lenet-5-torch": TrainedByTorch(("lenet_5", "train_on_digits"), _digits, 431_080, epochs=10),
-    "resnet-8-torch": TrainedByTorch(("resnet_8", "train_on_images"), _images, 77_850, epochs=40),
+    "resnet-8-torch": TrainedByTorch(("resnet_8", "train_on_images"), _images, 77_850, epochs=8),
     "resnet-8": Given("mlperf_tiny/ic/pretrainedResnet.h5", 78_666),
     "ds-cnn": Given("mlperf_tiny/kws/kws_ref_model", 24_908),
 }
@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("name", choices=list(ORIGINALS))
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for PyTorch: its idle threads would spin
     options.folder.mkdir(parents=True, exist_ok=True)
     make(options.name, options.folder, options.data)
 
