@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from featherweight.spec import PolynomialDecay, Prune, PruningSchedule
+from featherweight.spec import NOfM, PolynomialDecay, Prune, PruningSchedule
 from tasks.compression.context import Context
 from tasks.compression.mask_updates import sparsity_after
+from tasks.compression.prunability import is_global, zero_share_of, zero_share_together
 from tasks.compression.resolve import settled_step
 from tasks.compression.workspace import LayerNote
 
 __all__ = [
     "Assignment",
+    "Rule",
     "note_outcome",
     "remark_on_frequencies",
     "schedules_of",
@@ -25,13 +28,9 @@ FEWEST_UPDATES = 4  # with fewer mask updates on its way, a decay is a jump
 
 
 class Rule(Protocol):
-    """How the masks of `weights` follow from their values and a sparsity, or with `fixed` without it."""
+    """How the masks of `weights` follow from their values and a sparsity."""
 
-    fixed: bool
     weights: list[Any]
-
-    def zeros(self, sparsity: float) -> float:
-        """The share of all `weights` that the masks will take away at least."""
 
 
 RuleT = TypeVar("RuleT", bound=Rule)
@@ -39,9 +38,10 @@ RuleT = TypeVar("RuleT", bound=Rule)
 
 @dataclass(frozen=True)
 class Assignment(Generic[RuleT]):
-    """What is to be pruned by one rule: the layers at `paths`, to the sparsity `target` in the end, along the
+    """What `step` prunes by one rule: the layers at `paths`, to the sparsity `target` in the end, along the
     contract's `schedule`, never below `floor`."""
 
+    step: Prune
     paths: tuple[str, ...]
     rule: RuleT
     schedule: PruningSchedule
@@ -53,9 +53,17 @@ class Assignment(Generic[RuleT]):
     def asked(self, steps: int) -> float:
         """The sparsity that the schedule has got to after `steps` steps."""
         end, last = sparsity_after(self.schedule, steps)
-        if end <= steps or (self.rule.fixed and last > 0):
+        # N of M is a sparsity of its own, whatever a schedule's.
+        if end <= steps or (isinstance(self.step.pattern, NOfM) and last > 0):
             return self.target
         return max(last, self.floor)
+
+    def zeros(self, sparsity: float) -> float:
+        """The share of the rule's weights that its masks will take away at least."""
+        sizes = [math.prod(weight.shape) for weight in self.rule.weights]
+        if is_global(self.step):
+            return zero_share_together(sizes, sparsity)
+        return zero_share_of(sizes, self.step, sparsity)
 
 
 def warn_of_late_ends(assignments: Iterable[Assignment[Any]], steps: int, context: Context) -> None:
@@ -82,7 +90,7 @@ def note_outcome(
             context.record.layers[path] = LayerNote(target_sparsity=zero_share(weights))
         reached = zero_share(item.rule.weights)
         asked = item.asked(steps)
-        if reached < item.rule.zeros(asked) - 1e-9:
+        if reached < item.zeros(asked) - 1e-9:
             layer = item.paths[0] if len(item.paths) == 1 else None
             context.warn("sparsity_not_reached", layer=layer, reached=reached, target=asked, why="")
 

@@ -31,6 +31,7 @@ from tasks.compression.structured import (
     consider,
 )
 from tasks.compression.structured.framework import Loss
+from tasks.compression.underway import UnderwayT
 from tasks.compression.workspace import LayerNote
 
 __all__ = ["Surgery", "cut", "outlook", "remark_on", "training_samples", "warn_of_target"]
@@ -64,9 +65,12 @@ def outlook(graph: Dependencies, request: PruningRequest) -> Plan:
     return consider(graph, request)
 
 
-def cut(network: Any, plan: Plan, surgery: Surgery) -> Any:
+def cut(network: UnderwayT, plan: Plan, surgery: Surgery) -> UnderwayT:
     """`network` without what goes; the same where nothing does."""
-    return network if plan.alive.all() else surgery.smaller(network, carry_out(plan).model)
+    if plan.alive.all():
+        return network
+    smaller: UnderwayT = surgery.smaller(network, carry_out(plan).model)
+    return smaller
 
 
 def remark_on(

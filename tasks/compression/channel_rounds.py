@@ -20,12 +20,11 @@ from tasks.compression.channel_request import described, request_of, round_descr
 from tasks.compression.context import Context
 from tasks.compression.pending import Pending
 from tasks.compression.structured import Plan, PruningReport, Rounds, joined
+from tasks.compression.underway import UnderwayT
 from tasks.compression.waiting import TrainingStep
 from tasks.compression.workspace import StepRecord
 
 __all__ = ["train_in_rounds"]
-
-Train = Callable[[Any, TrainingStep, Context], Any]
 
 MAX_SEED = 2**31 - 1
 OF_A_ROUND = (
@@ -52,8 +51,12 @@ _ENDED = TypeAdapter(_Ended)
 
 
 def train_in_rounds(
-    network: Any, step: TrainingStep, context: Context, train: Train, surgery: Surgery
-) -> Any:
+    network: UnderwayT,
+    step: TrainingStep,
+    context: Context,
+    train: Callable[[UnderwayT, TrainingStep, Context], UnderwayT],
+    surgery: Surgery,
+) -> UnderwayT:
     """Carry out the one pending prune_channels step, with `train` run after each of its cuts.
 
     Every training begins with the step's own learning rate, and draws with a seed of its own. The record gets

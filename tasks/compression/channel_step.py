@@ -25,11 +25,12 @@ from tasks.compression.channel_request import (
 from tasks.compression.context import Context
 from tasks.compression.pending import Pending
 from tasks.compression.structured import Rounds, consider
+from tasks.compression.underway import Underway, UnderwayT
 
 __all__ = ["check", "prune_channels"]
 
 
-def check(network: Any, step: PruneChannels, pointer: str, surgery: Surgery) -> None:
+def check(network: Underway, step: PruneChannels, pointer: str, surgery: Surgery) -> None:
     """CompressionError unsupported_model; layer_not_found; layer_not_supported where the step says ``error``
     and a selected layer cannot lose channels."""
     paths = surgery.paths(network)
@@ -37,7 +38,7 @@ def check(network: Any, step: PruneChannels, pointer: str, surgery: Surgery) -> 
     refuse(left_alone(paths, step, pointer, plan), step, pointer)
 
 
-def prune_channels(network: Any, step: PruneChannels, context: Context, surgery: Surgery) -> Any:
+def prune_channels(network: UnderwayT, step: PruneChannels, context: Context, surgery: Surgery) -> UnderwayT:
     """Remove channels at once, or leave the step pending where it has several iterations; where none can go
     the network comes back as it is, and the report says why.
 
@@ -65,7 +66,7 @@ def prune_channels(network: Any, step: PruneChannels, context: Context, surgery:
     return cut(network, plan, surgery)
 
 
-def _left_pending(network: Any, step: PruneChannels, context: Context, surgery: Surgery) -> Any:
+def _left_pending(network: UnderwayT, step: PruneChannels, context: Context, surgery: Surgery) -> UnderwayT:
     graph, paths = surgery.dependencies(network), surgery.paths(network)
     request = request_of(paths, step, context.pointer, seed=context.seed)
     plan = outlook(graph, request)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from tasks.compression.codebook import Initialization
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
 from tasks.compression.pending import Sharing
 
-__all__ = ["Request", "chance", "no_sharing", "refused", "warn_if_nothing_shared"]
+__all__ = ["Request", "chance", "no_sharing", "warn_if_nothing_shared"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,3 @@ def warn_if_nothing_shared(path: str, counts: Sequence[int], sharing: Sharing, c
 def no_sharing(kind: str) -> str:
     """Of a layer with matrices of weights and no kernel that pruning knows."""
     return f"the weights of {kind} layers are not known to bear sharing"
-
-
-def refused(path: str, why: str, pointer: str) -> CompressionError:
-    """For a step that says ``error`` and selects such a layer."""
-    return CompressionError(
-        "layer_not_supported",
-        f"the layer {path} was selected for clustering: {why}",
-        hint="exclude it, or set on_unsupported to skip",
-        layer=path,
-        pointer=f"{pointer}/layers",
-    )

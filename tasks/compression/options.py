@@ -13,8 +13,9 @@ from tasks.compression.errors import CompressionError
 from tasks.compression.facts import ModelFacts, Shape
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import Aim, Objectives, each_output
+from tasks.compression.samples import Array
 
-__all__ = ["check_options", "class_weights", "image_place"]
+__all__ = ["check_options", "class_weights", "image_place", "label_weights"]
 
 _IMAGE_AXES = (2, 3)  # of a sample: (height, width) and (height, width, channels)
 
@@ -53,6 +54,17 @@ def class_weights(
         return weights
     labels, counts = np.unique(objective.labels[train].astype(np.int64), return_counts=True)
     weights[labels] = counts.sum() / (len(labels) * counts)
+    return weights
+
+
+def label_weights(step: Finetune | Distill, aim: Aim, train: npt.NDArray[np.int64]) -> Array | None:
+    """The weight of every sample, or of every place in it that has a label: that of its class. None where the
+    step asks for none."""
+    if step.class_weights is None or not isinstance(aim, Objective):
+        return None
+    labels = aim.labels.astype(np.int64)
+    places = labels[..., 0] if aim.task == "binary" else labels
+    weights: Array = class_weights(step, aim, train)[places]
     return weights
 
 

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from featherweight.spec import Block, NOfM, Prune, PruningSchedule
-from tasks.compression.errors import CompressionError
 
 __all__ = [
     "KEEP_ZEROS_FROM",
     "is_global",
     "kept_weights",
     "pattern_obstacle",
-    "refused",
     "target",
     "zero_share_of",
+    "zero_share_together",
     "zeros_left",
 ]
 
@@ -54,17 +53,6 @@ def pattern_obstacle(step: Prune, inputs: int, outputs: int, size: int) -> str |
     return None
 
 
-def refused(path: str, why: str, pointer: str) -> CompressionError:
-    """For a step that says ``error`` and selects a layer that cannot be pruned."""
-    return CompressionError(
-        "layer_not_supported",
-        f"the layer {path} was selected for pruning: {why}",
-        hint="exclude it, or set on_unsupported to skip",
-        layer=path,
-        pointer=f"{pointer}/layers",
-    )
-
-
 def kept_weights(size: int, sparsity: float) -> int:
     """How many of `size` weights stay: TFMOT's count, in its float32 arithmetic."""
     return max(1, int(np.round(np.float32(size) * (np.float32(1.0) - np.float32(sparsity)))))
@@ -73,6 +61,13 @@ def kept_weights(size: int, sparsity: float) -> int:
 def zeros_left(counts: Sequence[int], sparsity: float) -> float:
     """The share that goes when of each count `sparsity` leaves what it leaves."""
     return 1.0 - sum(kept_weights(count, sparsity) for count in counts) / sum(counts)
+
+
+def zero_share_together(sizes: Sequence[int], sparsity: float) -> float:
+    """The share of zeros that `sparsity` makes in tensors of these sizes, ranked together: as many weights
+    stay as there are tensors, at least."""
+    size = sum(sizes)
+    return 1.0 - max(len(sizes), kept_weights(size, sparsity)) / size
 
 
 def zero_share_of(sizes: Sequence[int], step: Prune, sparsity: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from featherweight.spec import QuantizeAware
 from tasks.compression.errors import CompressionError
+from tasks.compression.selection import refused
 
 __all__ = ["CALIBRATED_ON", "CALLED", "Chosen", "Support", "choose"]
 
@@ -61,13 +62,7 @@ def choose(
     left = {path: why for path in selected if (why := known.obstacles[path]) is not None}
     if left and step.on_unsupported == "error":
         path, why = next(iter(left.items()))
-        raise CompressionError(
-            "layer_not_supported",
-            f"the layer {path} was selected for quantisation-aware training: {why}",
-            hint="exclude it, or set on_unsupported to skip",
-            layer=path,
-            pointer=f"{pointer}/layers",
-        )
+        raise refused(path, "quantisation-aware training", why, pointer)
     if not any(selected[path] for path in quantized):
         why = f": {next(iter(left.values()))}" if left else ""
         raise CompressionError(

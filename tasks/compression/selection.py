@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from featherweight.spec import LayerSelection
 from tasks.compression.errors import CompressionError
 
-__all__ = ["Named", "matches", "select_from"]
+__all__ = ["Named", "matches", "refused", "select_from"]
 
 
 class Named(Protocol):
@@ -51,6 +51,17 @@ def select_from(
 
 def matches(layer: Named, pattern: str) -> bool:
     return fnmatchcase(layer.path, pattern) or fnmatchcase(layer.name, pattern)
+
+
+def refused(path: str, purpose: str, why: str, pointer: str) -> CompressionError:
+    """For a step at `pointer` that says ``error`` and selects a layer that cannot be had for `purpose`."""
+    return CompressionError(
+        "layer_not_supported",
+        f"the layer {path} was selected for {purpose}: {why}",
+        hint="exclude it, or set on_unsupported to skip",
+        layer=path,
+        pointer=f"{pointer}/layers",
+    )
 
 
 def _not_found(names: list[str], weighted: list[str], pattern: str, pointer: str) -> CompressionError:

@@ -191,8 +191,9 @@ def test_training_that_diverges_is_said_to(cnn_file: Path, digit_file: Path, tmp
 
 
 def test_weights_that_are_no_numbers_do_not_hide_behind_a_codebook() -> None:
-    from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel, Terms
+    from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel
     from tasks.compression.pending import Sharing
+    from tasks.compression.sharing_plan import Terms
 
     layer = keras().layers.Dense(4)
     layer.build((None, 6))
@@ -208,8 +209,9 @@ def test_weights_that_are_no_numbers_do_not_hide_behind_a_codebook() -> None:
 
 
 def test_update_of_the_optimiser_goes_to_the_latent_weights() -> None:
-    from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel, Terms
+    from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel
     from tasks.compression.pending import Sharing
+    from tasks.compression.sharing_plan import Terms
 
     layer = keras().layers.Dense(50)
     layer.build((None, 40))

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import redis
 
 from featherweight.job import JobRequest
-from tasks import keys
-from tasks.gate import VERSION
 from tasks.identifiers import new_id
 from tasks.queue import DEFAULT_QUEUE, Queue, make_celery
-from tasks.records import ModelRecord
-from tasks.recordstore import RecordStore
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
-from tasks.sniffing import HEAD_BYTES, framework_of, sniff
+from tasks.sniffing import HEAD_BYTES, sniff
 from tasks.storage import Storage
 from tasks.store import JobStore
 from tasks.supervisor import Supervisor
 from tasks.warming import warm_targets
 from tests.fuzzing.parts import started
+from tests.tasks.stored_models import stored_model
 
 __all__ = ["run_jobs"]
 
@@ -48,9 +43,11 @@ def run_jobs(models: Iterable[tuple[str, bytes]]) -> Counter[str]:
 def _ended(settings: Settings, runners: Runners, content: bytes) -> str:
     client = redis.Redis.from_url(settings.redis_url)
     store, storage = JobStore(client, settings), Storage(settings)
+    format_ = sniff("model", content[:HEAD_BYTES])
+    model_id = stored_model(client, storage, _PROJECT, content, filename="model", format_=format_)
     request = JobRequest.model_validate(
         {
-            "model_id": _stored(client, storage, content),
+            "model_id": model_id,
             "spec": _SPEC,
             "limits": {"max_run_s": _MAX_RUN_S},
         }
@@ -63,25 +60,3 @@ def _ended(settings: Settings, runners: Runners, content: bytes) -> str:
     if ended.state == "succeeded":
         return "succeeded"
     return ended.error.code if ended.error is not None else "not ended"
-
-
-def _stored(client: redis.Redis, storage: Storage, content: bytes) -> str:
-    """The id of the model, which the gate is said to have let in."""
-    model_id = new_id("model")
-    key = keys.model_key(_PROJECT, model_id)
-    storage.put_bytes(key, content)
-    format_ = sniff("model", content[:HEAD_BYTES])
-    record = ModelRecord(
-        id=model_id,
-        filename="model",
-        format=format_,
-        framework=framework_of(format_),
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        created_at=datetime.now(UTC),
-        project=_PROJECT,
-        key=key,
-        gated=VERSION,
-    )
-    RecordStore(client, "model", ModelRecord).put(_PROJECT, record)
-    return model_id

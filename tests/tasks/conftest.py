@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,13 +15,13 @@ from tasks import keys
 from tasks.gate import VERSION
 from tasks.identifiers import new_id
 from tasks.queue import Queue, make_celery
-from tasks.records import JobRecord, ModelRecord
-from tasks.recordstore import RecordStore
+from tasks.records import JobRecord
 from tasks.sandbox.children import Runners
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore
 from tasks.supervisor import Supervisor
+from tests.tasks.stored_models import stored_model
 
 PROJECT = "workshop"
 MODEL = b"the bytes of a model"
@@ -135,23 +133,8 @@ def submit(
 ) -> JobRecord:
     """A stored model and a queued job for it, which nobody has been told of. The bytes are none of a model:
     what misbehaves here is the runner, so the gate is said to have let them in."""
-    model_id, job_id = new_id("model"), new_id("job")
-    key = keys.model_key(project, model_id)
-    storage.put_bytes(key, data)
-    record = ModelRecord(
-        id=model_id,
-        filename="model.keras",
-        format="keras_zip",
-        framework="tensorflow",
-        bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        created_at=datetime.now(UTC),
-        project=project,
-        key=key,
-        gated=gated,
-    )
-    RecordStore(client, "model", ModelRecord).put(project, record)
-    return store.create(project, request(model_id, **limits), job_id=job_id)
+    model_id = stored_model(client, storage, project, data, gated=gated)
+    return store.create(project, request(model_id, **limits), job_id=new_id("job"))
 
 
 def request(model_id: str = "mdl_a", **limits: int) -> JobRequest:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
 
 from featherweight.schedule import ScheduleRequest
-from tasks import keys
-from tasks.gate import VERSION
 from tasks.identifiers import new_id
 from tasks.queue import Queue
-from tasks.records import JobRecord, ModelRecord
-from tasks.recordstore import RecordStore
+from tasks.records import JobRecord
 from tasks.schedules.agenda import begun
 from tasks.schedules.parts import ScheduleParts, schedule_parts
 from tasks.schedules.records import RunRecord, ScheduleRecord
@@ -22,6 +18,7 @@ from tasks.schedules.store import seconds
 from tasks.settings import Settings
 from tasks.storage import Storage
 from tasks.store import JobStore
+from tests.tasks.stored_models import stored_model
 
 PROJECT = "workshop"
 SPEC = {"steps": [{"technique": "prune"}]}
@@ -59,23 +56,7 @@ class Almanac:
         return schedule_parts(settings, self.client, self.storage, self.queue, self.told)
 
     def model(self, project: str = PROJECT) -> str:
-        model_id, data = new_id("model"), b"the bytes of a model"
-        key = keys.model_key(project, model_id)
-        self.storage.put_bytes(key, data)
-        record = ModelRecord(
-            id=model_id,
-            filename="model.keras",
-            format="keras_zip",
-            framework="tensorflow",
-            bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            created_at=datetime.now(UTC),
-            project=project,
-            key=key,
-            gated=VERSION,
-        )
-        RecordStore(self.client, "model", ModelRecord).put(project, record)
-        return model_id
+        return stored_model(self.client, self.storage, project, b"the bytes of a model")
 
     def schedule(self, *, since_s: float = 0, project: str = PROJECT, **wanted: Any) -> ScheduleRecord:
         """A schedule, every 60 s unless told otherwise, that was made `since_s` ago."""

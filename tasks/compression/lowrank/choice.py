@@ -23,7 +23,7 @@ from tasks.compression.lowrank.ranks import (
     within,
 )
 
-__all__ = ["NO_RANK", "Choice", "Target", "choose", "not_smaller", "refused"]
+__all__ = ["NO_RANK", "Choice", "Target", "choose", "not_smaller"]
 
 NO_RANK = "no rank would make it smaller"
 
@@ -53,17 +53,6 @@ class Choice:
         self.left_alone[path] = why
         if warn:
             self.warned.add(path)
-
-
-def refused(path: str, why: str, pointer: str) -> CompressionError:
-    """For a step that says ``error`` and selects a layer that cannot be decomposed."""
-    return CompressionError(
-        "layer_not_supported",
-        f"the layer {path} was selected for decomposition: {why}",
-        hint="exclude it, or set on_unsupported to skip",
-        layer=path,
-        pointer=f"{pointer}/layers",
-    )
 
 
 def not_smaller(size: Size, ranks: Ranks) -> str:

@@ -16,8 +16,9 @@ from tasks.compression.backends.torch.cluster import check
 from tasks.compression.backends.torch.layouts import from_rows, layout_of, rows
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.projection import Projection
-from tasks.compression.backends.torch.shared_kernel import SharedKernel, Terms
+from tasks.compression.backends.torch.shared_kernel import SharedKernel
 from tasks.compression.pending import Sharing
+from tasks.compression.sharing_plan import Terms
 from tests.compression.networks import keras
 from tests.compression.torch.prunable_networks import (
     Array,

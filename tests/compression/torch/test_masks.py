@@ -13,12 +13,11 @@ from torch.nn.utils import prune as reference
 from featherweight.spec import Prune
 from tasks.compression.backends.tensorflow import rules as tensorflow_rules
 from tasks.compression.backends.tensorflow.layers import Placed as KerasPlaced
-from tasks.compression.backends.torch.layers import Placed, kernels
+from tasks.compression.backends.torch.layers import Placed, kernels, kind_of
 from tasks.compression.backends.torch.prunability import DEPTHWISE, KERNELS, TRANSPOSED_KINDS
-from tasks.compression.backends.torch.prunable import kind_of
 from tasks.compression.backends.torch.rules import global_rule, layer_rule
 from tasks.compression.backends.torch.saliency import global_masks, keep_largest, lamp_scores
-from tasks.compression.prunability import kept_weights
+from tasks.compression.prunability import kept_weights, zero_share_of, zero_share_together
 from tests.compression.networks import keras
 from tests.compression.torch.prunable_networks import Array, Everything, SmallCnn
 
@@ -85,12 +84,11 @@ def test_kernel_and_its_transposition_get_the_same_zeros(kind: str, step: str, c
     ours, theirs = both(kind, rounded=case == "ties", zeros=case == "zeros")
     options = {"keep_zeros": case == "zeros", "seed": 5}
     rule, other = layer_rule(ours, asked, **options), tensorflow_rules.layer_rule(theirs, asked, **options)
-    assert rule.fixed == other.fixed
     for sparsity in (0.0, 0.35, 0.5, 0.97):
         (mask,) = rule.masks(sparsity)
         (expected,) = keras_masks(other.masks(sparsity), kind)
         assert mask.numpy().tolist() == expected.tolist()
-        assert rule.zeros(sparsity) == other.zeros(sparsity)
+        assert 1.0 - expected.mean() >= zero_share_of([expected.size], asked, sparsity) - 1e-9
 
 
 @pytest.mark.parametrize("case", ["plain", "ties", "zeros"])
@@ -107,7 +105,8 @@ def test_layers_together_get_the_same_zeros(method: str, case: str) -> None:
         assert [mask.numpy().tolist() for mask in rule.masks(sparsity)] == [
             mask.tolist() for mask in expected
         ]
-        assert rule.zeros(sparsity) == other.zeros(sparsity)
+        left, sizes = sum(mask.sum() for mask in expected), [mask.size for mask in expected]
+        assert 1.0 - left / sum(sizes) >= zero_share_together(sizes, sparsity) - 1e-9
 
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.8])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from tasks.compression.backends import Native
 from tasks.compression.backends.tensorflow import convert as _convert
@@ -31,10 +29,9 @@ from tasks.compression.facts import LayerFacts
 from tasks.compression.host import library_versions
 from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.outputs import PROGRAMS
-from tasks.compression.pending import Pending, Sharing
-from tasks.compression.samples import Tensors, read_tensors, write_tensors
+from tasks.compression.samples import Tensors
 from tasks.compression.toolchain import DISTRIBUTIONS
-from tasks.compression.waiting import WaitingStep
+from tasks.compression.underway import extras, read_state, write_state
 
 __all__ = [
     "NATIVE",
@@ -62,10 +59,6 @@ __all__ = [
 
 
 NATIVE: Native = "keras"
-
-_TENSORBOARD = "tensorboard.tar.gz"
-_SIMULATED = "simulated.npz"
-_WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 
 def start(threads: int, seed: int) -> None:
@@ -142,18 +135,7 @@ def save(network: Network, directory: Path) -> None:
         _convert.write_keras(network.model, directory / "model.keras")
     if network.tflite is not None:
         (directory / "model.tflite").write_bytes(network.tflite)
-    if network.simulated is not None:
-        write_tensors(directory / _SIMULATED, network.simulated)
-    for name, content in extras(network).items():
-        (directory / name).write_bytes(content)
-    state = {
-        "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
-        "pruned": dict(network.pruned),
-        "shared": {path: asdict(sharing) for path, sharing in network.shared.items()},
-        "sparse_kernels": network.sparse_kernels,
-        "keras3": network.keras3,
-    }
-    (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
+    write_state(network, directory, {"sparse_kernels": network.sparse_kernels, "keras3": network.keras3})
 
 
 def saved_file(directory: Path) -> Path:
@@ -162,19 +144,13 @@ def saved_file(directory: Path) -> Path:
 
 
 def restore(directory: Path) -> Network:
-    state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
-    tflite, tensorboard = directory / "model.tflite", directory / _TENSORBOARD
-    simulated = directory / _SIMULATED
+    state, own = read_state(directory)
+    tflite = directory / "model.tflite"
     return Network(
         model=restored(directory) if is_kept(directory) else read_model(directory / "model.keras"),
-        pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
-        pruned=state["pruned"],
-        shared={path: Sharing(**sharing) for path, sharing in state["shared"].items()},
-        sparse_kernels=state["sparse_kernels"],
-        keras3=state["keras3"],
         tflite=tflite.read_bytes() if tflite.exists() else None,
-        tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
-        simulated=read_tensors(simulated) if simulated.exists() else None,
+        **own,
+        **state,
     )
 
 
@@ -206,10 +182,6 @@ def _float_file(network: Network) -> bytes:
 
 def quantised(network: Network) -> frozenset[str]:
     return PROGRAMS if network.tflite is not None else frozenset()
-
-
-def extras(network: Network) -> dict[str, bytes]:
-    return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
 def predict_file(output: str, path: Path, x: Tensors) -> Tensors:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import CompiledState
+from tasks.compression.outline.archive import parse_json
 
 __all__ = ["KerasFile", "layers_of", "read_config", "refuse_foreign", "refuse_unsafe"]
 
@@ -159,14 +160,7 @@ def _read_zip(path: Path) -> KerasFile:
 def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     if archive.getinfo(name).file_size > _MAX_JSON:
         raise CompressionError("bad_model", f"{name} in the model file is too large")
-    value = json.loads(archive.read(name))
-    if not isinstance(value, dict):
-        raise CompressionError(
-            "bad_model",
-            f"{name} in the model file is no configuration",
-            hint="save and upload the whole model again",
-        )
-    return value
+    return parse_json(archive.read(name), name)
 
 
 def _zip_has_optimizer_state(archive: zipfile.ZipFile) -> bool:

@@ -12,8 +12,10 @@ from tasks.compression.backends.tensorflow.lowrank.targets import Target, obstac
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.structured import count
 from tasks.compression.context import Context
-from tasks.compression.lowrank.choice import choose, refused
+from tasks.compression.lowrank.choice import choose
+from tasks.compression.lowrank.parts import all_factored
 from tasks.compression.lowrank.report import note
+from tasks.compression.selection import refused
 
 __all__ = ["check", "decompose"]
 
@@ -24,7 +26,7 @@ def check(network: Network, step: Decompose, pointer: str) -> None:
     found = _obstacles(network.model, step, pointer)
     for path, why in found.items():
         if step.on_unsupported == "error":
-            raise refused(path, why, pointer)
+            raise refused(path, "decomposition", why, pointer)
     _targets(network.model, step, pointer)
 
 
@@ -40,11 +42,7 @@ def decompose(network: Network, step: Decompose, context: Context) -> Network:
     choice = choose(found, step)
     for path, why in _obstacles(network.model, step, context.pointer).items():
         choice.leave(path, why)
-    made = []
-    for number, target in enumerate(found, start=1):
-        if target.path in choice.ranks:
-            made.append(factored(target, choice.ranks[target.path]))
-        context.progress.advance(number, len(found))
+    made = all_factored(found, choice.ranks, factored, context)
     model = replaced(network.model, made) if made else network.model
     note(count(network.model), count(model), step, choice, made, context)
     for replacement in made:

@@ -28,9 +28,11 @@ from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import Objectives, each_output
-from tasks.compression.options import class_weights
+from tasks.compression.options import label_weights
 from tasks.compression.resolve import resolved_aim
 from tasks.compression.samples import Array, Tensors, structure
+from tasks.compression.teaching import known_answers
+from tasks.compression.training_parts import sparsity_of
 from tasks.compression.watching import Watch, measured_on_validation, remark_on_options
 
 __all__ = ["fit", "group_size", "loss_of"]
@@ -76,7 +78,7 @@ def fit(
     seed = context.seed if step.seed is None else step.seed
     rate = learning_rate(step, per_epoch)
     loss = loss_of(objective)
-    answers = _answers(teaching, step, context)
+    answers = known_answers(teaching, step, context)
     trainee = model
     if teaching is not None:
         trainee = teaching.student(model, loss, weighted=step.class_weights is not None)
@@ -105,7 +107,7 @@ def fit(
             per_epoch=per_epoch,
             settled=settled,
             validation=lambda: measured_on_validation(step, context, partial(predict, trainee), value),
-            sparsity=lambda: _sparsity(parts),
+            sparsity=lambda: sparsity_of(parts),
         )
         remark_on_options(step, context, per_epoch=per_epoch, settled=settled)
         memories = [watch, *(callback for callback in extra if hasattr(callback, "resume"))]
@@ -142,25 +144,14 @@ def fit(
     return taken
 
 
-def _answers(teaching: Teaching | None, step: Step, context: Context) -> Tensors | None:
-    """The teacher's, of the samples for which they are needed and never change."""
-    if teaching is None:
-        return None
-    data = context.training_data
-    validation = data.validation if step.validation_split else data.validation[:0]
-    indices = np.union1d(data.train, validation) if teaching.once else validation
-    return teaching.answers(data.x, indices) if len(indices) else None
-
-
 def _targets(step: Step, context: Context, answers: Tensors | None) -> tuple[Any, ...]:
     objective = context.training_data.objectives[context.index]
     targets = [structure(objective.labels)]
     if answers is not None:
         targets.append(structure(answers))
-    if step.class_weights is not None and isinstance(objective, Objective):
-        labels = objective.labels.astype(np.int64)
-        places = labels[..., 0] if objective.task == "binary" else labels
-        targets.append(class_weights(step, objective, context.training_data.train)[places])
+    weights = label_weights(step, objective, context.training_data.train)
+    if weights is not None:
+        targets.append(weights)
     return tuple(targets)
 
 
@@ -234,11 +225,6 @@ class _Weights:
 
 def _numbers(logs: Mapping[str, float] | None) -> dict[str, float]:
     return {name: float(value) for name, value in (logs or {}).items()}
-
-
-def _sparsity(parts: Sequence[TrainingPart]) -> float | None:
-    shares = [share for part in parts if (share := part.sparsity()) is not None]
-    return shares[0] if shares else None
 
 
 def _optimizer(step: Step, rate: Any) -> Any:

@@ -12,9 +12,20 @@ import numpy as np
 from featherweight.spec import LayerSelection
 from tasks.compression.backends.tensorflow._framework import keras
 from tasks.compression.facts import LayerFacts
+from tasks.compression.layers import Layers
 from tasks.compression.selection import select_from
 
-__all__ = ["Placed", "copied", "describe", "kernels", "placed_layers", "select", "zero_share"]
+__all__ = [
+    "LAYERS",
+    "Placed",
+    "copied",
+    "describe",
+    "has_matrices",
+    "kernels",
+    "placed_layers",
+    "select",
+    "zero_share",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,11 @@ def kernels(layer: Any) -> list[Any]:
         return []
     found: list[Any] = PruneRegistry.make_prunable(layer).get_prunable_weights()
     return found
+
+
+def has_matrices(layer: Any) -> bool:
+    """Whether any weight has more than one axis."""
+    return any(len(weight.shape) > 1 for weight in layer.weights)
 
 
 def zero_share(weights: Sequence[Any]) -> float:
@@ -93,3 +109,13 @@ def _facts(place: Placed) -> LayerFacts:
         prunable=bool(prunable),
         shape=max((tuple(weight.shape) for weight in layer.weights), key=prod),
     )
+
+
+LAYERS = Layers(
+    placed=placed_layers,
+    select=select,
+    kernels=kernels,
+    has_matrices=has_matrices,
+    kind=lambda layer: type(layer).__name__,
+    zero_share=zero_share,
+)

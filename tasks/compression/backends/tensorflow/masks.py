@@ -9,91 +9,32 @@ called; a layer called before that has its new mask from the next step on, and a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from featherweight.spec import Prune, PruningSchedule, Unstructured, XnnpackLatency
-from tasks.compression.assignments import Assignment
 from tasks.compression.backends.tensorflow._framework import Pruning, keras, sparsity, strip_pruning, tf
-from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
-from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.prunable import prunable, schedules
-from tasks.compression.backends.tensorflow.rules import Rule, global_rule, layer_rule
+from tasks.compression.backends.tensorflow.rules import Rule
 from tasks.compression.backends.tensorflow.schedule import KeptMask, step_schedule
-from tasks.compression.prunability import KEEP_ZEROS_FROM, is_global, target
+from tasks.compression.mask_plan import MaskPlan
 
-__all__ = [
-    "MaskPlan",
-    "assignments",
-    "holds_zeros",
-    "mask_plan",
-    "pruning_variables",
-    "total_sparsity",
-    "unwrapped",
-    "wrapped",
-]
+__all__ = ["mask_schedules", "pruning_variables", "unwrapped", "wrapped"]
 
 
-@dataclass(frozen=True)
-class MaskPlan:
-    """`schedules` has a TFMOT schedule for each path of a layer to wrap, `targets` the final sparsity of
-    those that are pruned further, `kept` the share of zeros of those whose zeros are only kept."""
-
-    schedules: Mapping[str, Any]
-    targets: Mapping[str, float]
-    kept: Mapping[str, float]
-    assignments: Sequence[Assignment[Rule]] = ()
-
-
-def mask_plan(network: Network, *, seed: int = 0) -> MaskPlan:
-    """From the pending prune steps (of two that select a layer the later counts) and the zeros there are.
-
-    The schedules of the pending steps are resolved ones."""
-    kept = _zeros_to_keep(network.model)
-    schedules: dict[str, Any] = {path: KeptMask() for path in kept}
-    targets: dict[str, float] = {}
-    assigned = assignments(network, seed)
-    for item in assigned:
-        schedule = step_schedule(item.schedule, item.floor)
-        schedules |= dict.fromkeys(item.paths, schedule)
-        targets |= dict.fromkeys(item.paths, item.target)
-    return MaskPlan(schedules, targets, {path: kept[path] for path in kept if path not in targets}, assigned)
-
-
-def assignments(network: Network, seed: int) -> list[Assignment[Rule]]:
-    """The pending prune steps as rules, each layer in the last that selects it."""
-    waiting = network.waiting(Prune)
-    last = {
-        place.path: index for index, pending in enumerate(waiting) for place in prunable(network, pending)
-    }
-    found: list[Assignment[Rule]] = []
-    for index, pending in enumerate(waiting):
-        places = [place for place in prunable(network, pending) if last[place.path] == index]
-        if not places:
-            continue
-        zeros = _zeros_to_keep(network.model)
-        if is_global(pending.step):
-            found.append(_together(places, pending.step, zeros))
-            continue
-        along = schedules(network, pending)
-        found += [_alone(place, pending.step, along[place.path], zeros, seed) for place in places]
-    return found
-
-
-def holds_zeros(network: Network) -> set[str]:
-    """The layers whose zeros are not weights like any other, since pruning made them."""
-    return {*network.pruned, *_zeros_to_keep(network.model)}
+def mask_schedules(plan: MaskPlan) -> dict[str, Any]:
+    """A TFMOT schedule for each path of a layer with masks."""
+    schedules: dict[str, Any] = {path: KeptMask() for path in plan.zeros}
+    for item in plan.assignments:
+        schedules |= dict.fromkeys(item.paths, step_schedule(item.schedule, item.floor))
+    return schedules
 
 
 def wrapped(model: Any, plan: MaskPlan) -> Any:
     """A model that shares the layers of `model`, those in the plan wrapped by prune_low_magnitude with
     masks that hold the zeros they have."""
-    if not plan.schedules:
+    schedules = mask_schedules(plan)
+    if not schedules:
         return model
     made: dict[str, Any] = {}
-    clone = _clone(model, plan, "", made)
+    clone = _clone(model, schedules, "", made)
     for layer in made.values():
         for weight, mask, _ in layer.pruning_vars:
             mask.assign(tf.cast(tf.not_equal(weight, 0), mask.dtype))
@@ -108,7 +49,7 @@ def wrapped(model: Any, plan: MaskPlan) -> Any:
 
 def unwrapped(model: Any, plan: MaskPlan) -> Any:
     """Masks applied a last time, then strip_pruning."""
-    if not plan.schedules:
+    if not plan.paths:
         return model
     for layer in _wrappers(model):
         layer.pruning_obj.weight_mask_op()
@@ -120,41 +61,12 @@ def pruning_variables(model: Any) -> list[tuple[Any, Any, Any]]:
     return [variables for layer in _wrappers(model) for variables in layer.pruning_vars]
 
 
-def total_sparsity(model: Any) -> float | None:
-    """The share of zeros the masks of a wrapped model stand for; None without any."""
-    masks = [mask.numpy() for _, mask, _ in pruning_variables(model)]
-    size = sum(mask.size for mask in masks)
-    return 1.0 - sum(int(np.count_nonzero(mask)) for mask in masks) / size if size else None
-
-
-def _zeros_to_keep(model: Any) -> dict[str, float]:
-    """The share of zeros of every layer that was pruned on purpose."""
-    shares = {place.path: zero_share(kernels(place.layer)) for place in placed_layers(model)}
-    return {path: share for path, share in shares.items() if share >= KEEP_ZEROS_FROM}
-
-
-def _alone(
-    place: Placed, step: Prune, schedule: PruningSchedule, zeros: Mapping[str, float], seed: int
-) -> Assignment[Rule]:
-    rule = layer_rule(place, step, keep_zeros=place.path in zeros, seed=seed)
-    floor = zeros.get(place.path, 0.0) if isinstance(step.pattern, Unstructured | XnnpackLatency) else 0.0
-    return Assignment((place.path,), rule, schedule, max(target(step, schedule), floor), floor)
-
-
-def _together(places: Sequence[Placed], step: Prune, zeros: Mapping[str, float]) -> Assignment[Rule]:
-    rule = global_rule(places, step, keep_zeros=[place.path in zeros for place in places])
-    floor = zero_share(rule.weights) if any(place.path in zeros for place in places) else 0.0
-    paths = tuple(place.path for place in places)
-    layers = {place.path: kernels(place.layer) for place in places}
-    return Assignment(paths, rule, step.schedule, max(target(step, step.schedule), floor), floor, layers)
-
-
-def _clone(model: Any, plan: MaskPlan, prefix: str, made: dict[str, Any]) -> Any:
+def _clone(model: Any, schedules: Mapping[str, Any], prefix: str, made: dict[str, Any]) -> Any:
     def wrap(layer: Any) -> Any:
         path = f"{prefix}{layer.name}"
         if isinstance(layer, keras.Model):
-            return _clone(layer, plan, f"{path}/", made)
-        schedule = plan.schedules.get(path)
+            return _clone(layer, schedules, f"{path}/", made)
+        schedule = schedules.get(path)
         if schedule is None:
             return layer
         made[path] = sparsity.prune_low_magnitude(layer, pruning_schedule=schedule)

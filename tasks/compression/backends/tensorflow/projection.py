@@ -6,35 +6,27 @@ behind a zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from tasks.compression.assignments import Assignment, note_outcome, settled_pruning
+from tasks.compression.assignments import Assignment
 from tasks.compression.backends.tensorflow._framework import tf
-from tasks.compression.backends.tensorflow.clusterable import requests
-from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers, zero_share
-from tasks.compression.backends.tensorflow.masking import planned, steps_of
+from tasks.compression.backends.tensorflow.layers import Placed, kernels, placed_layers
+from tasks.compression.backends.tensorflow.masks import mask_schedules
 from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.rows import rows
+from tasks.compression.backends.tensorflow.prunable import PRUNING
 from tasks.compression.backends.tensorflow.rules import Rule
-from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel, Terms
+from tasks.compression.backends.tensorflow.shared_kernel import SharedKernel
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
-from tasks.compression.clusterability import chance, warn_if_nothing_shared
-from tasks.compression.codebook import distinct
+from tasks.compression.backends.tensorflow.weights import WEIGHTS
 from tasks.compression.context import Context
-from tasks.compression.pending import Sharing
+from tasks.compression.mask_plan import masked_share, planned
+from tasks.compression.sharing_plan import SharingPlan
 
 __all__ = ["Projection"]
-
-MOVE_EVERY = 50
-MOVES = 20
-"""Optimiser steps between two of Lloyd's rounds: the latent weights hardly change their places in fewer. In
-a short training they are fewer all the same, so that the values move."""
 
 
 class Projection(TrainingPart):
@@ -42,15 +34,10 @@ class Projection(TrainingPart):
     that are there already."""
 
     def __init__(self, network: Network, steps: int, context: Context) -> None:
-        self._plan = planned(network, steps, context)
-        self._asked = requests(network)
-        self._kept = {path: item for path, item in network.shared.items() if path not in self._asked}
-        self._masked = {*self._plan.schedules, *network.pruned}
-        self._seed = context.seed
-        self._begins = {path: math.floor(item.begin * steps) for path, item in self._asked.items()}
-        self._pruned = settled_pruning(steps_of(network), steps)
-        self.settled = max([self._pruned, *(begin + 1 for begin in self._begins.values())])
-        self._move_every = max(1, min(MOVE_EVERY, steps // MOVES))
+        self._plan = planned(network, steps, context, PRUNING)
+        self._schedules = mask_schedules(self._plan)
+        self._sharing = SharingPlan(network, self._plan, steps, context, WEIGHTS)
+        self.settled = self._sharing.settled
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._kernels: dict[str, list[SharedKernel]] = {}
         self._own: list[list[Any]] = []
@@ -63,15 +50,10 @@ class Projection(TrainingPart):
     def state(self) -> Sequence[Any]:
         return [self._step, *(item for kernel in self._all() for item in kernel.state)]
 
-    def constrain(self, model: Any) -> None:
+    def begin(self, model: Any) -> None:
         places = {place.path: place for place in placed_layers(model)}
-        for path in dict.fromkeys([*self._plan.schedules, *self._asked, *self._kept]):
-            self._kernels[path] = [
-                SharedKernel(
-                    self.trained(weight), places[path].layer, masked=path in self._masked, terms=terms
-                )
-                for weight, terms in zip(kernels(places[path].layer), self._terms(places[path]), strict=True)
-            ]
+        for path in dict.fromkeys([*self._schedules, *self._sharing.asked, *self._sharing.kept]):
+            self._kernels[path] = self._projected(places[path])
         # From here on the rules rank latent weights.
         self._own = [item.rule.weights for item in self._plan.assignments]
         for item in self._plan.assignments:
@@ -85,9 +67,7 @@ class Projection(TrainingPart):
         self._project()
 
     def sparsity(self) -> float | None:
-        masks = [kernel.mask.numpy() for kernel in self._all() if kernel.mask is not None]
-        size = sum(mask.size for mask in masks)
-        return 1.0 - sum(int(np.count_nonzero(mask)) for mask in masks) / size if size else None
+        return masked_share(kernel.mask.numpy() for kernel in self._all() if kernel.mask is not None)
 
     def summary(self) -> Mapping[str, float]:
         values = {}
@@ -105,40 +85,24 @@ class Projection(TrainingPart):
         return model
 
     def outcome(self, network: Network, taken: int, context: Context) -> Network:
-        note_outcome(self._plan.assignments, taken, context, zero_share)
-        for place in placed_layers(network.model):
-            if place.path in self._asked:
-                self._remark(place, self._asked[place.path].sharing, context)
-        shared = {path: item.sharing for path, item in self._asked.items()}
-        return replace(
-            network,
-            pruned={**network.pruned, **self._plan.targets},
-            shared={**network.shared, **shared},
-        )
+        return self._sharing.outcome(network, self._plan, taken, context, self._kernels)
 
-    def _terms(self, place: Placed) -> list[Terms | None]:
-        """Of every kernel of a layer. Values shared already are as many as they are, and shared all along."""
-        found: list[Terms | None] = []
-        for index, kernel in enumerate(kernels(place.layer)):
-            seed = chance(self._seed, place.path, index)
-            request = self._asked.get(place.path)
-            kept = self._kept.get(place.path)
-            if request is not None:
-                begin = self._begins[place.path]
-                found.append(Terms(request.sharing, request.initialization, begin, seed))
-            elif kept is not None:
-                matrix = rows(kernel, place.layer, kept).numpy()
-                alive = matrix != 0 if place.path in self._masked else np.full(matrix.shape, True)
-                sharing = Sharing(distinct(matrix, alive), kept.per_channel)
-                found.append(Terms(sharing, "linear", 0, seed))
-            else:
-                found.append(None)
-        return found
+    def _projected(self, place: Placed) -> list[SharedKernel]:
+        masked = place.path in self._sharing.masked
+        return [
+            SharedKernel(
+                self.trained(weight),
+                place.layer,
+                masked=masked,
+                terms=self._sharing.terms(place, index, weight),
+            )
+            for index, weight in enumerate(kernels(place.layer))
+        ]
 
     def _project(self) -> None:
         """Masks, codebooks and weights for the optimiser step that comes."""
         for item in self._plan.assignments:
-            due, wanted = self._plan.schedules[item.paths[0]](self._step + 1)
+            due, wanted = self._schedules[item.paths[0]](self._step + 1)
             _when(due, lambda item=item, wanted=wanted: self._mask(item, wanted))
         for kernel in self._all():
             if kernel.codebook is None:
@@ -146,9 +110,9 @@ class Projection(TrainingPart):
         for begin, group in self._groups():
             since = self._step - begin
             # Pruning leaves values that were for small weights with none, so they are found anew after it.
-            found = tf.logical_or(tf.equal(since, 0), tf.equal(self._step, max(begin, self._pruned)))
+            found = tf.logical_or(tf.equal(since, 0), tf.equal(self._step, max(begin, self._sharing.pruned)))
             _when(found, lambda group=group: [item.codebook.start() for item in group])
-            due = tf.logical_and(since > 0, tf.equal(since % self._move_every, 0))
+            due = tf.logical_and(since > 0, tf.equal(since % self._sharing.move_every, 0))
             _when(due, lambda group=group: [item.codebook.move() for item in group])
             _when(
                 since >= 0,
@@ -174,16 +138,6 @@ class Projection(TrainingPart):
 
     def _of(self, item: Assignment[Rule]) -> list[SharedKernel]:
         return [kernel for path in item.paths for kernel in self._kernels[path]]
-
-    def _remark(self, place: Placed, sharing: Sharing, context: Context) -> None:
-        counts = []
-        for kernel in self._kernels[place.path]:
-            matrix = rows(kernel.latent, place.layer, sharing).numpy()
-            alive = np.full(matrix.shape, True)
-            if kernel.mask is not None:
-                alive = rows(kernel.mask, place.layer, sharing).numpy() > 0
-            counts.append(distinct(matrix, alive))
-        warn_if_nothing_shared(place.path, counts, sharing, context)
 
 
 def _when(due: Any, act: Any, otherwise: Any = lambda: None) -> None:

@@ -1,63 +1,18 @@
-"""Which layers a prune step applies to, with which schedule, and why not to others."""
+"""What of Keras layers can be pruned, and which models XNNPACK's sparse kernels run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from featherweight.spec import LayerSelection, Prune, PruningSchedule, XnnpackLatency
+from featherweight.spec import Prune, XnnpackLatency
 from tasks.compression.backends.tensorflow._framework import sparsity
-from tasks.compression.backends.tensorflow.layers import Placed, kernels, select
-from tasks.compression.backends.tensorflow.network import Network
-from tasks.compression.backends.tensorflow.prunability import no_pruning, obstacle
+from tasks.compression.backends.tensorflow.layers import LAYERS
+from tasks.compression.backends.tensorflow.prunability import NOT_FOR_XNNPACK, no_pruning, obstacle
+from tasks.compression.backends.tensorflow.rules import global_rule, layer_rule
 from tasks.compression.errors import CompressionError
-from tasks.compression.overrides import first_matches, unused
-from tasks.compression.pending import Pending
+from tasks.compression.mask_plan import PruningRules
 
-__all__ = ["check_xnnpack", "left_out", "prunable", "schedules", "unsupported", "unused_overrides"]
-
-
-def prunable(network: Network, pending: Pending[Prune]) -> list[Placed]:
-    """The layers a prune step selects that have weights it can prune."""
-    step = pending.step
-    return [
-        place
-        for place in select(network.model, step.layers, f"{pending.pointer}/layers")
-        if kernels(place.layer) and _obstacle(place.layer, step) is None and not _left_out(place.layer, step)
-    ]
-
-
-def schedules(network: Network, pending: Pending[Prune]) -> dict[str, PruningSchedule]:
-    """The schedule of each prunable layer: that of the first override that matches, else the step's."""
-    step, found = pending.step, _overridden(network.model, pending)
-    return {
-        place.path: step.overrides[found[place.path]].schedule if place.path in found else step.schedule
-        for place in prunable(network, pending)
-    }
-
-
-def unused_overrides(network: Network, pending: Pending[Prune]) -> list[int]:
-    """The overrides none of whose layers is prunable, or not without an earlier override for it."""
-    changed = {place.path for place in prunable(network, pending)}
-    return unused(pending.step.overrides, _overridden(network.model, pending), changed)
-
-
-def unsupported(model: Any, step: Prune, pointer: str) -> Iterator[tuple[Placed, str]]:
-    """Selected layers with weights worth pruning that cannot be, and why. Vectors (biases, the statistics of
-    a normalisation) are never pruned and do not count."""
-    for place in select(model, step.layers, f"{pointer}/layers"):
-        if not any(len(weight.shape) > 1 for weight in place.layer.weights) or _left_out(place.layer, step):
-            continue
-        if not kernels(place.layer):
-            yield place, no_pruning(type(place.layer).__name__)
-        elif (why := _obstacle(place.layer, step)) is not None:
-            yield place, why
-
-
-def left_out(model: Any, step: Prune, pointer: str) -> list[Placed]:
-    """Selected layers with prunable weights that the pattern leaves alone by its own rule."""
-    places = select(model, step.layers, f"{pointer}/layers")
-    return [place for place in places if kernels(place.layer) and _left_out(place.layer, step)]
+__all__ = ["PRUNING", "check_xnnpack"]
 
 
 def check_xnnpack(model: Any, pointer: str) -> None:
@@ -90,17 +45,17 @@ class _Policy(sparsity.PruneForLatencyOnXNNPack):  # type: ignore[misc]
         return supported
 
 
-def _overridden(model: Any, pending: Pending[Prune]) -> dict[str, int]:
-    def chosen(selection: LayerSelection, pointer: str) -> list[Placed]:
-        return select(model, selection, pointer)
-
-    return first_matches(pending.step.overrides, pending.pointer, chosen)
-
-
-def _left_out(layer: Any, step: Prune) -> bool:
-    return isinstance(step.pattern, XnnpackLatency) and not _Policy().allow_pruning(layer)
+def _left_out(layer: Any, step: Prune) -> str | None:
+    if isinstance(step.pattern, XnnpackLatency) and not _Policy().allow_pruning(layer):
+        return NOT_FOR_XNNPACK
+    return None
 
 
-def _obstacle(layer: Any, step: Prune) -> str | None:
-    """Why the step's pattern cannot be laid on the layer's kernels."""
-    return obstacle(type(layer).__name__, [tuple(weight.shape) for weight in kernels(layer)], step)
+PRUNING = PruningRules(
+    layers=LAYERS,
+    no_pruning=no_pruning,
+    obstacle=obstacle,
+    left_out=_left_out,
+    layer_rule=layer_rule,
+    global_rule=global_rule,
+)

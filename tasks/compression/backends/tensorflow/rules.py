@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from tasks.compression.backends.tensorflow.saliency import (
     lamp_scores,
     n_of_m_mask,
 )
-from tasks.compression.prunability import kept_weights, zeros_left
 
 __all__ = ["TRANSPOSED", "Rule", "global_rule", "layer_rule"]
 
@@ -32,10 +30,8 @@ class Rule:
     """Masks for `weights`.
 
     `alive` has for each of them where it may stay, or None for anywhere: the zeros of an earlier step, which
-    this one keeps. `fixed` says that the sparsity is the rule's own, whatever a schedule's.
+    this one keeps.
     """
-
-    fixed = False
 
     def __init__(self, weights: Sequence[Any], alive: Sequence[Any]) -> None:
         self.weights = list(weights)
@@ -50,14 +46,7 @@ class Rule:
         ]
 
     @abstractmethod
-    def zeros(self, sparsity: float) -> float:
-        """The share of all `weights` that the masks will take away at least."""
-
-    @abstractmethod
     def _masks(self, scores: list[Any], sparsity: Any) -> list[Any]: ...
-
-    def _sizes(self) -> list[int]:
-        return [math.prod(weight.shape) for weight in self.weights]
 
     def _scores(self, index: int) -> Any:
         """Larger for a weight that is more worth keeping; below all others where it may not stay."""
@@ -74,9 +63,6 @@ class _EachWeight(Rule):
 
     def _masks(self, scores: list[Any], sparsity: Any) -> list[Any]:
         return [keep_largest(score, sparsity) for score in scores]
-
-    def zeros(self, sparsity: float) -> float:
-        return zeros_left(self._sizes(), sparsity)
 
 
 class _Random(_EachWeight):
@@ -103,10 +89,6 @@ class _Together(Rule):
 
     def _masks(self, scores: list[Any], sparsity: Any) -> list[Any]:
         return global_masks(scores, sparsity)
-
-    def zeros(self, sparsity: float) -> float:
-        size = sum(self._sizes())
-        return 1.0 - max(len(self.weights), kept_weights(size, sparsity)) / size
 
 
 class _Patterned(Rule):
@@ -143,15 +125,9 @@ class _Blocks(_Patterned):
     def _mask(self, matrix: Any, sparsity: Any) -> Any:
         return block_mask(matrix, sparsity, self._pattern.block_size, self._pattern.pooling)
 
-    def zeros(self, sparsity: float) -> float:
-        area = math.prod(self._pattern.block_size)
-        return zeros_left([size // area for size in self._sizes()], sparsity)
-
 
 class _Groups(_Patterned):
     """N of M neighbours along the input channels, which lie next to each other in a .tflite."""
-
-    fixed = True
 
     def __init__(self, weights: Sequence[Any], alive: Sequence[Any], transposed: bool, pattern: NOfM) -> None:
         super().__init__(weights, alive, transposed)
@@ -159,9 +135,6 @@ class _Groups(_Patterned):
 
     def _mask(self, matrix: Any, sparsity: Any) -> Any:
         return tf.transpose(n_of_m_mask(tf.transpose(matrix), self._pattern.n, self._pattern.m))
-
-    def zeros(self, sparsity: float) -> float:
-        return 1.0 - self._pattern.n / self._pattern.m
 
 
 def layer_rule(place: Placed, step: Prune, *, keep_zeros: bool, seed: int) -> Rule:

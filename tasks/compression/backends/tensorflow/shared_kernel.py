@@ -8,33 +8,21 @@ Courbariaux, Bengio & David 2015) for any optimiser and any layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
 from tasks.compression.backends.tensorflow._framework import tf
 from tasks.compression.backends.tensorflow.rows import from_rows, rows
-from tasks.compression.codebook import Initialization, codebooks
-from tasks.compression.pending import Sharing
+from tasks.compression.codebook import codebooks
+from tasks.compression.sharing_plan import Terms
 
-__all__ = ["Codebook", "SharedKernel", "Terms"]
+__all__ = ["Codebook", "SharedKernel"]
 
 Array = npt.NDArray[Any]
 
 _CELLS = 64  # for each value of a codebook, and no fewer in all than
 _FEWEST_CELLS = 4096
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a kernel's weights are to share values after `begin` optimiser steps."""
-
-    sharing: Sharing
-    initialization: Initialization
-    begin: int
-    seed: Sequence[int]
 
 
 class SharedKernel:

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from featherweight.spec import Distill
 from tasks.compression.backends.tensorflow._framework import keras, tf
 from tasks.compression.backends.tensorflow.joint import in_order, rename_outputs
 from tasks.compression.backends.tensorflow.predict import predict
-from tasks.compression.errors import CompressionError
 from tasks.compression.objective import Objective
-from tasks.compression.objectives import Aim, Objectives, each_output
-from tasks.compression.samples import Array, Tensors, arrays_of, gathered
+from tasks.compression.objectives import Objectives, each_output
+from tasks.compression.samples import Tensors
+from tasks.compression.teaching import CommonTeaching, unmatched
 
 __all__ = ["Student", "Teaching", "check_features", "divergence"]
 
@@ -55,26 +52,11 @@ def _logits(objective: Objective, outputs: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """`teacher` is a Keras model that nothing trains; `features` the paths of the layers to match."""
+class Teaching(CommonTeaching):
+    """The `teacher` is a Keras model."""
 
-    step: Distill
-    objective: Aim
-    teacher: Any
-    features: tuple[str, ...]
-
-    @property
-    def once(self) -> bool:
-        """Whether what the teacher says of a sample is the same each time, and can be asked for once."""
-        return self.step.augmentation is None and not self.features
-
-    def answers(self, x: Tensors, indices: Array) -> Tensors:
-        """The teacher's outputs for the samples `indices` of `x`; rows of zeros for the others."""
-        given = arrays_of(predict(self.teacher, x[indices]))
-        answers = [np.zeros((len(x), *output.shape[1:]), np.float32) for output in given]
-        for whole, part in zip(answers, given, strict=True):
-            whole[indices] = part
-        return gathered([name for name, _, _ in each_output(self.objective)], answers)
+    def asked(self, x: Tensors) -> Tensors:
+        return predict(self.teacher, x)
 
     def loss(self, label_loss: Any, labels: Any, answers: Any, outputs: Any, weights: Any = None) -> Any:
         """The mean over samples; `weights` are those of the samples. Of several outputs the weighted sum,
@@ -161,7 +143,7 @@ def _tapped(model: Any, features: Sequence[str], role: str) -> Any:
     for name in features:
         layer = next((layers[prefix + name] for prefix in _WRAPPED if prefix + name in layers), None)
         if layer is None:
-            raise _unmatched(name, f"an earlier step took the layer out of the {role}")
+            raise unmatched(name, f"an earlier step took the layer out of the {role}")
         tensors.append(_output_in(model, layer))
     return keras.Model(model.inputs, tensors)
 
@@ -183,14 +165,4 @@ def check_features(teacher: Any, model: Any, features: Sequence[str], pointer: s
     ours, theirs = _tapped(model, features, "student").outputs, _tapped(teacher, features, "teacher").outputs
     for name, left, right in zip(features, ours[count:], theirs[count:], strict=True):
         if left.shape.as_list() != right.shape.as_list():
-            raise _unmatched(name, "an earlier step changed the shape of its output", pointer)
-
-
-def _unmatched(name: str, why: str, pointer: str | None = None) -> CompressionError:
-    return CompressionError(
-        "layer_not_supported",
-        f"the output of the layer {name} cannot be matched with the teacher's: {why}",
-        hint="name layers in features that the steps before leave their outputs",
-        layer=name,
-        pointer=pointer,
-    )
+            raise unmatched(name, "an earlier step changed the shape of its output", pointer)

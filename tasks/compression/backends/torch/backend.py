@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-
-from pydantic import TypeAdapter
 
 from featherweight.spec import OutputFormat
 from tasks.compression.backends import Native
@@ -21,10 +18,9 @@ from tasks.compression.backends.torch.stored_model import read_model, save_model
 from tasks.compression.facts import LayerFacts, StoredLayer
 from tasks.compression.host import library_versions
 from tasks.compression.outputs import FILES, PROGRAMS
-from tasks.compression.pending import Pending, Sharing
-from tasks.compression.samples import Tensors, read_tensors, write_tensors
+from tasks.compression.samples import Tensors
 from tasks.compression.toolchain import TORCH
-from tasks.compression.waiting import WaitingStep
+from tasks.compression.underway import extras, read_state, write_state
 
 __all__ = [
     "NATIVE",
@@ -52,10 +48,7 @@ __all__ = [
 
 NATIVE: Native = "pt2"
 
-_TENSORBOARD = "tensorboard.tar.gz"
-_SIMULATED = "simulated.npz"
 _MODEL = "network.pt2"
-_WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
 
 
 def start(threads: int, seed: int) -> None:
@@ -124,18 +117,8 @@ def save(network: Network, directory: Path) -> None:
     save_model(network.model, network.signature, directory / _MODEL)
     for output, content in network.files.items():
         (directory / FILES[output]).write_bytes(content)
-    if network.simulated is not None:
-        write_tensors(directory / _SIMULATED, network.simulated)
-    for name, content in extras(network).items():
-        (directory / name).write_bytes(content)
-    state = {
-        "signature": asdict(network.signature),
-        "pending": [[item.step.model_dump(mode="json"), item.pointer] for item in network.pending],
-        "pruned": dict(network.pruned),
-        "shared": {path: asdict(sharing) for path, sharing in network.shared.items()},
-        "files": sorted(network.files),
-    }
-    (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
+    own = {"signature": asdict(network.signature), "files": sorted(network.files)}
+    write_state(network, directory, own)
 
 
 def saved_file(directory: Path) -> Path:
@@ -144,9 +127,8 @@ def saved_file(directory: Path) -> Path:
 
 
 def restore(directory: Path) -> Network:
-    state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
-    tensorboard, simulated = directory / _TENSORBOARD, directory / _SIMULATED
-    told = state["signature"]
+    state, own = read_state(directory)
+    told = own["signature"]
     return Network(
         model=read_model(directory / _MODEL),
         signature=Signature(
@@ -155,12 +137,8 @@ def restore(directory: Path) -> Network:
             input_dtypes=tuple(told["input_dtypes"]),
             output_names=tuple(told["output_names"]),
         ),
-        pending=tuple(Pending(_WAITING.validate_python(step), pointer) for step, pointer in state["pending"]),
-        pruned=state["pruned"],
-        shared={path: Sharing(**sharing) for path, sharing in state["shared"].items()},
-        files={output: (directory / FILES[output]).read_bytes() for output in state["files"]},
-        simulated=read_tensors(simulated) if simulated.exists() else None,
-        tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
+        files={output: (directory / FILES[output]).read_bytes() for output in own["files"]},
+        **state,
     )
 
 
@@ -195,10 +173,6 @@ def write(network: Network, output: OutputFormat, path: Path) -> None:
 
 def quantised(network: Network) -> frozenset[str]:
     return frozenset(network.files) | (PROGRAMS if "tflite" in network.files else frozenset())
-
-
-def extras(network: Network) -> dict[str, bytes]:
-    return {} if network.tensorboard is None else {_TENSORBOARD: network.tensorboard}
 
 
 def predict_file(output: str, path: Path, x: Tensors) -> Tensors:

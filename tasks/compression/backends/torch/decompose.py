@@ -12,8 +12,10 @@ from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.structured import count
 from tasks.compression.backends.torch.structured.graph import Graph, trace
 from tasks.compression.context import Context
-from tasks.compression.lowrank.choice import choose, refused
+from tasks.compression.lowrank.choice import choose
+from tasks.compression.lowrank.parts import all_factored
 from tasks.compression.lowrank.report import note
+from tasks.compression.selection import refused
 
 __all__ = ["check", "decompose"]
 
@@ -36,11 +38,7 @@ def decompose(network: Network, step: Decompose, context: Context) -> Network:
     choice = choose(found, step)
     for path, why in obstacles.items():
         choice.leave(path, why)
-    made = []
-    for number, target in enumerate(found, start=1):
-        if target.path in choice.ranks:
-            made.append(factored(target, choice.ranks[target.path]))
-        context.progress.advance(number, len(found))
+    made = all_factored(found, choice.ranks, factored, context)
     model = replaced(network.model, made) if made else network.model
     was, now = (count(each, network.signature) for each in (network.model, model))
     note(was, now, step, choice, made, context)
@@ -58,5 +56,5 @@ def _found(
     obstacles = {path: why for path, layer in layers.items() if (why := obstacle(layer)) is not None}
     for path, why in obstacles.items():
         if step.on_unsupported == "error":
-            raise refused(path, why, pointer)
+            raise refused(path, "decomposition", why, pointer)
     return targets(graph, chosen), obstacles

@@ -7,9 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
-
-import numpy as np
 
 from featherweight.spec import Distill, Finetune
 from tasks.compression.backends.torch._framework import fx
@@ -27,10 +24,12 @@ from tasks.compression.backends.torch.training_parts import TrainingPart
 from tasks.compression.context import Context
 from tasks.compression.errors import CompressionError
 from tasks.compression.objective import Objective
-from tasks.compression.options import class_weights
+from tasks.compression.options import label_weights
 from tasks.compression.resolve import resolved_aim
 from tasks.compression.resuming import Keeping, Remembers
-from tasks.compression.samples import Array, Tensors
+from tasks.compression.samples import Tensors
+from tasks.compression.teaching import known_answers
+from tasks.compression.training_parts import sparsity_of
 from tasks.compression.watching import Watch, measured_on_validation, remark_on_options
 
 __all__ = ["fit"]
@@ -64,7 +63,7 @@ def fit(
     objective = context.training_data.objectives[context.index]
     per_epoch = math.ceil(len(context.training_data.train) / step.batch_size)
     seed = context.seed if step.seed is None else step.seed
-    loss, known = loss_of(objective), _answers(teaching, step, context)
+    loss, known = loss_of(objective), known_answers(teaching, step, context)
     learning: Learning = FromLabels(model, loss)
     if teaching is not None:
         learning = Student(teaching, model, loss)
@@ -89,7 +88,7 @@ def fit(
             per_epoch=per_epoch,
             settled=settled,
             validation=lambda: measured_on_validation(step, context, answer, value),
-            sparsity=lambda: _sparsity(parts),
+            sparsity=lambda: sparsity_of(parts),
         )
         remark_on_options(step, context, per_epoch=per_epoch, settled=settled)
         memories: list[Remembers] = [running, watch, *([] if summaries is None else [summaries])]
@@ -156,31 +155,10 @@ def _batches(
         step.batch_size,
         seed,
         answers=answers,
-        weights=_sample_weights(step, context),
+        weights=label_weights(step, objective, data.train),
         augment=None if step.augmentation is None else image_augmenter(step.augmentation, seed, data.x),
         reconstruct=isinstance(objective, Objective) and objective.labels_from == "inputs",
     )
-
-
-def _sample_weights(step: Step, context: Context) -> Array | None:
-    data = context.training_data
-    objective = data.objectives[context.index]
-    if step.class_weights is None or not isinstance(objective, Objective):
-        return None
-    labels = objective.labels.astype(np.int64)
-    places = labels[..., 0] if objective.task == "binary" else labels
-    weights: Array = class_weights(step, objective, data.train)[places]
-    return weights
-
-
-def _answers(teaching: Teaching | None, step: Step, context: Context) -> Tensors | None:
-    """The teacher's, of the samples for which they are needed and never change."""
-    if teaching is None:
-        return None
-    data = context.training_data
-    validation = data.validation if step.validation_split else data.validation[:0]
-    indices = np.union1d(data.train, validation) if teaching.once else validation
-    return teaching.answers(data.x, indices) if len(indices) else None
 
 
 def _validation_loss(
@@ -204,8 +182,3 @@ def _frozen(model: fx.GraphModule, step: Step, context: Context) -> Iterator[Nor
         context.warn("no_batch_norm")
     with norms.frozen() if step.freeze_batch_norm else nullcontext():
         yield norms
-
-
-def _sparsity(parts: Sequence[TrainingPart]) -> float | None:
-    shares: list[Any] = [share for part in parts if (share := part.sparsity()) is not None]
-    return shares[0] if shares else None

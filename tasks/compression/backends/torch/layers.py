@@ -9,11 +9,23 @@ from math import prod
 
 from featherweight.spec import LayerSelection
 from tasks.compression.backends.torch._framework import fx, nn, torch
-from tasks.compression.backends.torch.prunability import is_depthwise
+from tasks.compression.backends.torch.prunability import DEPTHWISE, is_depthwise
 from tasks.compression.facts import LayerFacts
+from tasks.compression.layers import Layers
 from tasks.compression.selection import select_from
 
-__all__ = ["Placed", "copied", "describe", "kernels", "placed_layers", "select", "weights", "zero_share"]
+__all__ = [
+    "LAYERS",
+    "Placed",
+    "copied",
+    "describe",
+    "kernels",
+    "kind_of",
+    "placed_layers",
+    "select",
+    "weights",
+    "zero_share",
+]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MATRICES = (
@@ -53,7 +65,7 @@ def placed_layers(model: fx.GraphModule) -> Iterator[Placed]:
 def kernels(layer: nn.Module) -> list[nn.Parameter]:
     """The weights of a layer that magnitude pruning applies to, as prunability's table has them: matrices
     that inputs are multiplied by, and tables of embeddings. Depthwise convolutions have none."""
-    if isinstance(layer, _CONVOLUTIONS) and is_depthwise(layer.groups, layer.in_channels):
+    if _is_depthwise(layer):
         return []
     if isinstance(layer, _MATRICES):
         return [layer.weight]
@@ -63,6 +75,12 @@ def kernels(layer: nn.Module) -> list[nn.Parameter]:
         inner = [layer.in_proj_weight, layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight]
         return [*(value for value in inner if value is not None), layer.out_proj.weight]
     return []
+
+
+def kind_of(layer: nn.Module) -> str:
+    """The layer's class, and of a convolution whether it is depthwise."""
+    kind = type(layer).__name__
+    return f"{DEPTHWISE}{kind}" if _is_depthwise(layer) else kind
 
 
 def weights(layer: nn.Module) -> list[torch.Tensor]:
@@ -108,3 +126,17 @@ def _facts(place: Placed) -> LayerFacts:
         prunable=bool(prunable),
         shape=max((tuple(value.shape) for value in every), key=prod),
     )
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, _CONVOLUTIONS) and is_depthwise(layer.groups, layer.in_channels)
+
+
+LAYERS = Layers(
+    placed=placed_layers,
+    select=select,
+    kernels=kernels,
+    has_matrices=lambda layer: any(weight.dim() > 1 for weight in layer.parameters()),
+    kind=kind_of,
+    zero_share=zero_share,
+)

@@ -18,5 +18,4 @@ def check(network: Network, step: PruneChannels, pointer: str) -> None:
 
 def prune_channels(network: Network, step: PruneChannels, context: Context) -> Network:
     """CompressionError as channel_step.prune_channels."""
-    pruned: Network = channel_step.prune_channels(network, step, context, SURGERY)
-    return pruned
+    return channel_step.prune_channels(network, step, context, SURGERY)

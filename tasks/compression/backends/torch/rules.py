@@ -6,7 +6,6 @@ with the contract's counts, order and further methods.
 
 from __future__ import annotations
 
-import math
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ from tasks.compression.backends.torch.saliency import (
     lamp_masks,
     n_of_m_mask,
 )
-from tasks.compression.prunability import kept_weights, zeros_left
 
 __all__ = ["Rule", "global_rule", "layer_rule"]
 
@@ -34,11 +32,8 @@ __all__ = ["Rule", "global_rule", "layer_rule"]
 class Rule:
     """Masks for `weights`, the kernels of some layers.
 
-    With `keep_zeros`, one for each of them, the zeros it has now stay: those of an earlier step. `fixed` says
-    that the sparsity is the rule's own, whatever a schedule's.
+    With `keep_zeros`, one for each of them, the zeros it has now stay: those of an earlier step.
     """
-
-    fixed = False
 
     def __init__(self, places: Sequence[Placed], keep_zeros: Sequence[bool]) -> None:
         self.weights: list[torch.Tensor] = []
@@ -62,14 +57,7 @@ class Rule:
         ]
 
     @abstractmethod
-    def zeros(self, sparsity: float) -> float:
-        """The share of all `weights` that the masks will take away at least."""
-
-    @abstractmethod
     def _masks(self, scores: list[Scores], sparsity: float) -> list[Mask]: ...
-
-    def _sizes(self) -> list[int]:
-        return [weight.numel() for weight in self.weights]
 
     def _scores(self, index: int) -> Scores:
         """In the contract's order; larger for a weight that is more worth keeping, below all others where it
@@ -87,9 +75,6 @@ class _EachWeight(Rule):
 
     def _masks(self, scores: list[Scores], sparsity: float) -> list[Mask]:
         return [keep_largest(score, sparsity) for score in scores]
-
-    def zeros(self, sparsity: float) -> float:
-        return zeros_left(self._sizes(), sparsity)
 
 
 class _Random(_EachWeight):
@@ -116,10 +101,6 @@ class _Together(Rule):
 
     def _masks(self, scores: list[Scores], sparsity: float) -> list[Mask]:
         return lamp_masks(scores, sparsity) if self._lamp else global_masks(scores, sparsity)
-
-    def zeros(self, sparsity: float) -> float:
-        size = sum(self._sizes())
-        return 1.0 - max(len(self.weights), kept_weights(size, sparsity)) / size
 
 
 class _Patterned(Rule):
@@ -148,15 +129,9 @@ class _Blocks(_Patterned):
     def _mask(self, matrix: Scores, sparsity: float) -> Mask:
         return block_mask(matrix, sparsity, self._pattern.block_size, self._pattern.pooling)
 
-    def zeros(self, sparsity: float) -> float:
-        area = math.prod(self._pattern.block_size)
-        return zeros_left([size // area for size in self._sizes()], sparsity)
-
 
 class _Groups(_Patterned):
     """N of M neighbours along the input channels."""
-
-    fixed = True
 
     def __init__(self, places: Sequence[Placed], keep_zeros: Sequence[bool], pattern: NOfM) -> None:
         super().__init__(places, keep_zeros)
@@ -164,9 +139,6 @@ class _Groups(_Patterned):
 
     def _mask(self, matrix: Scores, sparsity: float) -> Mask:
         return n_of_m_mask(matrix.T, self._pattern.n, self._pattern.m).T
-
-    def zeros(self, sparsity: float) -> float:
-        return 1.0 - self._pattern.n / self._pattern.m
 
 
 def layer_rule(place: Placed, step: Prune, *, keep_zeros: bool, seed: int) -> Rule:

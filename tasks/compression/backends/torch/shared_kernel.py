@@ -8,31 +8,20 @@ Courbariaux, Bengio & David 2015) for any optimiser and any layer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
 from tasks.compression.backends.torch._framework import torch
 from tasks.compression.backends.torch.layouts import Array, Layout, from_rows, rows
-from tasks.compression.codebook import Initialization, codebooks
-from tasks.compression.pending import Sharing
+from tasks.compression.codebook import codebooks
+from tasks.compression.sharing_plan import Terms
 
-__all__ = ["Codebook", "SharedKernel", "Terms"]
+__all__ = ["Codebook", "SharedKernel"]
 
 _CELLS = 64  # for each value of a codebook, and no fewer in all than
 _FEWEST_CELLS = 4096
 _NARROWEST = 1e-30  # of a codebook's range, whose inverse is finite
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a kernel's weights are to share values after `begin` optimiser steps."""
-
-    sharing: Sharing
-    initialization: Initialization
-    begin: int
-    seed: Sequence[int]
 
 
 class SharedKernel:

@@ -7,19 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from featherweight.spec import Distill
 from tasks.compression.backends.torch._framework import fx, nn, torch
 from tasks.compression.backends.torch.batches import Batch
 from tasks.compression.backends.torch.joint import LEAST, Loss
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.predict import answers, predict
 from tasks.compression.backends.torch.steps import Lesson
-from tasks.compression.errors import CompressionError
 from tasks.compression.objective import Objective
-from tasks.compression.objectives import Aim, each_output
-from tasks.compression.samples import Array, Tensors, arrays_of, gathered
+from tasks.compression.objectives import each_output
+from tasks.compression.samples import Tensors
+from tasks.compression.teaching import CommonTeaching, unmatched
 
 __all__ = ["Student", "Teaching", "check_features", "divergence"]
 
@@ -59,26 +56,11 @@ def _logits(objective: Objective, outputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """`teacher` is a network that nothing trains; `features` the paths of the layers to match."""
-
-    step: Distill
-    objective: Aim
+class Teaching(CommonTeaching):
     teacher: Network
-    features: tuple[str, ...]
 
-    @property
-    def once(self) -> bool:
-        """Whether what the teacher says of a sample is the same each time, and can be asked for once."""
-        return self.step.augmentation is None and not self.features
-
-    def answers(self, x: Tensors, indices: Array) -> Tensors:
-        """The teacher's outputs for the samples `indices` of `x`; rows of zeros for the others."""
-        given = arrays_of(predict(self.teacher.model, self.teacher.signature, x[indices]))
-        answers = [np.zeros((len(x), *output.shape[1:]), np.float32) for output in given]
-        for whole, part in zip(answers, given, strict=True):
-            whole[indices] = part
-        return gathered([name for name, _, _ in each_output(self.objective)], answers)
+    def asked(self, x: Tensors) -> Tensors:
+        return predict(self.teacher.model, self.teacher.signature, x)
 
     def loss(
         self,
@@ -152,7 +134,7 @@ class _Taps:
 
     def _found(self, what: Any, name: str) -> Any:
         if what is None:
-            raise _unmatched(name, self._gone)
+            raise unmatched(name, self._gone)
         return what
 
 
@@ -173,20 +155,10 @@ def check_features(teaching: Teaching, network: Network, x: Tensors, pointer: st
     theirs = _shapes(teaching.teacher, teaching.features, "teacher", x)
     for name, left, right in zip(teaching.features, ours, theirs, strict=True):
         if left != right:
-            raise _unmatched(name, "an earlier step changed the shape of its output", pointer)
+            raise unmatched(name, "an earlier step changed the shape of its output", pointer)
 
 
 def _shapes(network: Network, features: Sequence[str], role: str, x: Tensors) -> list[tuple[int, ...]]:
     with _Taps(network.model, features, role).listening() as heard:
         predict(network.model, network.signature, x)
     return [tuple(tensor.shape) for tensor in heard]
-
-
-def _unmatched(name: str, why: str, pointer: str | None = None) -> CompressionError:
-    return CompressionError(
-        "layer_not_supported",
-        f"the output of the layer {name} cannot be matched with the teacher's: {why}",
-        hint="name layers in features that the steps before leave their outputs",
-        layer=name,
-        pointer=pointer,
-    )

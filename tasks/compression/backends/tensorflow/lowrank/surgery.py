@@ -17,7 +17,8 @@ import numpy.typing as npt
 from tasks.compression.backends.tensorflow.lowrank.targets import Target
 from tasks.compression.backends.tensorflow.structured.graph import is_network, kind, sublayers
 from tasks.compression.backends.tensorflow.structured.surgery import forget_shapes, refusing
-from tasks.compression.lowrank.factors import merged, svd, tucker
+from tasks.compression.lowrank.factors import svd, tucker
+from tasks.compression.lowrank.parts import Kernel, free_name, pointwise, relative_error, stored
 from tasks.compression.lowrank.ranks import Ranks
 
 __all__ = ["Part", "Replacement", "factored", "replaced"]
@@ -32,7 +33,7 @@ class Part:
     otherwise than the original's."""
 
     suffix: str
-    kernel: npt.NDArray[np.float32]
+    kernel: Kernel
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -51,12 +52,8 @@ class Replacement:
 
     @property
     def error(self) -> float:
-        """||K - K'|| / ||K||, in the Frobenius norm, of the kernel K' that the stored parts amount to; its
-        square is the share of the energy lost."""
-        kernel = self.target.kernel.astype(np.float64)
-        size = float(np.linalg.norm(kernel))
-        together = merged([part.kernel for part in self.parts])
-        return float(np.linalg.norm(kernel - together)) / size if size else 0.0
+        """As lowrank.parts.relative_error."""
+        return relative_error(self.target.kernel, [part.kernel for part in self.parts])
 
 
 def factored(target: Target, ranks: Ranks) -> Replacement:
@@ -64,14 +61,14 @@ def factored(target: Target, ranks: Ranks) -> Replacement:
     kernel, layer = target.kernel, target.inner
     if kind(layer) == "Dense":
         first, last = svd(kernel, ranks.inputs)
-        parts = [_inner("_in", first, units=ranks.inputs), Part("", _stored(last))]
+        parts = [_inner("_in", first, units=ranks.inputs), Part("", stored(last))]
     elif target.size.is_matrix:
         matrix = kernel.reshape(kernel.shape[-2:])
         first, last = svd(matrix, ranks.inputs)
         # The strides go with the first, so that the second computes no more places than are needed.
         parts = [
-            _inner("_in", _pointwise(first, kernel), filters=ranks.inputs),
-            Part("", _pointwise(last, kernel), _one_by_one(layer)),
+            _inner("_in", pointwise(first, kernel), filters=ranks.inputs),
+            Part("", pointwise(last, kernel), _one_by_one(layer)),
         ]
     else:
         parts = _tucker_parts(kernel, layer, ranks)
@@ -94,36 +91,28 @@ def replaced(model: Any, replacements: Sequence[Replacement]) -> Any:
     return made
 
 
-def _tucker_parts(kernel: npt.NDArray[np.float32], layer: Any, ranks: Ranks) -> list[Part]:
+def _tucker_parts(kernel: Kernel, layer: Any, ranks: Ranks) -> list[Part]:
     """Two or three: an axis that keeps its full rank needs no part of its own."""
     left, core, right = tucker(kernel, ranks.inputs, ranks.outputs)
     parts = []
     if ranks.inputs < kernel.shape[-2]:
         options = {**_one_by_one(layer), "filters": ranks.inputs}
-        parts.append(_inner("_in", _pointwise(left, kernel), **options))
+        parts.append(_inner("_in", pointwise(left, kernel), **options))
     if ranks.outputs == kernel.shape[-1]:
-        return [*parts, Part("", _stored(core))]
+        return [*parts, Part("", stored(core))]
     parts.append(_inner("_core", core, filters=ranks.outputs))
-    return [*parts, Part("", _pointwise(right.T, kernel), _one_by_one(layer))]
+    return [*parts, Part("", pointwise(right.T, kernel), _one_by_one(layer))]
 
 
 def _inner(suffix: str, kernel: npt.NDArray[Any], **options: Any) -> Part:
     """A part before the last: linear."""
     linear = {"activation": "linear", "use_bias": False, **dict.fromkeys(_AFTER_SUM)}
-    return Part(suffix, _stored(kernel), {**linear, **options})
+    return Part(suffix, stored(kernel), {**linear, **options})
 
 
 def _one_by_one(layer: Any) -> dict[str, Any]:
     ones = [1] * layer.rank
     return {"kernel_size": ones, "strides": ones, "dilation_rate": ones, "padding": "valid"}
-
-
-def _pointwise(matrix: npt.NDArray[Any], kernel: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    return _stored(matrix.reshape([1] * (kernel.ndim - 2) + list(matrix.shape)))
-
-
-def _stored(kernel: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(kernel, np.float32)
 
 
 def _rewire(model: Any, config: dict[str, Any], found: Mapping[int, Replacement]) -> None:
@@ -147,7 +136,7 @@ def _entries(entry: dict[str, Any], replacement: Replacement, names: set[str]) -
     for part in replacement.parts:
         one = _entry(entry, part)
         if part.suffix:
-            _rename(one, _free(f"{replacement.target.layer.name}{part.suffix}", names))
+            _rename(one, free_name(f"{replacement.target.layer.name}{part.suffix}", names))
         if made and "inbound_nodes" in one:
             before = replacement.names[-1]
             one["inbound_nodes"] = [[[before, call, 0, {}]] for call in range(len(one["inbound_nodes"]))]
@@ -171,16 +160,6 @@ def _rename(entry: dict[str, Any], name: str) -> None:
     entry["config"]["name"] = name
     if "name" in entry:
         entry["name"] = name
-
-
-def _free(wanted: str, names: set[str]) -> str:
-    """`wanted`, with a number where a layer of the model has that name."""
-    name, number = wanted, 0
-    while name in names:
-        number += 1
-        name = f"{wanted}_{number}"
-    names.add(name)
-    return name
 
 
 def _copy_weights(old: Any, new: Any, found: Mapping[int, Replacement]) -> None:

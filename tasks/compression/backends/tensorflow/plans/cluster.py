@@ -7,14 +7,15 @@ does, depends on the weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Cluster, Prune
-from tasks.compression.backends.tensorflow.plans.prune import kernels, zero_share
+from tasks.compression import cluster_step
+from tasks.compression.backends.tensorflow.plans.layers import LAYERS, kernels, zero_share
 from tasks.compression.backends.tensorflow.prunability import TRANSPOSED_KINDS
-from tasks.compression.clusterability import no_sharing, refused
+from tasks.compression.clusterable import clusterable, unsupported, unused_overrides
 from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.pending import Pending
 from tasks.compression.planning.state import Context, State, select
 from tasks.compression.prunability import KEEP_ZEROS_FROM
 from tasks.compression.waiting import can_wait, carrier, waits
@@ -26,17 +27,15 @@ _VECTORS = "it has no kernel: biases and statistics are never shared"
 
 def check(outline: Outline, step: Cluster, pointer: str) -> None:
     """As the handler's: CompressionError layer_not_found, layer_not_supported."""
-    _clusters(outline, step, pointer)
-    for layer, why in _unsupported(outline, step, pointer):
-        if step.on_unsupported == "error":
-            raise refused(layer.path, why, pointer)
+    cluster_step.check(outline, step, pointer, LAYERS)
 
 
 def plan(state: State, step: Cluster, context: Context) -> State:
     outline, pointer = state.outline, context.pointer
     check(outline, step, pointer)
-    asked = _clusters(outline, step, pointer)
-    skipped = {layer.path: why for layer, why in _unsupported(outline, step, pointer)}
+    pending = Pending(step, pointer)
+    asked = clusterable(outline, pending, LAYERS)
+    skipped = {place.path: why for place, why in unsupported(outline, pending, LAYERS)}
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
     changed: dict[str, tuple[Weight, ...]] = {}
     for layer in outline.listed():
@@ -58,7 +57,7 @@ def plan(state: State, step: Cluster, context: Context) -> State:
         )
     for path, why in skipped.items():
         context.warn("layer_not_shared", layer=path, why=why)
-    for index in _unused(outline, step, pointer, asked):
+    for index in unused_overrides(outline, pending, LAYERS):
         context.warn("override_unused", index=index)
     if not asked:
         context.warn("nothing_changed", index=context.index, technique=step.technique)
@@ -83,37 +82,6 @@ def _described(layer: Layer, weights: tuple[Weight, ...], clusters: int) -> Plan
         distinct_values=max((count for count in counts if count is not None), default=None),
         estimated=["distinct_values"],
     )
-
-
-def _clusters(outline: Outline, step: Cluster, pointer: str) -> dict[str, int]:
-    """The layers the step changes, with the values for each: those of the first override that matches, else
-    the step's."""
-    found = _overridden(outline, step, pointer)
-    return {
-        layer.path: step.overrides[found[layer.path]].clusters if layer.path in found else step.clusters
-        for layer in select(outline, step.layers, f"{pointer}/layers")
-        if kernels(layer)
-    }
-
-
-def _overridden(outline: Outline, step: Cluster, pointer: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for index, override in enumerate(step.overrides):
-        for layer in select(outline, override.layers, f"{pointer}/overrides/{index}/layers"):
-            found.setdefault(layer.path, index)
-    return found
-
-
-def _unused(outline: Outline, step: Cluster, pointer: str, asked: dict[str, int]) -> list[int]:
-    """The overrides none of whose layers is changed, or not without an earlier override for it."""
-    used = {index for path, index in _overridden(outline, step, pointer).items() if path in asked}
-    return [index for index in range(len(step.overrides)) if index not in used]
-
-
-def _unsupported(outline: Outline, step: Cluster, pointer: str) -> Iterator[tuple[Layer, str]]:
-    for layer in select(outline, step.layers, f"{pointer}/layers"):
-        if not kernels(layer) and any(len(weight.shape) > 1 for weight in layer.weights):
-            yield layer, no_sharing(layer.kind)
 
 
 def _shared(layer: Layer, clusters: int, step: Cluster, state: State, context: Context) -> tuple[Weight, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Decompose, FixedRank, RankByBudget, RankByEnergy
 from tasks.compression.backends.tensorflow.lowrank.targets import Target, obstacle, targets_of
-from tasks.compression.lowrank.choice import NO_RANK, not_smaller, refused
+from tasks.compression.lowrank.choice import NO_RANK, not_smaller
 from tasks.compression.lowrank.factors import Spectra
 from tasks.compression.lowrank.ranks import (
     Ranks,
@@ -28,6 +28,7 @@ from tasks.compression.lowrank.ranks import (
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.skeleton import graph_of
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.selection import refused
 
 __all__ = ["check", "plan"]
 
@@ -37,7 +38,7 @@ def check(outline: Outline, step: Decompose, pointer: str) -> None:
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
     for path, why in _obstacles(outline, chosen).items():
         if step.on_unsupported == "error":
-            raise refused(path, why, pointer)
+            raise refused(path, "decomposition", why, pointer)
 
 
 def plan(state: State, step: Decompose, context: Context) -> State:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from featherweight.plan import PlannedLayer
 from featherweight.spec import NOfM, Prune, PruningSchedule, Unstructured, XnnpackLatency
-from tasks.compression.backends.tensorflow.prunability import (
-    KERNELS,
-    NOT_FOR_XNNPACK,
-    no_pruning,
-    obstacle,
-)
+from tasks.compression import prune_step
+from tasks.compression.backends.tensorflow.plans.layers import PRUNING, kernels, left_out, zero_share
 from tasks.compression.mask_updates import sparsity_after
 from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.pending import Pending
 from tasks.compression.planning.state import Context, State, select
 from tasks.compression.prunability import (
     KEEP_ZEROS_FROM,
     is_global,
     kept_weights,
-    refused,
     target,
     zero_share_of,
 )
+from tasks.compression.prunable import schedules, unsupported, unused_overrides
 from tasks.compression.resolve import optimiser_steps, resolve_schedule
 from tasks.compression.waiting import carrier
 
@@ -34,11 +29,7 @@ _VECTORS = "it has no kernel: biases and statistics are never pruned"
 def check(outline: Outline, step: Prune, pointer: str) -> None:
     """As the handler's: CompressionError layer_not_found, layer_not_supported. Whether XNNPACK's kernels can
     run the model is not looked at."""
-    for index, override in enumerate(step.overrides):
-        select(outline, override.layers, f"{pointer}/overrides/{index}/layers")
-    for layer, why in _unsupported(outline, step, pointer):
-        if step.on_unsupported == "error":
-            raise refused(layer.path, why, pointer)
+    prune_step.check(outline, step, pointer, PRUNING)
 
 
 def plan(state: State, step: Prune, context: Context) -> State:
@@ -46,8 +37,9 @@ def plan(state: State, step: Prune, context: Context) -> State:
     check(outline, step, pointer)
     follows = any(isinstance(waiting, Prune) for waiting in context.waiting())
     before = state.before_pruning if follows and state.before_pruning is not None else outline
-    along = _schedules(outline, step, pointer)
-    skipped = {layer.path: why for layer, why in _unsupported(outline, step, pointer)}
+    pending = Pending(step, pointer)
+    along = schedules(outline, pending, PRUNING)
+    skipped = {place.path: why for place, why in unsupported(outline, pending, PRUNING)}
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
     earlier = {layer.path: layer for layer in before.layers}
     changed: dict[str, tuple[Weight, ...]] = {}
@@ -62,7 +54,7 @@ def plan(state: State, step: Prune, context: Context) -> State:
         context.layers.append(planned)
     for path, why in skipped.items():
         context.warn("layer_skipped", layer=path, why=why)
-    for index in _unused(outline, step, pointer, along):
+    for index in unused_overrides(outline, pending, PRUNING):
         context.warn("override_unused", index=index)
     if not along:
         context.warn("nothing_changed", index=context.index, technique=step.technique)
@@ -80,63 +72,6 @@ def plan(state: State, step: Prune, context: Context) -> State:
     )
 
 
-def kernels(layer: Layer) -> list[Weight]:
-    """The weights of a layer that magnitude pruning applies to."""
-    if layer.kind == "MultiHeadAttention":
-        return [weight for weight in layer.weights if len(weight.shape) > 2]
-    names = KERNELS.get(layer.kind, ())
-    return [weight for weight in layer.weights if weight.name in names]
-
-
-def zero_share(weights: list[Weight]) -> float:
-    size = sum(weight.size for weight in weights)
-    return sum(weight.zeros for weight in weights) / size if size else 0.0
-
-
-def _unsupported(outline: Outline, step: Prune, pointer: str) -> Iterator[tuple[Layer, str]]:
-    for layer in select(outline, step.layers, f"{pointer}/layers"):
-        if not any(len(weight.shape) > 1 for weight in layer.weights) or _left_out(layer, step):
-            continue
-        found = kernels(layer)
-        if not found:
-            yield layer, no_pruning(layer.kind)
-        elif (why := obstacle(layer.kind, [weight.shape for weight in found], step)) is not None:
-            yield layer, why
-
-
-def _left_out(layer: Layer, step: Prune) -> bool:
-    """TFMOT's policy for XNNPACK: 1x1 convolutions alone."""
-    if not isinstance(step.pattern, XnnpackLatency) or not kernels(layer):
-        return False
-    return not (layer.kind == "Conv2D" and layer.config.get("kernel_size") == [1, 1])
-
-
-def _schedules(outline: Outline, step: Prune, pointer: str) -> dict[str, PruningSchedule]:
-    """The schedule of each layer that is pruned: that of the first override that matches, else the step's."""
-    found: dict[str, PruningSchedule] = {}
-    for index, override in enumerate(step.overrides):
-        for layer in select(outline, override.layers, f"{pointer}/overrides/{index}/layers"):
-            found.setdefault(layer.path, override.schedule)
-    skipped = {layer.path for layer, _ in _unsupported(outline, step, pointer)}
-    return {
-        layer.path: found.get(layer.path, step.schedule)
-        for layer in select(outline, step.layers, f"{pointer}/layers")
-        if kernels(layer) and layer.path not in skipped and not _left_out(layer, step)
-    }
-
-
-def _unused(outline: Outline, step: Prune, pointer: str, along: dict[str, PruningSchedule]) -> list[int]:
-    """The overrides none of whose layers is prunable, or not without an earlier override for it."""
-    free, unused = set(along), []
-    for index, override in enumerate(step.overrides):
-        matched = select(outline, override.layers, f"{pointer}/overrides/{index}/layers")
-        taken = {layer.path for layer in matched} & free
-        free -= taken
-        if not taken:
-            unused.append(index)
-    return unused
-
-
 def _left(layer: Layer, step: Prune, selected: bool, why: str | None) -> PlannedLayer:
     if not selected:
         return PlannedLayer(
@@ -145,7 +80,7 @@ def _left(layer: Layer, step: Prune, selected: bool, why: str | None) -> Planned
             action="not_selected",
             sparsity=zero_share(kernels(layer)) if kernels(layer) else None,
         )
-    reason = why or (NOT_FOR_XNNPACK if _left_out(layer, step) else _VECTORS)
+    reason = why or left_out(layer, step) or _VECTORS
     return PlannedLayer(layer=layer.path, kind=layer.kind, action="leave_alone", reason=reason)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Distill, Finetune, LayerSelection
 from tasks.compression.backends.tensorflow.feature_layers import refused_feature
-from tasks.compression.backends.tensorflow.plans.prune import kernels, zero_share
+from tasks.compression.backends.tensorflow.plans.layers import kernels, zero_share
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline, Weight
 from tasks.compression.planning.costs import rounds_cost

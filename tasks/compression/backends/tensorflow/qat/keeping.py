@@ -30,14 +30,14 @@ class Keeping(Projection):
         self._simulation = simulation
         moved = [_moved(item, simulation) for item in self._plan.assignments]
         self._plan = replace(self._plan, assignments=moved)
-        self.zeros = bool(self._masked)
-        self.shared_values = bool(self._asked or self._kept)
+        self.zeros = bool(self._sharing.masked)
+        self.shared_values = bool(self._sharing.asked or self._sharing.kept)
 
     def trained(self, weight: Any) -> Any:
         return self._simulation.variable(weight)
 
-    def constrain(self, model: Any) -> None:
-        super().constrain(self._simulation.source)
+    def begin(self, model: Any) -> None:
+        super().begin(self._simulation.source)
 
 
 def _moved(item: Assignment[Rule], simulation: Simulation) -> Assignment[Rule]:

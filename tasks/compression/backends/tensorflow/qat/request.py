@@ -6,7 +6,7 @@ from typing import Any
 
 from featherweight.spec import QuantizeAware
 from tasks.compression.backends.tensorflow._framework import keras
-from tasks.compression.backends.tensorflow.layers import placed_layers, select
+from tasks.compression.backends.tensorflow.layers import has_matrices, placed_layers, select
 from tasks.compression.backends.tensorflow.qat.support import support
 from tasks.compression.backends.tensorflow.structured.graph import trace
 from tasks.compression.rounding_choice import Chosen, choose
@@ -18,7 +18,7 @@ def chosen(model: Any, step: QuantizeAware, pointer: str) -> Chosen:
     """CompressionError layer_not_found; unsupported_model for a model without a graph of layers;
     layer_not_supported as rounding_choice.choose."""
     selected = {
-        place.path: any(len(weight.shape) > 1 for weight in place.layer.weights)
+        place.path: has_matrices(place.layer)
         for place in select(model, step.layers, f"{pointer}/layers")
         if not isinstance(place.layer, keras.layers.InputLayer)
     }

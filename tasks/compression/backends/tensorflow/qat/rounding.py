@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from featherweight.spec import QuantizeAware
-from tasks.compression.backends.tensorflow.layers import placed_layers
+from tasks.compression.backends.tensorflow.layers import has_matrices, placed_layers
 from tasks.compression.backends.tensorflow.network import Network
 from tasks.compression.backends.tensorflow.predict import predict
 from tasks.compression.backends.tensorflow.qat.delivery import converted, stored_types
@@ -17,12 +17,11 @@ from tasks.compression.backends.tensorflow.qat.request import Chosen, chosen
 from tasks.compression.backends.tensorflow.qat.simulation import Simulation, simulated
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
 from tasks.compression.pending import Pending
 from tasks.compression.rounding_choice import CALIBRATED_ON, CALLED
+from tasks.compression.rounding_report import ends_in_float, note
 from tasks.compression.split import draw
-from tasks.compression.tflite import weight_types
 
 __all__ = ["rounding_parts"]
 
@@ -72,40 +71,16 @@ class Rounding(TrainingPart):
     def outcome(self, network: Network, taken: int, context: Context) -> Network:
         content = converted(self._simulation, self._step)
         types = stored_types(self._simulation, content)
-        self._account(types, context)
-        context.record.details["quantize_aware"] = {
-            "scheme": self._called,
-            "weight_bits": self._step.weight_bits,
-            "bytes": len(content),
-            "layers": types,
-            "left_float": dict(self._choice.left_float),
-            "tensors": weight_types(content),
-        }
+        note(content, types, self._step, self._choice, self._matrices(), self._called, context)
         data = context.training_data
         simulated = predict(self._simulation.model, data.x[data.test])
         return replace(network, tflite=content, simulated=simulated)
 
-    def _account(self, types: Mapping[str, str], context: Context) -> None:
-        for path, dtype in types.items():
-            if path in self._choice.quantized and "float32" in dtype:
-                context.warn("left_float", layer=path, why="the converter has no integer kernel for it here")
-            elif path in self._choice.unselected and dtype != "float32":
-                context.warn("not_left_float", layer=path, dtype=dtype)
-        matrices = [
-            place.path
-            for place in placed_layers(self._simulation.source)
-            if any(len(weight.shape) > 1 for weight in place.layer.weights)
-        ]
-        for path in matrices:
-            if path in self._choice.quantized and path not in types:
-                context.warn("left_float", layer=path, why="its operation cannot be told apart in the file")
+    def _matrices(self) -> list[str]:
+        places = placed_layers(self._simulation.source)
+        return [place.path for place in places if has_matrices(place.layer)]
 
     def _check_ends(self, content: bytes) -> None:
         ends = [dtype for _, dtype, _ in Program(content).signature()]
         if self._step.io_dtype == "int8" and set(ends) != {"int8"}:
-            raise CompressionError(
-                "layer_not_supported",
-                "the inputs and outputs cannot be int8: a layer at one end of the network stays float",
-                hint="select the first and the last layers too, or leave io_dtype at float32",
-                pointer=f"{self._pointer}/io_dtype",
-            )
+            raise ends_in_float(self._pointer)

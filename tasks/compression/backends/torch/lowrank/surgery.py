@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.compression.backends.torch._framework import fx, nn, torch
 from tasks.compression.backends.torch.layers import copied
 from tasks.compression.backends.torch.lowrank.targets import Target
-from tasks.compression.lowrank.factors import merged, svd, tucker
+from tasks.compression.lowrank.factors import svd, tucker
+from tasks.compression.lowrank.parts import Kernel, free_name, pointwise, relative_error, stored
 from tasks.compression.lowrank.ranks import Ranks
 
 __all__ = ["Part", "Replacement", "factored", "replaced"]
 
-Kernel = npt.NDArray[np.float32]
 _CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 _PLACES = ("stride", "padding", "dilation", "padding_mode")
 
@@ -46,12 +45,8 @@ class Replacement:
 
     @property
     def error(self) -> float:
-        """||K - K'|| / ||K||, in the Frobenius norm, of the kernel K' that the stored parts amount to; its
-        square is the share of the energy lost."""
-        kernel = self.target.kernel.astype(np.float64)
-        size = float(np.linalg.norm(kernel))
-        together = merged([part.kernel for part in self.parts])
-        return float(np.linalg.norm(kernel - together)) / size if size else 0.0
+        """As lowrank.parts.relative_error."""
+        return relative_error(self.target.kernel, [part.kernel for part in self.parts])
 
 
 def factored(target: Target, ranks: Ranks) -> Replacement:
@@ -61,7 +56,7 @@ def factored(target: Target, ranks: Ranks) -> Replacement:
         return Replacement(target, tuple(_tucker_parts(kernel, ranks)))
     first, last = svd(kernel.reshape(kernel.shape[-2:]), ranks.inputs)
     # The strides go with the first, so that the second computes no more places than are needed.
-    parts = (Part("_in", _pointwise(first, kernel), places=True), Part("", _pointwise(last, kernel)))
+    parts = (Part("_in", pointwise(first, kernel), places=True), Part("", pointwise(last, kernel)))
     return Replacement(target, parts)
 
 
@@ -71,7 +66,7 @@ def replaced(model: fx.GraphModule, replacements: Sequence[Replacement]) -> fx.G
     made = copied(model)
     names = {name for name, _ in made.named_modules()}
     for one in replacements:
-        one.paths[:] = [_free(f"{one.target.path}{part.suffix}", names) for part in one.parts[:-1]]
+        one.paths[:] = [free_name(f"{one.target.path}{part.suffix}", names) for part in one.parts[:-1]]
         one.paths.append(one.target.path)
         for path, part in zip(one.paths, one.parts, strict=True):
             made.add_submodule(path, _module(part, one.target.layer))
@@ -86,19 +81,11 @@ def _tucker_parts(kernel: Kernel, ranks: Ranks) -> list[Part]:
     left, core, right = tucker(kernel, ranks.inputs, ranks.outputs)
     parts = []
     if ranks.inputs < kernel.shape[-2]:
-        parts.append(Part("_in", _pointwise(left, kernel)))
+        parts.append(Part("_in", pointwise(left, kernel)))
     if ranks.outputs == kernel.shape[-1]:
-        return [*parts, Part("", _stored(core), places=True)]
-    parts.append(Part("_core", _stored(core), places=True))
-    return [*parts, Part("", _pointwise(right.T, kernel))]
-
-
-def _pointwise(matrix: npt.NDArray[Any], kernel: Kernel) -> Kernel:
-    return _stored(matrix.reshape([1] * (kernel.ndim - 2) + list(matrix.shape)))
-
-
-def _stored(kernel: npt.NDArray[Any]) -> Kernel:
-    return np.ascontiguousarray(kernel, np.float32)
+        return [*parts, Part("", stored(core), places=True)]
+    parts.append(Part("_core", stored(core), places=True))
+    return [*parts, Part("", pointwise(right.T, kernel))]
 
 
 def _module(part: Part, original: Any) -> nn.Module:
@@ -130,13 +117,3 @@ def _call_all(model: fx.GraphModule, replacement: Replacement) -> None:
             for path in replacement.paths[:-1]:
                 given = model.graph.call_module(path, (given,))
         node.args, node.kwargs = (given,), {}
-
-
-def _free(wanted: str, names: set[str]) -> str:
-    """`wanted`, with a number where a module of the network has that name."""
-    name, number = wanted, 0
-    while name in names:
-        number += 1
-        name = f"{wanted}_{number}"
-    names.add(name)
-    return name

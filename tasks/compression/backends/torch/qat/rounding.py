@@ -17,13 +17,13 @@ from tasks.compression.backends.torch.qat.request import chosen
 from tasks.compression.backends.torch.qat.simulation import calibrate, rounded_weights, simulated
 from tasks.compression.backends.torch.training_parts import State, TrainingPart
 from tasks.compression.context import Context
-from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
 from tasks.compression.pending import Pending
 from tasks.compression.rounding_choice import CALIBRATED_ON, CALLED, Chosen
+from tasks.compression.rounding_report import ends_in_float, note
 from tasks.compression.samples import Tensors
 from tasks.compression.split import draw
-from tasks.compression.tflite import operations, weight_types
+from tasks.compression.tflite import operations
 
 __all__ = ["rounding_parts"]
 
@@ -77,15 +77,7 @@ class Rounding(TrainingPart):
         calibrate(simulation, network.signature, samples, widest=True)
         rounded = replace(network, model=rounded_weights(network, simulation))
         content, types = converted(rounded, self._step, samples, self._floats())
-        self._account(types, context)
-        context.record.details["quantize_aware"] = {
-            "scheme": self._called,
-            "weight_bits": self._step.weight_bits,
-            "bytes": len(content),
-            "layers": types,
-            "left_float": dict(self._choice.left_float),
-            "tensors": weight_types(content),
-        }
+        note(content, types, self._step, self._choice, self._matrices(), self._called, context)
         data = context.training_data
         answers = predict(simulation, network.signature, data.x[data.test])
         return replace(network, files={**network.files, "tflite": content}, simulated=answers)
@@ -97,18 +89,9 @@ class Rounding(TrainingPart):
     def _floats(self) -> frozenset[str]:
         return self._choice.unselected | self._choice.left_float.keys()
 
-    def _account(self, types: Mapping[str, str], context: Context) -> None:
-        for path, dtype in types.items():
-            if path in self._choice.quantized and "float32" in dtype:
-                context.warn("left_float", layer=path, why="the converter has no integer kernel for it here")
-            elif path in self._choice.unselected and dtype != "float32":
-                context.warn("not_left_float", layer=path, dtype=dtype)
-        for place in placed_layers(self._network.model):
-            matrix = any(value.dim() > 1 for value in weights(place.layer))
-            if matrix and place.path in self._choice.quantized and place.path not in types:
-                context.warn(
-                    "left_float", layer=place.path, why="its operation cannot be told apart in the file"
-                )
+    def _matrices(self) -> list[str]:
+        places = placed_layers(self._network.model)
+        return [place.path for place in places if any(value.dim() > 1 for value in weights(place.layer))]
 
     def _check_ends(self, content: bytes) -> None:
         """Integers at an end that are made floats at once would be of no use."""
@@ -117,12 +100,7 @@ class Rounding(TrainingPart):
         made_float = {name for item in graph if item.kind == "DEQUANTIZE" for name in item.inputs}
         made_integer = {name for item in graph if item.kind == "QUANTIZE" for name in item.outputs}
         if self._step.io_dtype == "int8" and names & (made_float | made_integer):
-            raise CompressionError(
-                "layer_not_supported",
-                "the inputs and outputs cannot be int8: a layer at one end of the network stays float",
-                hint="select the first and the last layers too, or leave io_dtype at float32",
-                pointer=f"{self._pointer}/io_dtype",
-            )
+            raise ends_in_float(self._pointer)
 
 
 class _OfNetwork(TrainingPart):
@@ -162,4 +140,5 @@ class _OfNetwork(TrainingPart):
         return model
 
     def outcome(self, network: Network, taken: int, context: Context) -> Network:
-        return self._part.outcome(network, taken, context)
+        noted: Network = self._part.outcome(network, taken, context)
+        return noted
