@@ -37,13 +37,14 @@ a short training they are fewer all the same, so that the values move."""
 
 class Projection(TrainingPart):
     """Carries out the pending prune and cluster steps together, and keeps the zeros and the shared values
-    that are there already."""
+    that are there already. `zeros` says whether there are any of the first."""
 
     def __init__(self, network: Network, steps: int, context: Context) -> None:
         self._plan = planned(network, steps, context)
         self._asked = requests(network)
         self._kept = {path: item for path, item in network.shared.items() if path not in self._asked}
         self._masked = {*self._plan.paths, *network.pruned}
+        self.zeros = bool(self._masked)
         self._seed = context.seed
         self._steps = steps
         self._begins = {path: math.floor(item.begin * steps) for path, item in self._asked.items()}

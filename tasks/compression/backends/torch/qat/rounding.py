@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from featherweight.spec import Cluster, Prune, QuantizeAware
+from featherweight.spec import Cluster, QuantizeAware
 from tasks.compression.backends.torch._framework import fx
 from tasks.compression.backends.torch.layers import placed_layers, weights
 from tasks.compression.backends.torch.masking import Masking
@@ -36,10 +36,9 @@ def rounding_parts(
 
     CompressionError layer_not_found; layer_not_supported as rounding_choice.choose."""
     choice = chosen(network.model, pending.step, pending.pointer)
-    zeros = bool(network.pruned or network.waiting(Prune))
     shares = bool(network.shared or network.waiting(Cluster))
-    keeping = (Projection if shares else Masking)(network, steps, context)
-    rounding = Rounding(network, choice, pending, context, CALLED[zeros, shares])
+    keeping: Projection | Masking = (Projection if shares else Masking)(network, steps, context)
+    rounding = Rounding(network, choice, pending, context, CALLED[keeping.zeros, shares])
     return [rounding, _OfNetwork(keeping, network.model)]
 
 
