@@ -10,10 +10,11 @@ from featherweight.report import ReportWarning
 from featherweight.spec import CompressionSpec, Step
 from tasks.compression.abilities import unable
 from tasks.compression.catalogue import missing_dataset, resolve, row, support
+from tasks.compression.delivery import Delivery
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.skeleton import Cost, cost
-from tasks.compression.outputs import PROGRAMS
+from tasks.compression.outputs import holds_program
 from tasks.compression.planning.costs import memory_peak
 from tasks.compression.planning.division import Shapes, divide
 from tasks.compression.planning.outputs import OPEN_SIZES, blocked, has_open_sizes
@@ -62,6 +63,7 @@ class _Planner:
         self.steps: list[PlannedStep] = []
         self.state = State(outline)
         self.cost = cost(outline)
+        self.delivery = Delivery(spec)
         self._offered: set[int] = set()
 
     def refuse(self, has_dataset: bool) -> None:
@@ -109,12 +111,15 @@ class _Planner:
                 self._problem(error)
 
     def deliver(self) -> None:
-        """The outputs that the network as it was uploaded cannot be converted to."""
-        for index, output in enumerate(self.spec.outputs):
+        """The outputs that the network as it was uploaded cannot be converted to: problems, or where the job
+        would go on without them warnings."""
+        for output in self.spec.outputs:
             if (error := blocked(self.outline, output)) is not None:
-                error.pointer = f"/outputs/{index}"
-                self._problem(error)
-        if has_open_sizes(self.outline) and not PROGRAMS.isdisjoint(self.spec.outputs):
+                try:
+                    self.delivery.leave_out([output], error, self.warnings.append)
+                except CompressionError as refused:
+                    self._problem(refused)
+        if has_open_sizes(self.outline) and holds_program(self.delivery.wanted):
             self.warnings.append(remark("not_looked_at", what=f"Whether LiteRT can run {OPEN_SIZES}"))
 
     def take_steps(self) -> None:
@@ -143,7 +148,7 @@ class _Planner:
             model=_model(self.outline, self.cost),
             data=self.data,
             steps=self.steps,
-            before=[size_of(self.outline, output, {}, nonzero_known=True) for output in self.spec.outputs]
+            before=[size_of(self.outline, output, {}, nonzero_known=True) for output in self.delivery.wanted]
             if known
             else [],
             after=[
@@ -155,7 +160,7 @@ class _Planner:
                     levels=self.state.levels,
                     nonzero_known=not (self.state.guessed_zeros or self.state.guessed),
                 )
-                for output in self.spec.outputs
+                for output in self.delivery.wanted
             ]
             if feasible
             else [],
