@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from featherweight.plan import Plan, PlanData, PlanModel, PlannedStep, PlanProblem
+from featherweight.plan import Plan, PlanData, PlanModel, PlannedLayer, PlannedStep, PlanProblem
 from featherweight.problem import FieldError
 from featherweight.report import ReportWarning
 from featherweight.spec import CompressionSpec, Step
@@ -28,6 +28,12 @@ __all__ = ["plan"]
 
 _BY_CALLS = ("prune_channels", "decompose", "quantize_aware")
 """What goes by the calls of layers, which not every configuration tells."""
+
+_NUMBERS = (
+    *("sparsity", "channels_before", "channels_after", "parameters_before", "parameters_after"),
+    *("macs_before", "macs_after", "rank", "distinct_values", "dtype"),
+)
+"""What a plan says of a layer and the steps before may change."""
 
 
 def plan(
@@ -57,13 +63,13 @@ class _Planner:
     def __init__(self, outline: Outline, spec: CompressionSpec) -> None:
         self.outline = outline
         self.spec = spec
+        self.delivery = Delivery(spec)
         self.problems: list[PlanProblem] = []
         self.warnings: list[ReportWarning] = []
         self.data: PlanData | None = None
         self.steps: list[PlannedStep] = []
         self.state = State(outline)
         self.cost = cost(outline)
-        self.delivery = Delivery(spec)
         self._offered: set[int] = set()
 
     def refuse(self, has_dataset: bool) -> None:
@@ -129,12 +135,15 @@ class _Planner:
             if entry is None:
                 continue
             context = Context(index, self.spec, self.data)
+            unknown = self.state.unknown
             try:
                 self.state = _planned(entry.plan, self.state, step, context)
             except CompressionError as error:
                 self._problem(error)
                 continue
             self.warnings += context.warnings
+            if unknown:
+                context.layers = list(map(_estimated, context.layers))
             self.steps.append(self._step(context, step))
 
     def plan(self, shapes: Shapes | None) -> Plan:
@@ -155,8 +164,8 @@ class _Planner:
                 size_of(
                     self.state.outline,
                     output,
-                    self.state.dtypes,
-                    integers=self.state.integers,
+                    self.state.dtypes if output in self.state.formats else {},
+                    integers=self.state.integers and output in self.state.formats,
                     levels=self.state.levels,
                     nonzero_known=not (self.state.guessed_zeros or self.state.guessed),
                 )
@@ -211,9 +220,15 @@ def _planned(name: str | None, state: State, step: Step, context: Context) -> St
     unknown = state.outline.kind == "keras" and not state.outline.traced and step.technique in _BY_CALLS
     if name is None or unknown:
         context.warn("not_looked_at", what=f"What {step.technique} does")
-        return replace(state, guessed=True, guessed_zeros=True)
+        return replace(state, guessed=True, guessed_zeros=True, unknown=True)
     planned: State = resolve(name)(state, step, context)
     return planned
+
+
+def _estimated(layer: PlannedLayer) -> PlannedLayer:
+    """With every number that there is of it marked as an estimate."""
+    numbers = [name for name in _NUMBERS if getattr(layer, name) is not None]
+    return layer.model_copy(update={"estimated": list(dict.fromkeys([*layer.estimated, *numbers]))})
 
 
 def _pointer(pointer: str | None) -> str | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from featherweight.spec import LayerSelection, Prune, PruningSchedule, XnnpackLatency
+from featherweight.spec import LayerSelection, Prune, PruningSchedule
 from tasks.compression.backends.torch._framework import fx, nn
 from tasks.compression.backends.torch.layers import Placed, kernels, select
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.prunability import DEPTHWISE, is_depthwise, no_pruning, obstacle
-from tasks.compression.errors import CompressionError
 from tasks.compression.overrides import first_matches, unused
 from tasks.compression.pending import Pending
 
-__all__ = ["kind_of", "prunable", "refuse_xnnpack", "schedules", "unsupported", "unused_overrides"]
+__all__ = ["kind_of", "prunable", "schedules", "unsupported", "unused_overrides"]
 
 
 def prunable(network: Network, pending: Pending[Prune]) -> list[Placed]:
@@ -59,19 +58,6 @@ def kind_of(layer: nn.Module) -> str:
         layer.groups, layer.in_channels
     )
     return f"{DEPTHWISE}{kind}" if depthwise else kind
-
-
-def refuse_xnnpack(step: Prune, pointer: str) -> None:
-    """CompressionError layer_not_supported for the pattern that no PyTorch model is faster with."""
-    if isinstance(step.pattern, XnnpackLatency):
-        raise CompressionError(
-            "layer_not_supported",
-            "XNNPACK's sparse kernels cannot run the model: they need the channels of images last, and a "
-            ".tflite that is made of a PyTorch model has operations between its convolutions that they "
-            "do not know",
-            hint="prune with the pattern unstructured, or whole channels with the technique prune_channels",
-            pointer=f"{pointer}/pattern",
-        )
 
 
 def _overridden(model: fx.GraphModule, pending: Pending[Prune]) -> dict[str, int]:

@@ -7,13 +7,8 @@ from dataclasses import replace
 from featherweight.spec import Prune
 from tasks.compression.backends.torch.at_once import carry_out
 from tasks.compression.backends.torch.network import Network
-from tasks.compression.backends.torch.prunable import (
-    prunable,
-    refuse_xnnpack,
-    schedules,
-    unsupported,
-    unused_overrides,
-)
+from tasks.compression.backends.torch.prunability import refuse_xnnpack
+from tasks.compression.backends.torch.prunable import prunable, schedules, unsupported, unused_overrides
 from tasks.compression.context import Context
 from tasks.compression.pending import Pending
 from tasks.compression.prunability import is_global, refused, target

@@ -6,16 +6,15 @@ does, depends on the weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Cluster, Prune
-from tasks.compression.backends.tensorflow.plans.prune import kernels, zero_share
-from tasks.compression.backends.tensorflow.prunability import TRANSPOSED_KINDS
 from tasks.compression.clusterability import no_sharing, refused
 from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.planning.kinds import Kinds, kinds_of
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.planning.techniques.prune import zero_share
 from tasks.compression.prunability import KEEP_ZEROS_FROM
 from tasks.compression.waiting import can_wait, carrier, waits
 
@@ -35,6 +34,7 @@ def check(outline: Outline, step: Cluster, pointer: str) -> None:
 def plan(state: State, step: Cluster, context: Context) -> State:
     outline, pointer = state.outline, context.pointer
     check(outline, step, pointer)
+    kinds = kinds_of(outline)
     asked = _clusters(outline, step, pointer)
     skipped = {layer.path: why for layer, why in _unsupported(outline, step, pointer)}
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
@@ -43,9 +43,9 @@ def plan(state: State, step: Cluster, context: Context) -> State:
         if not layer.weights:
             continue
         if layer.path in asked:
-            weights = _shared(layer, asked[layer.path], step, state, context)
+            weights = _shared(layer, asked[layer.path], step, state, context, kinds)
             changed[layer.path] = weights
-            context.layers.append(_described(layer, weights, asked[layer.path]))
+            context.layers.append(_described(layer, weights, asked[layer.path], kinds))
             continue
         selected = layer.path in chosen
         context.layers.append(
@@ -72,8 +72,8 @@ def plan(state: State, step: Cluster, context: Context) -> State:
     return state.with_weights(changed, shared=state.shared | asked.keys())
 
 
-def _described(layer: Layer, weights: tuple[Weight, ...], clusters: int) -> PlannedLayer:
-    names = {weight.name for weight in kernels(layer)}
+def _described(layer: Layer, weights: tuple[Weight, ...], clusters: int, kinds: Kinds) -> PlannedLayer:
+    names = {weight.name for weight in kinds.kernels(layer)}
     counts = [weight.distinct for weight in weights if weight.name in names]
     return PlannedLayer(
         layer=layer.path,
@@ -88,11 +88,11 @@ def _described(layer: Layer, weights: tuple[Weight, ...], clusters: int) -> Plan
 def _clusters(outline: Outline, step: Cluster, pointer: str) -> dict[str, int]:
     """The layers the step changes, with the values for each: those of the first override that matches, else
     the step's."""
-    found = _overridden(outline, step, pointer)
+    kinds, found = kinds_of(outline), _overridden(outline, step, pointer)
     return {
         layer.path: step.overrides[found[layer.path]].clusters if layer.path in found else step.clusters
         for layer in select(outline, step.layers, f"{pointer}/layers")
-        if kernels(layer)
+        if kinds.kernels(layer)
     }
 
 
@@ -111,26 +111,40 @@ def _unused(outline: Outline, step: Cluster, pointer: str, asked: dict[str, int]
 
 
 def _unsupported(outline: Outline, step: Cluster, pointer: str) -> Iterator[tuple[Layer, str]]:
+    kinds = kinds_of(outline)
     for layer in select(outline, step.layers, f"{pointer}/layers"):
-        if not kernels(layer) and any(len(weight.shape) > 1 for weight in layer.weights):
-            yield layer, no_sharing(layer.kind)
+        if not kinds.kernels(layer) and any(len(weight.shape) > 1 for weight in layer.weights):
+            yield layer, no_sharing(kinds.called(layer))
 
 
-def _shared(layer: Layer, clusters: int, step: Cluster, state: State, context: Context) -> tuple[Weight, ...]:
+def _shared(
+    layer: Layer, clusters: int, step: Cluster, state: State, context: Context, kinds: Kinds
+) -> tuple[Weight, ...]:
     """The layer's weights as they will be at most: zeros that pruning made stay, and do not count."""
-    found = kernels(layer)
+    found = kinds.kernels(layer)
     held = layer.path in state.held or zero_share(found) >= KEEP_ZEROS_FROM
     later = _pruned_later(context)
     trained = carrier(context.spec.steps, context.index) is not None
     if not later:
-        alive = [_alive(weight, layer.kind, step, held=held, trained=trained) for weight in found]
+        alive = [
+            _alive(weight, kinds.channels(layer, weight), step, held=held, trained=trained)
+            for weight in found
+        ]
         known = [count for count in alive if count is not None]
         if len(known) == len(alive) and max(known) <= clusters:
             where = " in a channel" if step.per_channel else ""
             context.warn("nothing_shared", layer=layer.path, count=max(known), where=where, clusters=clusters)
     names = {weight.name for weight in found}
     return tuple(
-        _fewer(weight, layer.kind, clusters, step, held=held, zero=held or later, trained=trained)
+        _fewer(
+            weight,
+            kinds.channels(layer, weight),
+            clusters,
+            step,
+            held=held,
+            zero=held or later,
+            trained=trained,
+        )
         if weight.name in names
         else weight
         for weight in layer.weights
@@ -147,11 +161,11 @@ def _pruned_later(context: Context) -> bool:
     return False
 
 
-def _alive(weight: Weight, kind: str, step: Cluster, *, held: bool, trained: bool) -> int | None:
+def _alive(weight: Weight, channels: int, step: Cluster, *, held: bool, trained: bool) -> int | None:
     """How many distinct values share `clusters`, in one kernel or the channel with the most of them. After a
     training all weights are taken to differ; None where the places of zeros would have to be known."""
     if step.per_channel:
-        return None if held and weight.zeros else weight.size // _channels(weight, kind)
+        return None if held and weight.zeros else weight.size // channels
     left = weight.size - weight.zeros if held else weight.size
     if trained or weight.distinct is None:
         return left
@@ -159,9 +173,9 @@ def _alive(weight: Weight, kind: str, step: Cluster, *, held: bool, trained: boo
 
 
 def _fewer(
-    weight: Weight, kind: str, clusters: int, step: Cluster, *, held: bool, zero: bool, trained: bool
+    weight: Weight, channels: int, clusters: int, step: Cluster, *, held: bool, zero: bool, trained: bool
 ) -> Weight:
-    most = clusters * _channels(weight, kind) if step.per_channel else clusters
+    most = clusters * channels if step.per_channel else clusters
     left = weight.size - weight.zeros if held else weight.size
     most = min(most, left) + zero
     few = weight.distinct is not None and weight.distinct <= most and not trained
@@ -171,8 +185,3 @@ def _fewer(
             "zeros": weight.zeros if held or few else 0,
         }
     )
-
-
-def _channels(weight: Weight, kind: str) -> int:
-    shape = weight.shape
-    return math.prod(shape[-2:-1]) if kind in TRANSPOSED_KINDS else shape[-1]

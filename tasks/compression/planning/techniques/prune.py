@@ -6,14 +6,10 @@ from collections.abc import Iterator
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import NOfM, Prune, PruningSchedule, Unstructured, XnnpackLatency
-from tasks.compression.backends.tensorflow.prunability import (
-    KERNELS,
-    NOT_FOR_XNNPACK,
-    no_pruning,
-    obstacle,
-)
+from tasks.compression.backends.tensorflow.prunability import NOT_FOR_XNNPACK
 from tasks.compression.mask_updates import sparsity_after
 from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.planning.kinds import Kinds, kinds_of
 from tasks.compression.planning.state import Context, State, select
 from tasks.compression.prunability import (
     KEEP_ZEROS_FROM,
@@ -26,14 +22,15 @@ from tasks.compression.prunability import (
 from tasks.compression.resolve import optimiser_steps, resolve_schedule
 from tasks.compression.waiting import carrier
 
-__all__ = ["check", "plan"]
+__all__ = ["check", "plan", "zero_share"]
 
 _VECTORS = "it has no kernel: biases and statistics are never pruned"
 
 
 def check(outline: Outline, step: Prune, pointer: str) -> None:
     """As the handler's: CompressionError layer_not_found, layer_not_supported. Whether XNNPACK's kernels can
-    run the model is not looked at."""
+    run a Keras model is not looked at."""
+    kinds_of(outline).check(step, pointer)
     for index, override in enumerate(step.overrides):
         select(outline, override.layers, f"{pointer}/overrides/{index}/layers")
     for layer, why in _unsupported(outline, step, pointer):
@@ -46,6 +43,7 @@ def plan(state: State, step: Prune, context: Context) -> State:
     check(outline, step, pointer)
     follows = any(isinstance(waiting, Prune) for waiting in context.waiting())
     before = state.before_pruning if follows and state.before_pruning is not None else outline
+    kinds = kinds_of(outline)
     along = _schedules(outline, step, pointer)
     skipped = {layer.path: why for layer, why in _unsupported(outline, step, pointer)}
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
@@ -55,10 +53,10 @@ def plan(state: State, step: Prune, context: Context) -> State:
         if not layer.weights:
             continue
         if layer.path in along:
-            planned, weights = _pruned(_unpruned(layer, earlier), step, along[layer.path], context)
+            planned, weights = _pruned(_unpruned(layer, earlier), step, along[layer.path], context, kinds)
             changed[layer.path] = weights
         else:
-            planned = _left(layer, step, layer.path in chosen, skipped.get(layer.path))
+            planned = _left(layer, step, layer.path in chosen, skipped.get(layer.path), kinds)
         context.layers.append(planned)
     for path, why in skipped.items():
         context.warn("layer_skipped", layer=path, why=why)
@@ -80,33 +78,26 @@ def plan(state: State, step: Prune, context: Context) -> State:
     )
 
 
-def kernels(layer: Layer) -> list[Weight]:
-    """The weights of a layer that magnitude pruning applies to."""
-    if layer.kind == "MultiHeadAttention":
-        return [weight for weight in layer.weights if len(weight.shape) > 2]
-    names = KERNELS.get(layer.kind, ())
-    return [weight for weight in layer.weights if weight.name in names]
-
-
 def zero_share(weights: list[Weight]) -> float:
     size = sum(weight.size for weight in weights)
     return sum(weight.zeros for weight in weights) / size if size else 0.0
 
 
 def _unsupported(outline: Outline, step: Prune, pointer: str) -> Iterator[tuple[Layer, str]]:
+    kinds = kinds_of(outline)
     for layer in select(outline, step.layers, f"{pointer}/layers"):
-        if not any(len(weight.shape) > 1 for weight in layer.weights) or _left_out(layer, step):
+        if not any(len(weight.shape) > 1 for weight in layer.weights) or _left_out(layer, step, kinds):
             continue
-        found = kernels(layer)
+        found = kinds.kernels(layer)
         if not found:
-            yield layer, no_pruning(layer.kind)
-        elif (why := obstacle(layer.kind, [weight.shape for weight in found], step)) is not None:
+            yield layer, kinds.no_pruning(kinds.called(layer))
+        elif (why := kinds.obstacle(layer.kind, [weight.shape for weight in found], step)) is not None:
             yield layer, why
 
 
-def _left_out(layer: Layer, step: Prune) -> bool:
+def _left_out(layer: Layer, step: Prune, kinds: Kinds) -> bool:
     """TFMOT's policy for XNNPACK: 1x1 convolutions alone."""
-    if not isinstance(step.pattern, XnnpackLatency) or not kernels(layer):
+    if not isinstance(step.pattern, XnnpackLatency) or not kinds.kernels(layer):
         return False
     return not (layer.kind == "Conv2D" and layer.config.get("kernel_size") == [1, 1])
 
@@ -118,10 +109,11 @@ def _schedules(outline: Outline, step: Prune, pointer: str) -> dict[str, Pruning
         for layer in select(outline, override.layers, f"{pointer}/overrides/{index}/layers"):
             found.setdefault(layer.path, override.schedule)
     skipped = {layer.path for layer, _ in _unsupported(outline, step, pointer)}
+    kinds = kinds_of(outline)
     return {
         layer.path: found.get(layer.path, step.schedule)
         for layer in select(outline, step.layers, f"{pointer}/layers")
-        if kernels(layer) and layer.path not in skipped and not _left_out(layer, step)
+        if kinds.kernels(layer) and layer.path not in skipped and not _left_out(layer, step, kinds)
     }
 
 
@@ -137,23 +129,24 @@ def _unused(outline: Outline, step: Prune, pointer: str, along: dict[str, Prunin
     return unused
 
 
-def _left(layer: Layer, step: Prune, selected: bool, why: str | None) -> PlannedLayer:
+def _left(layer: Layer, step: Prune, selected: bool, why: str | None, kinds: Kinds) -> PlannedLayer:
+    found = kinds.kernels(layer)
     if not selected:
         return PlannedLayer(
             layer=layer.path,
             kind=layer.kind,
             action="not_selected",
-            sparsity=zero_share(kernels(layer)) if kernels(layer) else None,
+            sparsity=zero_share(found) if found else None,
         )
-    reason = why or (NOT_FOR_XNNPACK if _left_out(layer, step) else _VECTORS)
+    reason = why or (NOT_FOR_XNNPACK if _left_out(layer, step, kinds) else _VECTORS)
     return PlannedLayer(layer=layer.path, kind=layer.kind, action="leave_alone", reason=reason)
 
 
 def _pruned(
-    layer: Layer, step: Prune, schedule: PruningSchedule, context: Context
+    layer: Layer, step: Prune, schedule: PruningSchedule, context: Context, kinds: Kinds
 ) -> tuple[PlannedLayer, tuple[Weight, ...]]:
     """What becomes of a layer, from the zeros it had before the first of several prune steps."""
-    found = kernels(layer)
+    found = kinds.kernels(layer)
     share = zero_share(found)
     floor = share if share >= KEEP_ZEROS_FROM else 0.0
     asked = target(step, schedule)
@@ -174,7 +167,7 @@ def _pruned(
         weight.model_copy(update={"zeros": zeros[weight.name]}) if weight.name in zeros else weight
         for weight in layer.weights
     )
-    after = zero_share(kernels(layer.model_copy(update={"weights": weights})))
+    after = zero_share(kinds.kernels(layer.model_copy(update={"weights": weights})))
     planned = PlannedLayer(
         layer=layer.path,
         kind=layer.kind,
