@@ -50,7 +50,7 @@ _PATIENCE_S = 2.0
 _PREFIX = "plan-"
 _LEFT_BEHIND_S = 3600.0
 # Raised whenever what an outline holds changes: what was kept before is then not found any more.
-_VERSION = 3
+_VERSION = 4
 # What an inspection says depends on the catalogue too.
 _INSPECTION = f"inspection:{digest()}"
 

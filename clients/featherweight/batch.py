@@ -284,11 +284,13 @@ class FileSummary(_Answer):
 
 
 class ItemSummary(_Answer):
-    """What a report comes to: the original and the files made of it."""
+    """What a report comes to: the original and the files made of it. `missing` are the outputs that could not
+    be made, of a spec that has these skipped."""
 
     metric: str | None = None
     original: FileSummary
     outputs: list[FileSummary]
+    missing: list[str] = Field(default_factory=list)
 
 
 class BatchItem(_Answer):

@@ -26,6 +26,7 @@ __all__ = [
     "Latency",
     "LayerReport",
     "Measurement",
+    "MissingOutput",
     "OperatorCount",
     "OutputMeasure",
     "Report",
@@ -317,6 +318,17 @@ class ReportWarning(_Part):
     layer: str | None = None
 
 
+class MissingOutput(_Part):
+    """An output that was asked for and not made, because of what the problem of this `code` says; `layer` is
+    the one that is to blame, where it is known."""
+
+    output: str
+    code: str
+    detail: str
+    hint: str | None = None
+    layer: str | None = None
+
+
 class Host(_Part):
     cpu: str
     cores: int
@@ -330,7 +342,8 @@ class Report(_Part):
     """All of it. `spec` is the resolved spec: every default and ``auto`` replaced by its value.
 
     `baseline` is the original converted to a float ``.tflite`` without any compression: what the
-    latencies of the outputs are compared with."""
+    latencies of the outputs are compared with. `missing` are the outputs that could not be made, of a spec
+    whose `on_unsupported` is ``skip``."""
 
     version: Literal[1] = REPORT_VERSION
     job_id: str | None = None
@@ -347,6 +360,7 @@ class Report(_Part):
     original: Variant
     baseline: Variant | None = None
     outputs: list[Variant]
+    missing: list[MissingOutput] = Field(default_factory=list)
     warnings: list[ReportWarning]
     versions: dict[str, str]
     host: Host

@@ -168,7 +168,7 @@ class ScheduledJob(_Part):
 
 class RegressionLimits(_Part):
     """By how much a run may be worse than the last good run before it counts as regressed. A job that fails
-    counts always.
+    counts always, and so does an output of the good run that could not be made.
 
     `accuracy_drop` is in percentage points of a metric that is a share, and in per cent of the good run's
     value of one that is an error; a drop that may be chance (its 95 % interval includes zero) does not
@@ -265,7 +265,7 @@ class RegressionReason(_Answer):
     """One way in which a run is worse than the good run. `change` and `limit` are in percentage points for
     the accuracy of a share, otherwise in per cent; `low` and `high` are the 95 % interval of `change`."""
 
-    code: Literal["accuracy_drop", "size_growth", "job_failed"] | str
+    code: Literal["accuracy_drop", "size_growth", "output_missing", "job_failed"] | str
     detail: str
     output: str | None = None
     metric: str | None = None

@@ -6,7 +6,8 @@
     │   ├── change the weights     Prune, Cluster, QuantizeAware
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
-    ├── outputs[]                  tflite | keras
+    ├── outputs[]                  tflite | keras | ...
+    ├── on_unsupported             what to do about an output that the network cannot be written as
     ├── split                      train / validation / test, made once by the service
     ├── data                       how the data set is read, where it is no .npz
     └── seed
@@ -47,7 +48,7 @@ from featherweight.techniques.finetune import (
     Finetune,
     StepRate,
 )
-from featherweight.techniques.parts import AUTO, LayerSelection, Part
+from featherweight.techniques.parts import AUTO, LayerSelection, OnUnsupported, Part
 from featherweight.techniques.prune import Block, NOfM, Prune, PruneOverride, Unstructured, XnnpackLatency
 from featherweight.techniques.prune_channels import (
     ChannelOverride,
@@ -172,11 +173,18 @@ class CompressionSpec(Part):
     converter's metadata, which tools that show a network can use, or is stripped of them: inputs,
     outputs and signatures keep their names, the answers are the same, and a small file gzips to
     some 600 bytes less.
+
+    `on_unsupported` says what happens where the network cannot be written as one of the `outputs`, since the
+    converter has nothing for a layer, or the format's runtime does not run what was written: ``error`` ends
+    the job, ``skip`` delivers the others, and the report says which is missing and why. A job that nothing is
+    left of ends all the same, and so does one with an output that answers otherwise than the network. Steps
+    have an `on_unsupported` of their own, for layers.
     """
 
     version: Literal[1] = SPEC_VERSION
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)]
     outputs: Annotated[tuple[OutputFormat, ...], Field(min_length=1, max_length=8)] = ("tflite",)
+    on_unsupported: OnUnsupported = "error"
     tflite_names: Literal["strip", "keep"] = "strip"
     tflite_metadata: TfliteMetadata | None = None
     split: DataSplit = DataSplit()

@@ -11,9 +11,12 @@ PyTorch itself is needed for this alone, and imported when it is called.
 from __future__ import annotations
 
 import copy
+import json
+import keyword
 import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,8 @@ VERSION = "2.13"
 _EXPORTED_BATCH = 2
 _TRIED_BATCHES = (1, 3)
 _TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+_NAMES = "featherweight.json"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
 def save(
@@ -38,6 +43,8 @@ def save(
     example_inputs: torch.Tensor | Sequence[torch.Tensor],
     path: str | os.PathLike[str],
     *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
     max_batch: int = 1024,
 ) -> Path:
     """Write `model` to `path`, a ``.pt2``, as the service takes it; returns the path.
@@ -47,9 +54,13 @@ def save(
     batches of 1 to `max_batch`; it is tried with some. The model itself is left as it is, and no line of its
     source is in the file.
 
+    `input_names` and `output_names` are what the service calls the tensors, one for each: in data sets and
+    specs, and in the files it makes. Left out, inputs are called as the parameters of ``forward``, and
+    outputs ``output``, ``output_0`` and so on, or by the keys of the dict that it answers with.
+
     ConfigurationError without PyTorch, or with another version than VERSION; TypeError and ValueError for
-    inputs that are no tensors with a batch; ExportFailed, with what to change, for a model that cannot be
-    exported, or that as exported computes something else.
+    inputs that are no tensors with a batch, and for names that are none; ExportFailed, with what to change,
+    for a model that cannot be exported, or that as exported computes something else.
     """
     torch = _pytorch()
     inputs = _batch(torch, example_inputs)
@@ -61,13 +72,16 @@ def save(
             f"the name of an exported program ends in .pt2, and that of {target.name!r} does not"
         )
     plain = copy.deepcopy(model).cpu().eval()
+    names = {"input_names": input_names, "output_names": output_names}
+    _check_names(names)
     program = _exported(torch, plain, inputs, max_batch)
+    _check_counts(names, {"input_names": len(inputs), "output_names": _outputs(program)})
     _compare(torch, plain, program, inputs)
     _forget_the_source(program)
     unfinished = target.with_name(f".{target.name}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            torch.export.save(program, file)
+            torch.export.save(program, file, extra_files=_extra_files(names))
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -87,6 +101,40 @@ def _pytorch() -> Any:
             f"pip install torch=={VERSION}.*, in an environment of its own if need be"
         )
     return torch
+
+
+def _check_names(names: Mapping[str, Sequence[str] | None]) -> None:
+    every: list[str] = []
+    for key, given in names.items():
+        if given is None:
+            continue
+        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+            raise TypeError(f"{key} are a sequence of texts")
+        for name in given:
+            if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+                raise ValueError(
+                    f"{key}: {name!r} is no name; letters, digits and underscores are one, up to 100, that "
+                    "begin with no digit and are no keyword of Python"
+                )
+        every += given
+    twice = sorted({name for name in every if every.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: each input and output has a name of its own")
+
+
+def _check_counts(names: Mapping[str, Sequence[str] | None], counts: Mapping[str, int]) -> None:
+    for key, given in names.items():
+        if given is not None and len(given) != counts[key]:
+            raise ValueError(f"{key} are {len(given)}, and the model has {counts[key]}")
+
+
+def _outputs(program: Any) -> int:
+    return len(program.graph_signature.user_outputs)
+
+
+def _extra_files(names: Mapping[str, Sequence[str] | None]) -> dict[str, str]:
+    told = {key: list(given) for key, given in names.items() if given is not None}
+    return {_NAMES: json.dumps(told)} if told else {}
 
 
 def _batch(torch: Any, example_inputs: Any) -> tuple[Any, ...]:

@@ -84,6 +84,7 @@ def _summary(storage: Storage, job: JobRecord) -> ItemSummary | None:
         metric=None if accuracy is None else accuracy.metric,
         original=_file(report.original),
         outputs=[_file(variant) for variant in report.outputs],
+        missing=[output.output for output in report.missing],
     )
 
 

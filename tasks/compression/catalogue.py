@@ -86,8 +86,8 @@ _TENSORFLOW: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Prune,
         handler="tasks.compression.backends.tensorflow.prune:prune",
-        plan="tasks.compression.backends.tensorflow.plans.prune:plan",
-        plan_check="tasks.compression.backends.tensorflow.plans.prune:check",
+        plan="tasks.compression.planning.techniques.prune:plan",
+        plan_check="tasks.compression.planning.techniques.prune:check",
         check="tasks.compression.backends.tensorflow.prune:check",
         outputs=_ALL,
         needs_data="never",
@@ -119,8 +119,8 @@ _TENSORFLOW: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Decompose,
         handler="tasks.compression.backends.tensorflow.decompose:decompose",
-        plan="tasks.compression.backends.tensorflow.plans.decompose:plan",
-        plan_check="tasks.compression.backends.tensorflow.plans.decompose:check",
+        plan="tasks.compression.planning.techniques.decompose:plan",
+        plan_check="tasks.compression.planning.techniques.decompose:check",
         check="tasks.compression.backends.tensorflow.decompose:check",
         outputs=_ALL,
         needs_data="never",
@@ -135,8 +135,8 @@ _TENSORFLOW: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Cluster,
         handler="tasks.compression.backends.tensorflow.cluster:cluster",
-        plan="tasks.compression.backends.tensorflow.plans.cluster:plan",
-        plan_check="tasks.compression.backends.tensorflow.plans.cluster:check",
+        plan="tasks.compression.planning.techniques.cluster:plan",
+        plan_check="tasks.compression.planning.techniques.cluster:check",
         check="tasks.compression.backends.tensorflow.cluster:check",
         outputs=_ALL,
         needs_data="never",
@@ -168,8 +168,8 @@ _TENSORFLOW: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Finetune,
         handler="tasks.compression.backends.tensorflow.finetune:finetune",
-        plan="tasks.compression.backends.tensorflow.plans.training:plan",
-        plan_check="tasks.compression.backends.tensorflow.plans.training:check",
+        plan="tasks.compression.planning.techniques.training:plan",
+        plan_check="tasks.compression.planning.techniques.training:check",
         outputs=_ALL,
         needs_data="always",
         title="Fine-tuning",
@@ -183,8 +183,8 @@ _TENSORFLOW: tuple[Row, ...] = (
         framework="tensorflow",
         parameters=Distill,
         handler="tasks.compression.backends.tensorflow.distill:distill",
-        plan="tasks.compression.backends.tensorflow.plans.training:plan",
-        plan_check="tasks.compression.backends.tensorflow.plans.training:check",
+        plan="tasks.compression.planning.techniques.training:plan",
+        plan_check="tasks.compression.planning.techniques.training:check",
         check="tasks.compression.backends.tensorflow.distill:check",
         outputs=_ALL,
         needs_data="always",
@@ -213,18 +213,27 @@ _TENSORFLOW: tuple[Row, ...] = (
 )
 
 
+_TENSORFLOWS, _TORCHS = "backends.tensorflow.", "backends.torch."
+_NOT_PLANNED = frozenset({"prune_channels"})
+"""What is not told beforehand of models of PyTorch."""
+
+
 def _of_torch(entry: Row) -> Row:
-    """The same technique by the same file and function of the other backend. Plans go by the names and shapes
-    that Keras gives weights: what a step does to a model of PyTorch is not told beforehand."""
+    """The same technique by the same file and function of the other backend."""
+    planned = entry.technique not in _NOT_PLANNED
     return replace(
         entry,
         framework="torch",
-        handler=entry.handler.replace("backends.tensorflow.", "backends.torch."),
-        check=None if entry.check is None else entry.check.replace("backends.tensorflow.", "backends.torch."),
-        plan=None,
-        plan_check=None,
+        handler=entry.handler.replace(_TENSORFLOWS, _TORCHS),
+        check=_elsewhere(entry.check),
+        plan=_elsewhere(entry.plan) if planned else None,
+        plan_check=_elsewhere(entry.plan_check) if planned else None,
         outputs=_TORCH_QUANTISED if entry.outputs == _QUANTISED else _TORCH,
     )
+
+
+def _elsewhere(target: str | None) -> str | None:
+    return None if target is None else target.replace(_TENSORFLOWS, _TORCHS)
 
 
 ROWS: tuple[Row, ...] = (*_TENSORFLOW, *map(_of_torch, _TENSORFLOW))

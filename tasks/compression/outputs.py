@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from featherweight.spec import CompressionSpec
 from tasks.compression import c_array
 
-__all__ = ["COMPANIONS", "FILES", "PROGRAMS", "companions", "program_in", "wants_program"]
+__all__ = ["COMPANIONS", "FILES", "PROGRAMS", "companions", "holds_program", "program_in"]
 
 FILES: dict[str, str] = {
     "tflite": "model.tflite",
@@ -32,8 +31,9 @@ def companions(files: Mapping[str, Path]) -> list[Path]:
     return [path.with_name(COMPANIONS[output]) for output, path in files.items() if output in COMPANIONS]
 
 
-def wants_program(spec: CompressionSpec) -> bool:
-    return not PROGRAMS.isdisjoint(spec.outputs)
+def holds_program(outputs: Iterable[str]) -> bool:
+    """Whether one of the formats is or holds a LiteRT program."""
+    return not PROGRAMS.isdisjoint(outputs)
 
 
 def program_in(output: str, path: Path) -> bytes | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import takewhile, zip_longest
@@ -20,12 +21,13 @@ from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.catalogue import BACKENDS, missing_dataset, resolve, row, support
 from tasks.compression.context import Context
 from tasks.compression.data import Data, prepare, validation_share
+from tasks.compression.delivery import Delivery
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import LayerFacts
 from tasks.compression.formats import model_format
 from tasks.compression.litert import same_answers
 from tasks.compression.outline.kinds import kind_of
-from tasks.compression.outputs import COMPANIONS, FILES, PROGRAMS, companions, wants_program
+from tasks.compression.outputs import COMPANIONS, FILES, PROGRAMS, companions, holds_program
 from tasks.compression.page import page
 from tasks.compression.progress import Progress
 from tasks.compression.reached import reached
@@ -71,6 +73,10 @@ class _Job:
     digests: dict[str, str] = field(default_factory=dict)
     steps: list[StepReport] = field(default_factory=list)
     records: list[StepRecord] = field(default_factory=list)
+    delivery: Delivery = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delivery = Delivery(self.spec)
 
 
 def run(
@@ -141,7 +147,9 @@ def _run(
     before = backend.layers(loaded.network, distinct=counted)
 
     progress.begin()
-    original = measure_original(backend, loaded, model, data, spec, job.workspace, progress.warn)
+    original = measure_original(
+        backend, loaded, model, data, spec.seed, job.workspace, job.delivery, progress.warn
+    )
 
     network = _take_steps(job, loaded.network, data)
     after = backend.layers(network, distinct=counted)
@@ -151,7 +159,10 @@ def _run(
     files = _write_outputs(job, network)
 
     progress.begin()
-    measured = measure_outputs(backend, network, files, original, data, spec, threads, progress.warn)
+    measured = measure_outputs(
+        backend, network, files, original, data, spec, threads, job.delivery, progress.warn
+    )
+    files = _delivered(job, files)
 
     progress.begin()
     findings = Findings(
@@ -169,6 +180,7 @@ def _run(
         original=original,
         baseline=measured.baseline,
         outputs=measured.outputs,
+        missing=job.delivery.missing,
         companions=companions(files),
         verdict=measured.verdict,
         warnings=progress.warnings,
@@ -225,6 +237,7 @@ def _take_steps(job: _Job, network: Any, data: Data | None) -> Any:
             directory, record = result
             for warning in record.warnings:
                 job.progress.warn(warning)
+            job.delivery.take_over(record.missing)
             if index == len(finished) - 1:
                 network = job.backend.restore(directory)
         else:
@@ -245,7 +258,8 @@ def _take_step(
         data=data,
         progress=job.progress,
         scratch=job.workspace.scratch,
-        outputs=job.spec.outputs,
+        outputs=job.delivery.wanted,
+        delivery=job.delivery,
         original=job.original,
         checkpoints=job.workspace.checkpoints(key),
         rounds=RoundResults(job.workspace, key),
@@ -345,9 +359,12 @@ def _for_sparse_kernels(spec: CompressionSpec) -> bool:
 def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:
     shutil.rmtree(job.workspace.out)
     job.workspace.out.mkdir()
-    program = _program(job, network) if wants_program(job.spec) else b""
+    program = b""
+    if holds_program(job.delivery.wanted):
+        with _leaving_out(job, PROGRAMS):
+            program = _program(job, network)
     files: dict[str, Path] = {}
-    for output in job.spec.outputs:
+    for output in job.delivery.wanted:
         path = files[output] = job.workspace.out / FILES[output]
         if output == "tflite":
             path.write_bytes(program)
@@ -355,8 +372,29 @@ def _write_outputs(job: _Job, network: Any) -> dict[str, Path]:
             path.write_text(c_array.source(program), encoding="ascii")
             path.with_name(COMPANIONS[output]).write_text(c_array.header(), encoding="ascii")
         else:
-            job.backend.write(network, output, path)
-    return files
+            with _leaving_out(job, [output]):
+                job.backend.write(network, output, path)
+    return _delivered(job, files)
+
+
+@contextmanager
+def _leaving_out(job: _Job, outputs: Iterable[str]) -> Iterator[None]:
+    """What cannot be converted in the block is an output less, or the end of the job."""
+    try:
+        yield
+    except CompressionError as error:
+        if error.code != "conversion_failed":
+            raise
+        job.delivery.leave_out(outputs, error, job.progress.warn)
+
+
+def _delivered(job: _Job, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Those of `files`, by format, that are delivered; the others are removed."""
+    kept: dict[str, Path] = {output: path for output, path in files.items() if output in job.delivery.wanted}
+    lost = {output: path for output, path in files.items() if output not in kept}
+    for path in (*lost.values(), *companions(lost)):
+        path.unlink(missing_ok=True)
+    return kept
 
 
 def _program(job: _Job, network: Any) -> bytes:
@@ -374,6 +412,6 @@ def _stripped(job: _Job, content: bytes) -> bytes:
     stripped = strip(content)
     if same_answers(content, stripped):
         return stripped
-    for output in sorted(PROGRAMS.intersection(job.spec.outputs)):
+    for output in sorted(PROGRAMS.intersection(job.delivery.wanted)):
         job.progress.warn(remark("not_stripped", name=FILES[output]))
     return content

@@ -37,7 +37,6 @@ SENTENCES: dict[str, str] = {
         "{bytes} bytes, {gzip_bytes} gzipped."
     ),
     "existing_zeros_kept": "The layer came with {share:.1%} zeros in its weights; fine-tuning kept them.",
-    "baseline_not_convertible": "The original cannot be converted to .tflite as it is: {why}",
     # the data
     "channel_axis_added": "A channel axis of size 1 was added to the samples{of}: {before} became {after}.",
     "data_option_unused": "data.{part} has no effect: the data set is of the format {format}.",
@@ -140,6 +139,7 @@ SENTENCES: dict[str, str] = {
         "The data set was not read ({why}): what depends on the number of samples is left out."
     ),
     # the outputs
+    "output_missing": "The output {output} is missing: {why}.",
     "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",
     "unstructured_sparsity_no_speed": (
         "Scattered zeros make neither the raw file smaller nor dense kernels faster; they pay when the file "

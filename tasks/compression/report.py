@@ -14,6 +14,7 @@ from featherweight.report import (
     FileDigest,
     Inference,
     LayerReport,
+    MissingOutput,
     Report,
     ReportWarning,
     StepReport,
@@ -35,7 +36,8 @@ __all__ = ["Findings", "build_report"]
 class Findings:
     """`spec` is the resolved one, `model` and `dataset` a file and its sha256; `before` and `after` are the
     layers at the start and after the last step, `stored` those in the file delivered, by name; `macs` are of
-    the network after the last step, by layer; `companions` are delivered beside the outputs."""
+    the network after the last step, by layer; `companions` are delivered beside the outputs, `missing`
+    could not be made."""
 
     job_id: str | None
     spec: CompressionSpec
@@ -51,6 +53,7 @@ class Findings:
     original: Original
     baseline: Variant | None
     outputs: Sequence[Variant]
+    missing: Sequence[MissingOutput]
     companions: Sequence[Path]
     verdict: Verdict
     warnings: Sequence[ReportWarning]
@@ -74,6 +77,7 @@ def build_report(found: Findings) -> Report:
         original=found.original.variant,
         baseline=found.baseline,
         outputs=list(found.outputs),
+        missing=list(found.missing),
         warnings=list(found.warnings),
         versions={"featherweight": version(), **found.versions},
         host=host(),

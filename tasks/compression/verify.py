@@ -17,6 +17,7 @@ from tasks.compression.backends import Backend, LoadedModel
 from tasks.compression.changes import Change
 from tasks.compression.contents import contents
 from tasks.compression.data import Data
+from tasks.compression.delivery import Delivery
 from tasks.compression.errors import CompressionError
 from tasks.compression.evaluate import chance
 from tasks.compression.facts import ModelFacts
@@ -27,7 +28,7 @@ from tasks.compression.measures import changed, compared, described, losses, mea
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
 from tasks.compression.open_sizes import refused_by_litert
-from tasks.compression.outputs import FILES, program_in, wants_program
+from tasks.compression.outputs import FILES, PROGRAMS, holds_program, program_in
 from tasks.compression.remarks import remark
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered
 from tasks.compression.sizes import gzip_size, sha256, zstd_size
@@ -73,22 +74,31 @@ def measure_original(
     loaded: LoadedModel,
     path: Path,
     data: Data | None,
-    spec: CompressionSpec,
+    seed: int,
     workspace: Workspace,
+    delivery: Delivery,
     warn: Warn,
 ) -> Original:
-    samples = _samples(data, loaded.facts, spec.seed)
+    """The baseline too, where an output holds a LiteRT program. A model that cannot be converted to one goes
+    on without these outputs; CompressionError conversion_failed as of Delivery.leave_out."""
+    samples = _samples(data, loaded.facts, seed)
     answers = None if data is None else backend.predict(loaded.network, data.x[data.test])
-    fields = {} if data is None or answers is None else _of_original(answers, data, spec, warn)
+    fields = {} if data is None or answers is None else _of_original(answers, data, seed, warn)
     variant = _variant("original", model_format(path), path).model_copy(
         update={**fields, **_network(backend, loaded.network)}
     )
     gzip_bytes = variant.gzip_bytes
     if loaded.facts.compiled.has_optimizer_state:
         gzip_bytes = _without_optimizer(backend, loaded, workspace, warn)
-    baseline, program = None, None
-    if wants_program(spec):
-        baseline, program = _baseline(backend, loaded, workspace, warn)
+    baseline: Variant | None = None
+    program: bytes | None = None
+    if holds_program(delivery.wanted):
+        try:
+            program = backend.float_program(loaded.network)
+        except CompressionError as error:
+            delivery.leave_out(PROGRAMS, error, warn)
+        else:
+            baseline = _baseline(backend, loaded, program, workspace)
     return Original(variant, gzip_bytes, samples, baseline, program, answers)
 
 
@@ -100,30 +110,38 @@ def measure_outputs(
     data: Data | None,
     spec: CompressionSpec,
     threads: int,
+    delivery: Delivery,
     warn: Warn,
 ) -> Measured:
     """Measure every output, and the baseline beside them.
 
-    CompressionError verification_failed for an output that does not do what `network` does.
+    An output that does not run in its runtime is left out, or ends the job, by `delivery`. CompressionError
+    verification_failed for one that does not do what `network` does.
     """
     fields = _network(backend, network)
-    programs = _programs(files, threads or os.cpu_count() or 1)
+    programs = _programs(files, threads or os.cpu_count() or 1, delivery, warn)
     _remark_on_programs(programs, spec, warn)
     quantised = backend.quantised(network)
     variants = []
     for output, path in files.items():
+        if output not in delivery.wanted:
+            continue
         variant = _variant(path.name, output, path).model_copy(update=fields)
         if original.samples is not None:
             reference = backend.expected(network, output, original.samples)
-            answers = _answers(backend, output, path, programs, original.samples)
+            try:
+                answers = _answers(backend, output, path, programs, original.samples)
+            except CompressionError as error:
+                delivery.leave_out([output], error, warn)
+                continue
             variant = _judged(variant, reference, answers, original, data, spec)
         else:
             warn(remark("not_verified", name=path.name, why="its inputs have open axes and there is no data"))
         scheme = _scheme(spec) if output in quantised else "float32"
         variants.append(_described(variant, output, path, scheme, programs, original))
     baseline = original.baseline
-    if programs:
-        latencies = _latencies(files, original)
+    if holds_program(delivery.wanted):
+        latencies = _latencies({output: files[output] for output in delivery.wanted}, original)
         variants = [item.model_copy(update={"latency": latencies.get(item.name)}) for item in variants]
         if baseline is not None:
             baseline = baseline.model_copy(update={"latency": latencies["baseline"]})
@@ -142,17 +160,17 @@ def _samples(data: Data | None, facts: ModelFacts, seed: int) -> Tensors | None:
     return gathered(facts.input_names, noise)
 
 
-def _of_original(outputs: Tensors, data: Data, spec: CompressionSpec, warn: Warn) -> dict[str, Any]:
+def _of_original(outputs: Tensors, data: Data, seed: int, warn: Warn) -> dict[str, Any]:
     """Its accuracy on the outputs that have labels: it agrees with itself."""
     labelled = {name: part for name, part, _ in each_output(data.objective) if part.labels_from != "original"}
     if not labelled:
         return {}
     accuracies = {
-        name: accuracy for name, accuracy in _measured(data, outputs, spec.seed).items() if name in labelled
+        name: accuracy for name, accuracy in _measured(data, outputs, seed).items() if name in labelled
     }
     for name, accuracy in accuracies.items():
         _remark_on_chance(name, labelled[name], data, accuracy, warn)
-    return described(data.objective, accuracies, {}, _changed(data, None, outputs, spec.seed))
+    return described(data.objective, accuracies, {}, _changed(data, None, outputs, seed))
 
 
 def _changed(data: Data, before: Tensors | None, outputs: Tensors, seed: int) -> dict[str, Change]:
@@ -223,14 +241,7 @@ def _without_optimizer(backend: Backend, loaded: LoadedModel, workspace: Workspa
     return packed
 
 
-def _baseline(
-    backend: Backend, loaded: LoadedModel, workspace: Workspace, warn: Warn
-) -> tuple[Variant | None, bytes | None]:
-    try:
-        program = backend.float_program(loaded.network)
-    except CompressionError as error:
-        warn(remark("baseline_not_convertible", why=error.detail))
-        return None, None
+def _baseline(backend: Backend, loaded: LoadedModel, program: bytes, workspace: Workspace) -> Variant:
     path = workspace.scratch / "baseline.tflite"
     path.write_bytes(program)
     variant = _variant("baseline", "tflite", path).model_copy(
@@ -242,11 +253,19 @@ def _baseline(
         }
     )
     path.unlink()
-    return variant, program
+    return variant
 
 
-def _programs(files: Mapping[str, Path], threads: int) -> dict[str, Program]:
-    return {name: _program(name, content, threads) for name, content in _programs_in(files).items()}
+def _programs(files: Mapping[str, Path], threads: int, delivery: Delivery, warn: Warn) -> dict[str, Program]:
+    """By the names of the files; those that LiteRT refuses are left out."""
+    found = {}
+    for output, path in files.items():
+        if (content := program_in(output, path)) is not None:
+            try:
+                found[path.name] = _program(path.name, content, threads)
+            except CompressionError as error:
+                delivery.leave_out([output], error, warn)
+    return found
 
 
 def _program(name: str, content: bytes, threads: int) -> Program:

@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from featherweight.report import EpochReport, ReportWarning, StepReached
+from featherweight.report import EpochReport, MissingOutput, ReportWarning, StepReached
 from tasks.compression.checkpoints import CheckpointFile
 
 __all__ = ["LAYOUT", "LayerNote", "StepRecord", "Workspace", "chain"]
@@ -47,7 +47,8 @@ class LayerNote(BaseModel):
 
 
 class StepRecord(BaseModel):
-    """What a step did, kept beside its result so that a resumed job reports it all the same."""
+    """What a step did, kept beside its result so that a resumed job reports it all the same. `missing` are
+    the outputs that the step could not make and the job goes on without."""
 
     seconds: float = 0.0
     changed: bool = True
@@ -55,6 +56,7 @@ class StepRecord(BaseModel):
     details: dict[str, Any] = Field(default_factory=dict)
     layers: dict[str, LayerNote] = Field(default_factory=dict)
     warnings: list[ReportWarning] = Field(default_factory=list)
+    missing: list[MissingOutput] = Field(default_factory=list)
     reached: StepReached | None = None
 
 

@@ -14,7 +14,7 @@ from tasks import keys
 from tasks.notices import Notices
 from tasks.records import JobRecord
 from tasks.schedules.archive import Archive
-from tasks.schedules.records import GoodRun, OutputMeasures, RunRecord, ScheduleRecord
+from tasks.schedules.records import GoodRun, RunRecord, ScheduleRecord
 from tasks.schedules.regression import GOOD_VERDICTS, compare, measures
 from tasks.schedules.store import ScheduleStore
 from tasks.storage import Storage
@@ -55,8 +55,9 @@ class Endings:
     def _end(self, schedule: ScheduleRecord, run: RunRecord, job: JobRecord) -> bool:
         """False when it is to be compared anew."""
         state = str(job.state)
-        outputs = self._measured(job) if state == JobState.SUCCEEDED else []
-        regression = self._compared(schedule, job, outputs)
+        report = self._report(job) if state == JobState.SUCCEEDED else None
+        outputs = [] if report is None else measures(report)
+        regression = self._compared(schedule, job, report)
         is_good = (
             state == JobState.SUCCEEDED
             and job.verdict in GOOD_VERDICTS
@@ -78,9 +79,7 @@ class Endings:
             good=GoodRun(item=run.item, outputs=outputs) if is_good else None,
         )
 
-    def _compared(
-        self, schedule: ScheduleRecord, job: JobRecord, outputs: list[OutputMeasures]
-    ) -> Regression | None:
+    def _compared(self, schedule: ScheduleRecord, job: JobRecord, report: Report | None) -> Regression | None:
         limits, good = schedule.wanted.regression, schedule.good
         if limits is None or good is None or job.state == JobState.CANCELLED:
             return None
@@ -89,17 +88,19 @@ class Endings:
             detail = f"the job {job.state}: {job.error.detail}" if job.error else f"the job {job.state}"
             reason = RegressionReason(code="job_failed", detail=detail)
             return Regression(regressed=True, against=against, reasons=[reason])
-        return compare(good.outputs, outputs, limits, against=against)
+        if report is None:
+            return compare(good.outputs, [], limits, against=against)
+        return compare(good.outputs, measures(report), limits, against=against, missing=report.missing)
 
-    def _measured(self, job: JobRecord) -> list[OutputMeasures]:
+    def _report(self, job: JobRecord) -> Report | None:
         try:
-            report = self._storage.read(keys.report_key(job.project, job.id, job.attempt))
-            return measures(Report.model_validate_json(report))
+            content = self._storage.read(keys.report_key(job.project, job.id, job.attempt))
+            return Report.model_validate_json(content)
         except FileNotFoundError:
             _log.warning("%s succeeded and has no report to compare", job.id)
         except ValidationError:
             _log.warning("the report of %s cannot be read", job.id)
-        return []
+        return None
 
     def _announce(self, schedule: ScheduleRecord, item: str) -> None:
         """From what is stored: the first one to tell may not have come this far."""

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import hypot
 from typing import NamedTuple
 
-from featherweight.report import Measurement, Report
+from featherweight.report import Measurement, MissingOutput, Report
 from featherweight.schedule import Regression, RegressionLimits, RegressionReason
+from tasks.compression.outputs import FILES
 from tasks.schedules.records import OutputMeasures
 
 __all__ = ["GOOD_VERDICTS", "compare", "measures"]
@@ -41,11 +42,20 @@ def compare(
     limits: RegressionLimits,
     *,
     against: str,
+    missing: Sequence[MissingOutput] = (),
 ) -> Regression:
-    """`against` is the id of the run that measured `before`."""
+    """`against` is the id of the run that measured `before`; `missing` could not be made this time."""
     good = {output.name: output for output in before}
-    reasons = [reason for output in after for reason in _reasons(good, output, limits)]
+    reasons = [_missing(output) for output in missing if FILES.get(output.output) in good]
+    reasons += [reason for output in after for reason in _reasons(good, output, limits)]
     return Regression(regressed=bool(reasons), against=against, reasons=reasons)
+
+
+def _missing(output: MissingOutput) -> RegressionReason:
+    name = FILES[output.output]
+    return RegressionReason(
+        code="output_missing", detail=f"{name} could not be made: {output.detail}", output=name
+    )
 
 
 def _reasons(

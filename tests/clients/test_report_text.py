@@ -81,3 +81,9 @@ def test_every_output_of_a_model_has_its_rows() -> None:
         ["kind", "model.tflite", "accuracy", "97.50%"],
         ["size", "model.tflite", "mean_squared_error", "0.25"],
     ]
+
+
+def test_report_names_the_outputs_that_are_missing() -> None:
+    missing = [{"output": "onnx", "code": "conversion_failed", "detail": "no operation for it"}]
+    lines = report_text(Report.model_validate({**REPORT, "missing": missing})).splitlines()
+    assert "missing: onnx (conversion_failed)" in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import zipfile
 from pathlib import Path
@@ -144,3 +145,38 @@ def test_the_recipes_are_specs_that_models_of_pytorch_can_have(recipe: Path) -> 
 
     assert recipe.read_text().startswith("# For ")
     assert support(load_spec(recipe), "torch") == []
+
+
+def test_tensors_have_the_names_they_are_given(tmp_path: Path) -> None:
+    inputs = (torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 8))
+    named = {"input_names": ["words", "extra"], "output_names": ["scores", "twice"]}
+    path = featherweight.torch.save(Two(), inputs, tmp_path / "two.pt2", **named)
+    with zipfile.ZipFile(path) as archive:
+        (member,) = [name for name in archive.namelist() if "featherweight" in name]
+        assert json.loads(archive.read(member)) == named
+    plain = featherweight.torch.save(Two(), inputs, tmp_path / "plain.pt2")
+    with zipfile.ZipFile(plain) as archive:
+        assert not any("featherweight" in name for name in archive.namelist())
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "said"),
+    [
+        ({"input_names": ["words"]}, ValueError, "input_names are 1, and the model has 2"),
+        ({"output_names": ["a", "b", "c"]}, ValueError, "output_names are 3, and the model has 2"),
+        ({"input_names": ["a", "a"]}, ValueError, "a: each input and output has a name of its own"),
+        ({"input_names": ["a", "b"], "output_names": ["c", "a"]}, ValueError, "a: each"),
+        ({"input_names": ["two words", "b"]}, ValueError, "'two words' is no name"),
+        ({"output_names": ["a", "class"]}, ValueError, "keyword"),
+        ({"output_names": "ab"}, TypeError, "sequence of texts"),
+        ({"input_names": [1, 2]}, TypeError, "sequence of texts"),
+    ],
+    ids=["few", "many", "twice", "input-and-output", "space", "keyword", "text", "numbers"],
+)
+def test_names_that_are_none_are_refused(
+    tmp_path: Path, names: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    inputs = (torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 8))
+    with pytest.raises(error, match=said):
+        featherweight.torch.save(Two(), inputs, tmp_path / "x.pt2", **names)
+    assert list(tmp_path.iterdir()) == []

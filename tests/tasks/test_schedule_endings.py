@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from featherweight.problem import problem
-from featherweight.report import Measurement
+from featherweight.report import Measurement, MissingOutput
 from featherweight.schedule import RegressionLimits
 from tasks import keys
 from tasks.queue import Queue
@@ -59,6 +59,16 @@ class TestComparison:
         assert (found.before, found.after, found.limit) == (1000, 1101, 10)
         assert found.change == pytest.approx(10.1)
         assert found.output == "model.tflite"
+
+    def test_an_output_that_could_not_be_made_is_told_if_there_was_one(self) -> None:
+        missing = [
+            MissingOutput(output=name, code="conversion_failed", detail="no operation for it")
+            for name in ("tflite", "onnx")
+        ]
+        found = compare([output()], [], RegressionLimits(), against="sch_x:y", missing=missing)
+        (reason,) = found.reasons
+        assert (reason.code, reason.output) == ("output_missing", "model.tflite")
+        assert "no operation for it" in reason.detail
 
     def test_a_drop_beyond_the_limit_is_told_with_its_interval(self) -> None:
         found = reasons(output(measured=accuracy(0.97)), output(measured=accuracy(0.90)))["accuracy_drop"]

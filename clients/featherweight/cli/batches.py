@@ -135,6 +135,8 @@ def _table(found: list[BatchItem]) -> str:
 def _row(item: BatchItem) -> list[Any]:
     job = f"{item.reused_from} (reused)" if item.reused_from else item.job_id
     why = None if item.error is None else f"{item.error.detail} ({item.error.code})"
+    if item.summary is not None and item.summary.missing:
+        why = f"missing: {', '.join(item.summary.missing)}"
     row: list[Any] = [item.custom_id or f"line {item.line}", item.state, item.verdict]
     if item.summary is None or not item.summary.outputs:
         return [*row, None, None, None, None, None, job, why]

@@ -27,6 +27,8 @@ def report_text(report: Report) -> str:
 def _sections(report: Report) -> Iterator[str]:
     yield f"verdict: {report.verdict.replace('_', ' ')}   ({report.seconds:.1f} s, seed {report.seed})"
     yield _files(report)
+    if report.missing:
+        yield "\n".join(f"missing: {each.output} ({each.code})" for each in report.missing)
     if any(variant.difference or variant.flipped is not None for variant in report.outputs):
         yield _changes(report)
     if any(variant.by_class for variant in report.outputs):

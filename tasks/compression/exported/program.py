@@ -10,6 +10,7 @@ from typing import Any
 from tasks.compression.errors import CompressionError
 from tasks.compression.exported.arguments import answer, argument, node_input, tensor
 from tasks.compression.exported.expressions import SYMBOL, expression
+from tasks.compression.exported.modules import module_called
 from tasks.compression.exported.operators import operator
 from tasks.compression.exported.schema import (
     Check,
@@ -36,10 +37,7 @@ TORCH = "2.13"
 
 _VERSION = re.compile(rf"{re.escape(TORCH)}\.[0-9]{{1,3}}(?:\+[\w.]{{1,40}})?")
 _MAJOR = 8
-_STACKED = re.compile(r"[^,;]{0,500},(?P<path>[\w.@-]{0,500}),(?P<kind>[\w.<>]{1,500})")
 _GUARD = re.compile(r"[\w\[\]'. ()<>=!%*+/-]{0,400}")
-_PATH = re.compile(r"(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)?")
-_LAYER = re.compile(r"torch\.nn\.modules\.[a-z]+\.[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,8 @@ def _symbol(value: Any, where: str) -> str:
 
 def _metadata(value: Any, where: str) -> dict[str, str]:
     """Only which of the caller's modules the call was made in; stack traces and sources go."""
-    stack = value.get("nn_module_stack") if isinstance(value, dict) else None
-    if not isinstance(stack, str):
-        return {}
-    match = _STACKED.fullmatch(stack.rpartition(";")[2])
-    if match is None or not _PATH.fullmatch(match["path"].partition("@")[0]):
-        return {}
-    path = match["path"].partition("@")[0]
-    kind = match["kind"] if _LAYER.fullmatch(match["kind"]) else "module"
-    return {"nn_module_stack": f"module,{path},{kind}"}
+    found = module_called(value)
+    return {} if found is None else {"nn_module_stack": f"module,{found[0]},{found[1]}"}
 
 
 def _guards(value: Any, where: str) -> list[Any]:

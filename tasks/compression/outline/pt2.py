@@ -1,6 +1,6 @@
 """The outline of a ``.pt2`` (``torch.export.save``), read from the archive's JSON and bytes without PyTorch.
 
-A layer is a module that owns weights, by its name in the caller's model; what is computed without weights is
+Layers have the names that the loader gives them, which are those of the caller's model; what is no layer is
 an operation, by the name of its node. Sizes that the export left open, such as the batch, are None.
 """
 
@@ -20,7 +20,9 @@ from tasks.compression.datasets import archives
 from tasks.compression.datasets.archives import checked, zip_content
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds, too_large
-from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Refusal, Weight
+from tasks.compression.outline.facts import DISTINCT_COUNTED, Outline, Refusal, Weight
+from tasks.compression.outline.pt2_layers import layers_of
+from tasks.compression.outline.pt2_names import NAMES, names_of
 
 __all__ = ["SCHEMA_MAJOR", "TYPES", "read_pt2"]
 
@@ -36,19 +38,9 @@ TYPES = {
 _NUMPY = {"uint8": "u1", "int8": "i1", "int16": "<i2", "int32": "<i4", "int64": "<i8", "float16": "<f2",
           "float32": "<f4", "float64": "<f8", "bool": "?"}  # fmt: skip
 _WIDTHS = {"bfloat16": 2, "complex32": 4, "complex64": 8, "complex128": 16}
-_TARGET = re.compile(r"torch\.ops\.(\w+)\.(\w+)\.?(\w*)")
-_NODE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,40}")
 
-# Kinds as torch.nn names them, by the operation that has the weights.
-_KINDS = {
-    "linear": "Linear", "addmm": "Linear", "conv1d": "Conv1d", "conv2d": "Conv2d", "conv3d": "Conv3d",
-    "conv_transpose1d": "ConvTranspose1d", "conv_transpose2d": "ConvTranspose2d",
-    "conv_transpose3d": "ConvTranspose3d", "layer_norm": "LayerNorm", "group_norm": "GroupNorm",
-    "instance_norm": "InstanceNorm", "embedding": "Embedding", "prelu": "PReLU", "lstm": "LSTM", "gru": "GRU",
-    "rnn_tanh": "RNN", "rnn_relu": "RNN",
-}  # fmt: skip
-_ACTIVATIONS = {"softmax": "softmax", "_softmax": "softmax", "sigmoid": "sigmoid"}
+_ACTIVATIONS = {"Softmax": "softmax", "softmax": "softmax", "_softmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 def read_pt2(path: Path, bounds: Bounds) -> Outline:
@@ -91,15 +83,25 @@ class _Program:
     def outline(self) -> Outline:
         signature = self._program["graph_module"]["signature"]
         stored = {**self._stored("weights"), **self._stored("constants")}
-        of_value = {node: name for node, name in _weights(signature["input_specs"]) if name in stored}
+        held = {
+            node: (name, stored[name], is_parameter)
+            for node, name, is_parameter in _weights(signature["input_specs"])
+            if name in stored
+        }
         values = self._values()
         numbers = {name: number for number, name in enumerate(values)}
-        layers, calls = self._layers(of_value, stored, numbers)
+        shapes = {name: shape for name, (shape, _) in values.items()}
+        layers, calls = layers_of(self._graph, held, shapes)
+        kinds = {layer.path: layer.kind for layer in layers}
         inputs = [spec["user_input"]["arg"] for spec in signature["input_specs"] if "user_input" in spec]
         outputs = [spec["user_output"]["arg"] for spec in signature["output_specs"] if "user_output" in spec]
         given, made = _tensor_names(inputs), _tensor_names(outputs)
+        told = f"{self._root}/{NAMES}"
+        input_names, output_names = names_of(
+            self._program, self._json(told) if told in self._members else {}, given, made
+        )
         last = next((call for call in reversed(calls) if made and numbers[made[0]] in call.outputs), None)
-        maker = layers[last.layer].kind if last is not None else ""
+        maker = kinds[last.layer] if last is not None else ""
         written = str(self._program.get("torch_version", ""))
         return Outline(
             format="pt2",
@@ -108,14 +110,14 @@ class _Program:
             writer=f"PyTorch {written}" if _VERSION.fullmatch(written) else None,
             name=self._name,
             bytes=self._bytes,
-            layers=tuple(layers.values()),
-            calls=tuple(calls),
+            layers=layers,
+            calls=calls,
             tensors=tuple(shape for shape, _ in values.values()),
             types=tuple(dtype for _, dtype in values.values()),
             inputs=tuple(numbers[name] for name in given),
             outputs=tuple(numbers[name] for name in made),
-            input_names=tuple(given),
-            output_names=tuple(made),
+            input_names=input_names,
+            output_names=output_names,
             output_activation=_ACTIVATIONS.get(maker, "linear") if maker else None,
             refused=self._refused(len(inputs) - len(given), len(outputs) - len(made)),
         )
@@ -139,43 +141,6 @@ class _Program:
             name: (tuple(map(_size, meta["sizes"])), TYPES.get(meta["dtype"], "unknown"))
             for name, meta in self._graph["tensor_values"].items()
         }
-
-    def _layers(
-        self, of_value: Mapping[str, str], stored: Mapping[str, Weight], numbers: Mapping[str, int]
-    ) -> tuple[dict[str, Layer], list[Call]]:
-        layers: dict[str, Layer] = {}
-        calls: list[Call] = []
-        shapes = self._values()
-        for node in self._graph["nodes"]:
-            operation = _operation(node["target"])
-            arguments = {each["name"]: each["arg"] for each in node["inputs"]}
-            used = [name for arg in arguments.values() for name in _names(arg)]
-            own = list(dict.fromkeys(of_value[name] for name in used if name in of_value))
-            owner = own[0].rpartition(".")[0] or self._name if own else _plain(node["name"])
-            weights = tuple(stored[name] for name in own)
-            data = [name for name in used if name in numbers and name not in of_value]
-            if owner in layers and own:
-                layers[owner] = _joined(layers[owner], weights)
-            else:
-                rank = len(shapes[data[0]][0]) if data else 0
-                layers[owner] = Layer(
-                    path=owner,
-                    name=owner.rpartition(".")[2],
-                    kind=_kind(operation, rank, bool(own)),
-                    config=_config(arguments) if own else {},
-                    weights=weights,
-                    listed=bool(own),
-                )
-            made = [name for arg in node["outputs"] for name in _names(arg) if name in numbers]
-            calls.append(
-                Call(
-                    layer=owner,
-                    inputs=tuple(numbers[name] for name in data),
-                    outputs=tuple(numbers[name] for name in made),
-                    keywords={"operation": operation},
-                )
-            )
-        return layers, calls
 
     def _stored(self, folder: str) -> dict[str, Weight]:
         """The arrays of the file by name, those that are no tensors left out."""
@@ -223,8 +188,8 @@ class _Program:
         return value
 
 
-def _weights(specs: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """(the graph's name of a stored array, its name in the caller's model)."""
+def _weights(specs: list[dict[str, Any]]) -> Iterator[tuple[str, str, bool]]:
+    """(the graph's name of a stored array, its name in the caller's model, whether it is a parameter)."""
     for spec in specs:
         for kind, field in (
             ("parameter", "parameter_name"),
@@ -232,55 +197,12 @@ def _weights(specs: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             ("tensor_constant", "tensor_constant_name"),
         ):
             if kind in spec:
-                yield spec[kind]["arg"]["name"], spec[kind][field]
+                yield spec[kind]["arg"]["name"], spec[kind][field], kind == "parameter"
 
 
 def _size(size: Mapping[str, Any]) -> int | None:
     return int(size["as_int"]) if "as_int" in size else None
 
 
-def _names(argument: Mapping[str, Any]) -> list[str]:
-    """The tensors of an argument, or of a result."""
-    if "as_tensor" in argument:
-        return [argument["as_tensor"]["name"]]
-    if "as_tensors" in argument:
-        return [each["name"] for each in argument["as_tensors"]]
-    if "as_optional_tensors" in argument:
-        return [each["as_tensor"]["name"] for each in argument["as_optional_tensors"] if "as_tensor" in each]
-    return []
-
-
 def _tensor_names(arguments: list[Mapping[str, Any]]) -> list[str]:
     return [each["as_tensor"]["name"] for each in arguments if "as_tensor" in each]
-
-
-def _operation(target: str) -> str:
-    found = _TARGET.fullmatch(target)
-    return found[2] if found else "operation"
-
-
-def _plain(name: str) -> str:
-    if not _NODE.fullmatch(name):
-        raise ValueError("the name of a node is no identifier")
-    return name
-
-
-def _kind(operation: str, rank: int, weighted: bool) -> str:
-    if not weighted:
-        return operation
-    if "batch_norm" in operation:
-        return f"BatchNorm{max(1, rank - 2)}d"
-    return _KINDS.get(operation, operation)
-
-
-def _config(arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the call says in numbers beside its tensors: strides, groups and the like."""
-    plain = ("as_int", "as_ints", "as_float", "as_bool")
-    return {name: arg[form] for name, arg in arguments.items() for form in plain if form in arg}
-
-
-def _joined(layer: Layer, weights: tuple[Weight, ...]) -> Layer:
-    """One that is called twice, or whose weights are used by several operations."""
-    known = {weight.name for weight in layer.weights}
-    more = tuple(weight for weight in weights if weight.name not in known)
-    return layer.model_copy(update={"weights": layer.weights + more})

@@ -44,7 +44,7 @@ def _sections(report: Report, title: str) -> Iterator[str]:
     )
     yield from _warnings(report)
     yield from _taken_over(report)
-    yield f"<h2>Files</h2>\n{tables.files(report)}"
+    yield f"<h2>Files</h2>\n{tables.files(report)}{_missing(report)}"
     if report.original.accuracy or any(item.accuracy for item in report.outputs):
         yield f"<h2>What changed</h2>\n{tables.changes(report)}{_samples(report)}"
     figures = "\n".join(_figures(report))
@@ -63,6 +63,13 @@ def _warnings(report: Report) -> Iterator[str]:
             for item in report.warnings
         )
         yield f'<h2>Warnings</h2>\n<ul class="warnings">\n{items}\n</ul>'
+
+
+def _missing(report: Report) -> str:
+    if not report.missing:
+        return ""
+    rows = [[each.output, each.code, each.layer, each.detail] for each in report.missing]
+    return f"\n<h3>Missing</h3>\n{tables.table(['output', 'code', 'layer', 'why'], rows)}"
 
 
 def _taken_over(report: Report) -> Iterator[str]:

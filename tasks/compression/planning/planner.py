@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from featherweight.plan import Plan, PlanData, PlanModel, PlannedStep, PlanProblem
+from featherweight.plan import Plan, PlanData, PlanModel, PlannedLayer, PlannedStep, PlanProblem
 from featherweight.problem import FieldError
 from featherweight.report import ReportWarning
 from featherweight.spec import CompressionSpec, Step
 from tasks.compression.abilities import unable
 from tasks.compression.catalogue import missing_dataset, resolve, row, support
+from tasks.compression.delivery import Delivery
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.skeleton import Cost, cost
-from tasks.compression.outputs import PROGRAMS
+from tasks.compression.outputs import holds_program
 from tasks.compression.planning.costs import memory_peak
 from tasks.compression.planning.division import Shapes, divide
 from tasks.compression.planning.outputs import OPEN_SIZES, blocked, has_open_sizes
@@ -27,6 +28,12 @@ __all__ = ["plan"]
 
 _BY_CALLS = ("prune_channels", "decompose", "quantize_aware")
 """What goes by the calls of layers, which not every configuration tells."""
+
+_NUMBERS = (
+    *("sparsity", "channels_before", "channels_after", "parameters_before", "parameters_after"),
+    *("macs_before", "macs_after", "rank", "distinct_values", "dtype"),
+)
+"""What a plan says of a layer and the steps before may change."""
 
 
 def plan(
@@ -56,6 +63,7 @@ class _Planner:
     def __init__(self, outline: Outline, spec: CompressionSpec) -> None:
         self.outline = outline
         self.spec = spec
+        self.delivery = Delivery(spec)
         self.problems: list[PlanProblem] = []
         self.warnings: list[ReportWarning] = []
         self.data: PlanData | None = None
@@ -109,12 +117,15 @@ class _Planner:
                 self._problem(error)
 
     def deliver(self) -> None:
-        """The outputs that the network as it was uploaded cannot be converted to."""
-        for index, output in enumerate(self.spec.outputs):
+        """The outputs that the network as it was uploaded cannot be converted to: problems, or where the job
+        would go on without them warnings."""
+        for output in self.spec.outputs:
             if (error := blocked(self.outline, output)) is not None:
-                error.pointer = f"/outputs/{index}"
-                self._problem(error)
-        if has_open_sizes(self.outline) and not PROGRAMS.isdisjoint(self.spec.outputs):
+                try:
+                    self.delivery.leave_out([output], error, self.warnings.append)
+                except CompressionError as refused:
+                    self._problem(refused)
+        if has_open_sizes(self.outline) and holds_program(self.delivery.wanted):
             self.warnings.append(remark("not_looked_at", what=f"Whether LiteRT can run {OPEN_SIZES}"))
 
     def take_steps(self) -> None:
@@ -124,12 +135,15 @@ class _Planner:
             if entry is None:
                 continue
             context = Context(index, self.spec, self.data)
+            unknown = self.state.unknown
             try:
                 self.state = _planned(entry.plan, self.state, step, context)
             except CompressionError as error:
                 self._problem(error)
                 continue
             self.warnings += context.warnings
+            if unknown:
+                context.layers = list(map(_estimated, context.layers))
             self.steps.append(self._step(context, step))
 
     def plan(self, shapes: Shapes | None) -> Plan:
@@ -143,19 +157,19 @@ class _Planner:
             model=_model(self.outline, self.cost),
             data=self.data,
             steps=self.steps,
-            before=[size_of(self.outline, output, {}, nonzero_known=True) for output in self.spec.outputs]
+            before=[size_of(self.outline, output, {}, nonzero_known=True) for output in self.delivery.wanted]
             if known
             else [],
             after=[
                 size_of(
                     self.state.outline,
                     output,
-                    self.state.dtypes,
-                    integers=self.state.integers,
+                    self.state.dtypes if output in self.state.formats else {},
+                    integers=self.state.integers and output in self.state.formats,
                     levels=self.state.levels,
                     nonzero_known=not (self.state.guessed_zeros or self.state.guessed),
                 )
-                for output in self.spec.outputs
+                for output in self.delivery.wanted
             ]
             if feasible
             else [],
@@ -206,9 +220,15 @@ def _planned(name: str | None, state: State, step: Step, context: Context) -> St
     unknown = state.outline.kind == "keras" and not state.outline.traced and step.technique in _BY_CALLS
     if name is None or unknown:
         context.warn("not_looked_at", what=f"What {step.technique} does")
-        return replace(state, guessed=True, guessed_zeros=True)
+        return replace(state, guessed=True, guessed_zeros=True, unknown=True)
     planned: State = resolve(name)(state, step, context)
     return planned
+
+
+def _estimated(layer: PlannedLayer) -> PlannedLayer:
+    """With every number that there is of it marked as an estimate."""
+    numbers = [name for name in _NUMBERS if getattr(layer, name) is not None]
+    return layer.model_copy(update={"estimated": list(dict.fromkeys([*layer.estimated, *numbers]))})
 
 
 def _pointer(pointer: str | None) -> str | None:

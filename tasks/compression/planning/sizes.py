@@ -129,7 +129,7 @@ def _keras_parts(outline: Outline) -> list[tuple[tuple[int, int], int]]:
 def _stored(layer: Layer, output: str, dtypes: Mapping[str, str]) -> Iterator[tuple[Weight, str]]:
     """The weights that are in the file, each with its type. A ``.tflite`` folds batch normalisation into the
     layer before it: of its weights about one bias is left."""
-    if output == "keras":
+    if output == "keras" or (output == "pt2" and not dtypes):
         yield from ((weight, weight.dtype) for weight in layer.weights)
         return
     kept = layer.weights[:1] if layer.kind in _NORMALISATIONS else layer.weights

@@ -10,6 +10,7 @@ from featherweight.plan import PlanCost, PlanData, PlannedLayer
 from featherweight.report import ReportWarning
 from featherweight.spec import CompressionSpec, LayerSelection, Step
 from tasks.compression.outline.facts import Layer, Outline, Weight
+from tasks.compression.outputs import PROGRAMS
 from tasks.compression.remarks import remark
 from tasks.compression.selection import select_from
 from tasks.compression.waiting import can_wait
@@ -27,7 +28,8 @@ class State:
     counts of zeros are. `rounds` are the networks that the next training trains one after another, `shared`
     the layers whose weights share values, which later steps keep few, `held` those that earlier steps made
     zeros in; `levels` are the most values that
-    integers in a ``.tflite`` take, where they are fewer than of their type."""
+    integers in a ``.tflite`` take, where they are fewer than of their type, `formats` the outputs that hold
+    what is not float32. `unknown` says that a step of which nothing is known came before."""
 
     outline: Outline
     before_pruning: Outline | None = None
@@ -39,6 +41,8 @@ class State:
     shared: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
     levels: int | None = None
+    formats: frozenset[str] = PROGRAMS
+    unknown: bool = False
 
     def with_weights(self, changed: Mapping[str, tuple[Weight, ...]], **other: Any) -> State:
         """With other weights for the layers named."""

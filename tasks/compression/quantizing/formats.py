@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from featherweight.spec import OutputFormat, Quantize
+from collections.abc import Iterable
 
-__all__ = ["QUANTISED", "lacking"]
+from featherweight.spec import OutputFormat, Quantize
+from tasks.compression.errors import CompressionError
+
+__all__ = ["QUANTISED", "lacking", "none_offered"]
 
 QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array", "onnx", "pt2", "pte")
 """The formats that can hold integers, of which tflite and c_array hold every scheme."""
@@ -31,3 +34,13 @@ def lacking(output: str, step: Quantize) -> str | None:
     if step.granularity == "blockwise":
         return f"{title} has no blockwise weights"
     return None
+
+
+def none_offered(reasons: Iterable[str | None], pointer: str) -> CompressionError:
+    """For a step that no output can be had as."""
+    return CompressionError(
+        "unsupported_output",
+        f"no output can be quantised as asked: {next(filter(None, reasons))}",
+        hint="ask for the output tflite too, or choose another scheme",
+        pointer=pointer,
+    )

@@ -22,6 +22,7 @@ from tasks.compression.backends import Backend
 from tasks.compression.catalogue import BACKENDS
 from tasks.compression.contents import contents
 from tasks.compression.data import Data, prepare
+from tasks.compression.delivery import Delivery
 from tasks.compression.errors import CompressionError
 from tasks.compression.formats import model_format
 from tasks.compression.host import host
@@ -96,7 +97,7 @@ def _rerun(
             lambda x: backend.predict(loaded.network, x),
         )
     plain = spec.model_copy(update={"outputs": (backend.NATIVE,)})  # the baseline is not measured again
-    original = measure_original(backend, loaded, model, data, plain, workspace, _silent)
+    original = measure_original(backend, loaded, model, data, spec.seed, workspace, Delivery(plain), _silent)
     versions, here = backend.versions(), host()
     same = here.cpu == report.host.cpu and all(
         versions[name] == report.versions.get(name) for name in _LITERT

@@ -128,12 +128,14 @@ def test_it_is_read_without_pytorch(folder: Path) -> None:
 
 
 def test_a_plan_counts_the_original_and_says_what_it_does_not_know(net: Outline) -> None:
-    steps = [{"technique": "prune"}, {"technique": "quantize", "scheme": "dynamic_int8"}]
+    steps = [{"technique": "prune_channels"}, {"technique": "prune"}]
     spec = CompressionSpec.model_validate({"steps": steps, "outputs": ["pt2", "tflite"]})
     made = plan(net, spec)
     assert made.feasible
     assert made.model.macs == cost(net).total
-    assert [warning.code for warning in made.warnings] == ["not_looked_at"] * 2
+    said = [warning.message for warning in made.warnings if warning.code == "not_looked_at"]
+    assert said == ["What prune_channels does is only looked at when the job runs."]
+    assert all("sparsity" in layer.estimated for layer in made.steps[1].layers if layer.action == "change")
     assert all(set(step.estimated) == {"parameters", "macs"} for step in made.steps)
     assert all(size.nonzero_parameters is None for size in made.after)
     refused = plan(net, spec.model_copy(update={"outputs": ("keras",)}))
@@ -152,7 +154,15 @@ def test_an_inspection_offers_what_the_framework_has(net: Outline) -> None:
         "pt2": True,
         "pte": True,
     }
-    assert {each.possible for each in seen.techniques} == {None}
+    assert {each.technique: each.possible for each in seen.techniques if each.technique != "quantize"} == {
+        "prune": True,
+        "prune_channels": None,
+        "decompose": True,
+        "cluster": True,
+        "quantize_aware": True,
+        "finetune": True,
+        "distill": True,
+    }
     assert seen.totals is not None
 
 

@@ -14,10 +14,12 @@ from torch import nn
 
 from featherweight.spec import QuantizeAware
 from tasks.compression import CompressionError
+from tasks.compression.backends.torch.finetune import finetune
 from tasks.compression.backends.torch.qat.roundings import RoundedActivation, RoundedWeight
 from tasks.compression.backends.torch.qat.simulation import calibrate, rounded_weights, simulated
 from tasks.compression.backends.torch.quantize_aware import check
-from tests.compression.torch.trainable import network_of, predict
+from tasks.compression.pending import Pending
+from tests.compression.torch.trainable import context_of, network_of, predict
 
 
 class Block(nn.Module):
@@ -155,3 +157,21 @@ def test_a_layer_called_twice_stays_float(tmp_path: Path) -> None:
     with pytest.raises(CompressionError, match="several places") as caught:
         check(network_of(Twice(), (4,)), step(on_unsupported="error"), "/steps/0")
     assert caught.value.layer == "dense"
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_zeros_that_a_model_came_with_are_kept_and_told(pruned: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        module[0].weight[:, : 3 if pruned else 0] = 0
+    network = network_of(module, (6,))
+    chance = np.random.default_rng(0)
+    x, y = chance.normal(size=(60, 6)).astype(np.float32), np.arange(60) % 3
+    options = {"epochs": 1, "batch_size": 16, "loss": "sparse_categorical_crossentropy"}
+    training, context = context_of(network, {"technique": "finetune", **options}, tmp_path, x=x, y=y)
+    waiting = replace(network, pending=(Pending(step(), "/steps/0"),))
+    trained = finetune(waiting, training, context)
+    assert (trained.model.get_submodule("0").weight[:, :3] == 0).all() == pruned
+    scheme = context.record.details["quantize_aware"]["scheme"]
+    assert ("PQAT" in scheme) is pruned

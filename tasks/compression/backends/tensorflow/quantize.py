@@ -20,6 +20,8 @@ from tasks.compression.backends.tensorflow.programs.layers import check_step
 from tasks.compression.backends.tensorflow.programs.networks import FloatProgram, Layerless
 from tasks.compression.backends.tensorflow.source import read_source
 from tasks.compression.context import Context
+from tasks.compression.errors import CompressionError
+from tasks.compression.outputs import PROGRAMS
 from tasks.compression.quantizing.account import account
 from tasks.compression.quantizing.calibration import best, calibration_subsets
 from tasks.compression.quantizing.float_layers import leave_float
@@ -50,11 +52,24 @@ def check(network: Network, step: Quantize, pointer: str) -> None:
 
 
 def quantize(network: Network, step: Quantize, context: Context) -> Network:
-    """Convert to a quantised ``.tflite``; the Keras model stays float.
+    """Convert to a quantised ``.tflite``; the Keras model stays float. One that cannot be made is left out as
+    of Context.leave_out.
 
     CompressionError conversion_failed; layer_not_supported when none of the layers selected can be had as
     asked.
     """
+    if context.lost and PROGRAMS.isdisjoint(context.outputs):
+        return network
+    try:
+        return replace(network, tflite=_converted(network, step, context))
+    except CompressionError as error:
+        if error.code != "conversion_failed":
+            raise
+        context.leave_out(PROGRAMS, error)
+        return network
+
+
+def _converted(network: Network, step: Quantize, context: Context) -> bytes:
     source = read_source(network.model, step, context)
     makers = _makers(source, step, context)
     make = makers[0] if len(makers) == 1 else best(makers, source, context)
@@ -62,7 +77,7 @@ def quantize(network: Network, step: Quantize, context: Context) -> Network:
     if step.sensitivity is not None:
         content, kept = leave_float(make, content, source, step, step.sensitivity, context)
     account(content, source, kept, step, context, _matrices(network.model))
-    return replace(network, tflite=content)
+    return content
 
 
 def _makers(source: Source, step: Quantize, context: Context) -> list[Make]:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tasks.compression.backends.torch._framework import fx, litert_torch, torch
+from tasks.compression.backends.torch._framework import fx, litert_torch
+from tasks.compression.backends.torch.converting import examples, quiet, with_layers_told
 from tasks.compression.backends.torch.layers import copied, placed_layers, weights
-from tasks.compression.backends.torch.network import Network, Signature
+from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.open_batch import opened
-from tasks.compression.errors import CompressionError
+from tasks.compression.backends.torch.refusals import refusal
 from tasks.compression.quantizing.tracing import Traced
 from tasks.compression.samples import Array, signature_names
 from tasks.compression.tflite import Operation, is_empty, operations, read, written
 
-__all__ = ["culprit", "examples", "quiet", "to_tflite", "trace", "with_layers_told"]
+__all__ = ["to_tflite", "trace"]
 
 KEPT = 3
 """Files are made once for the several times that a job needs them: measured, quantised and delivered. Those
@@ -59,64 +55,6 @@ def _layer_told(operation: Operation, paths: set[str]) -> str | None:
     return next((path for path in labels if path in paths), None)
 
 
-def examples(signature: Signature, batch: int = 1) -> tuple[torch.Tensor, ...]:
-    """Zeros to trace a model with. CompressionError conversion_failed for inputs with open axes."""
-    if any(None in shape for shape in signature.input_shapes):
-        raise CompressionError(
-            "conversion_failed",
-            "the model has inputs with open axes beside the batch, and files are converted for fixed sizes",
-            hint="export it with fixed sizes, all but the batch",
-        )
-    shapes = zip(signature.input_shapes, signature.input_dtypes, strict=True)
-    return tuple(torch.zeros((batch, *shape), dtype=getattr(torch, dtype)) for shape, dtype in shapes)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Converters print their progress and warn of their own insides."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(max(before, logging.WARNING))
-        try:
-            yield
-        finally:
-            logging.disable(before)
-
-
-def with_layers_told(model: fx.GraphModule) -> fx.GraphModule:
-    """The same model, whose exports say of every node which layer it came from: they repeat what its own
-    nodes say, and those may have been made in another model."""
-    for node in model.graph.nodes:
-        node.meta.pop("nn_module_stack", None)
-        if node.op == "call_module":
-            name = str(node.target)
-            node.meta["nn_module_stack"] = {name: (name, type(model.get_submodule(name)))}
-    return model
-
-
-def culprit(model: fx.GraphModule, given: tuple[torch.Tensor, ...], error: Exception) -> str | None:
-    """The layer that a converter's complaint is about, by the name of a node or of an operator in it."""
-    text = str(error)
-    # Exporting fails in as many ways as converting does; then there is no name to give.
-    with contextlib.suppress(Exception), quiet():
-        program = torch.export.export(model, given).run_decompositions()
-        for node in program.graph.nodes:
-            names = rf"%{re.escape(node.name)}\b|\b{re.escape(str(node.target))}\b"
-            if node.op == "call_function" and re.search(names, text):
-                return _layer_of(node)
-    return None
-
-
-def _layer_of(node: Any) -> str | None:
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]) or None if stack else None
-
-
 def _converted(network: Network) -> bytes:
     given = examples(network.signature)
     model, numbers = _numbered(network.model)
@@ -127,20 +65,8 @@ def _converted(network: Network) -> bytes:
             content = bytes(module.convert(model, given).model_content())
     # litert-torch, JAX and the converter raise classes of their own, RuntimeError, TypeError and more.
     except Exception as error:
-        raise _refused(network, given, error) from error
+        raise refusal("litert-torch refused the model", network, error, ("tflite", "c_array")) from error
     return opened(_named(content, network, numbers))
-
-
-def _refused(network: Network, given: tuple[torch.Tensor, ...], error: Exception) -> CompressionError:
-    layer = culprit(with_layers_told(copied(network.model).eval()), given, error)
-    text = str(error).strip() or type(error).__name__
-    at = f" at the layer {layer}" if layer else ""
-    return CompressionError(
-        "conversion_failed",
-        f"litert-torch refused the model{at}: {text.splitlines()[0][:300]}",
-        hint="leave out the output tflite, or replace what it names",
-        layer=layer,
-    )
 
 
 def _numbered(model: fx.GraphModule) -> tuple[fx.GraphModule, re.Pattern[str]]:

@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 from tasks.compression.backends.torch._framework import torch
-from tasks.compression.backends.torch.convert import culprit, examples, quiet, with_layers_told
+from tasks.compression.backends.torch.converting import examples, quiet, with_layers_told
 from tasks.compression.backends.torch.layers import copied
 from tasks.compression.backends.torch.network import Network, Signature
-from tasks.compression.errors import CompressionError
+from tasks.compression.backends.torch.refusals import refusal
 
 __all__ = ["MAX_BATCH", "NAMES", "archived", "export_module", "exported", "open_batch"]
 
@@ -30,25 +30,19 @@ def exported(network: Network, output: str, *, batch: bool = True) -> Any:
 
     CompressionError conversion_failed; `output` is the format that cannot be had then."""
     model = with_layers_told(copied(network.model).eval())
-    return export_module(model, network.signature, output, batch=batch)
+    return export_module(model, network, output, batch=batch)
 
 
-def export_module(model: Any, signature: Signature, output: str, *, batch: bool = True) -> Any:
-    """The same of a module that takes the inputs of the signature."""
-    given = examples(signature, 2 if batch else 1)
-    shapes = open_batch(signature) if batch else None
+def export_module(model: Any, network: Network, output: str, *, batch: bool = True) -> Any:
+    """The same of a module that was made of the network and takes its inputs."""
+    given = examples(network.signature, 2 if batch else 1)
+    shapes = open_batch(network.signature) if batch else None
     try:
         with quiet():
             return torch.export.export(model, given, dynamic_shapes=shapes)
     # Exporting raises UserError, ValueError, RuntimeError and what the model itself raises.
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise CompressionError(
-            "conversion_failed",
-            f"PyTorch cannot export the model: {text.splitlines()[0][:300]}",
-            hint=f"leave out the output {output}",
-            layer=culprit(model, given, error),
-        ) from error
+        raise refusal("PyTorch cannot export the model", network, error, (output,)) from error
 
 
 def archived(program: Any, signature: Signature) -> bytes:

@@ -22,12 +22,14 @@ __all__ = ["Masking"]
 class Masking(TrainingPart):
     """Carries out the pending prune steps and keeps the zeros that are there already.
 
-    Masks are updated before the optimiser steps that a schedule names, and applied after every one.
+    Masks are updated before the optimiser steps that a schedule names, and applied after every one. `zeros`
+    says whether there are any to make or to keep.
     """
 
     def __init__(self, network: Network, steps: int, context: Context) -> None:
         self._plan = planned(network, steps, context, PRUNING)
         self.settled = settled_pruning(steps_of(network), steps)
+        self.zeros = bool(self._plan.paths or network.pruned)
         self._masked: dict[int, _MaskedWeight] = {}
 
     def begin(self, model: fx.GraphModule) -> None:

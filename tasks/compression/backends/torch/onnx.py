@@ -12,11 +12,11 @@ import numpy as np
 
 from featherweight.spec import Quantize
 from tasks.compression.backends.torch._framework import torch
-from tasks.compression.backends.torch.convert import culprit, examples, quiet, with_layers_told
+from tasks.compression.backends.torch.converting import examples, quiet, with_layers_told
 from tasks.compression.backends.torch.exported import open_batch
 from tasks.compression.backends.torch.layers import copied, placed_layers
 from tasks.compression.backends.torch.network import Network
-from tasks.compression.errors import CompressionError
+from tasks.compression.backends.torch.refusals import refusal
 from tasks.compression.samples import Tensors, arrays_of
 
 __all__ = ["quantized_onnx", "write_onnx"]
@@ -56,10 +56,11 @@ def quantized_onnx(
             made = _made(source, target, step, samples, network, excluded)
         # ONNX Runtime and its tools raise ValueError, RuntimeError and classes of their own.
         except Exception as error:
-            text = str(error).strip() or type(error).__name__
-            raise CompressionError(
-                "conversion_failed",
-                f"ONNX Runtime could not quantise the model: {text.splitlines()[0][:300]}",
+            raise refusal(
+                "ONNX Runtime could not quantise the model",
+                network,
+                error,
+                ("onnx",),
                 hint="leave out the output onnx, or choose another scheme",
             ) from error
     _plain(made)
@@ -86,13 +87,7 @@ def _program(network: Network) -> Any:
             onnx.checker.check_model(found)
     # The exporter raises classes of its own, the checker another, and both what is below them.
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise CompressionError(
-            "conversion_failed",
-            f"the model cannot be written as ONNX: {text.splitlines()[0][:300]}",
-            hint="leave out the output onnx",
-            layer=culprit(model, given, error),
-        ) from error
+        raise refusal("the model cannot be written as ONNX", network, error, ("onnx",)) from error
     return found
 
 

@@ -27,11 +27,12 @@ __all__ = ["Projection"]
 
 class Projection(TrainingPart):
     """Carries out the pending prune and cluster steps together, and keeps the zeros and the shared values
-    that are there already."""
+    that are there already. `zeros` says whether there are any of the first."""
 
     def __init__(self, network: Network, steps: int, context: Context) -> None:
         self._plan = planned(network, steps, context, PRUNING)
         self._sharing = SharingPlan(network, self._plan, steps, context, WEIGHTS)
+        self.zeros = bool(self._sharing.masked)
         self._steps = steps
         self.settled = self._sharing.settled
         self._layers: dict[str, list[SharedKernel]] = {}

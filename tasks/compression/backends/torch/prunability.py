@@ -8,10 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from featherweight.spec import Prune
+from featherweight.spec import Prune, XnnpackLatency
+from tasks.compression.errors import CompressionError
 from tasks.compression.prunability import pattern_obstacle
 
-__all__ = ["DEPTHWISE", "EMBEDDINGS", "KERNELS", "TRANSPOSED_KINDS", "is_depthwise", "no_pruning", "obstacle"]
+__all__ = [
+    "DEPTHWISE",
+    "EMBEDDINGS",
+    "KERNELS",
+    "TRANSPOSED_KINDS",
+    "is_depthwise",
+    "no_pruning",
+    "obstacle",
+    "refuse_xnnpack",
+]
 
 _CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d")
 
@@ -59,3 +69,16 @@ def obstacle(kind: str, shapes: Sequence[Sequence[int]], step: Prune) -> str | N
         if why is not None:
             return why
     return None
+
+
+def refuse_xnnpack(step: Prune, pointer: str) -> None:
+    """CompressionError layer_not_supported for the pattern that no PyTorch model is faster with."""
+    if isinstance(step.pattern, XnnpackLatency):
+        raise CompressionError(
+            "layer_not_supported",
+            "XNNPACK's sparse kernels cannot run the model: they need the channels of images last, and a "
+            ".tflite that is made of a PyTorch model has operations between its convolutions that they "
+            "do not know",
+            hint="prune with the pattern unstructured, or whole channels with the technique prune_channels",
+            pointer=f"{pointer}/pattern",
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from featherweight.spec import Prune
 from tasks.compression import prune_step
 from tasks.compression.backends.torch.network import Network
-from tasks.compression.backends.torch.prunable import PRUNING, refuse_xnnpack
+from tasks.compression.backends.torch.prunability import refuse_xnnpack
+from tasks.compression.backends.torch.prunable import PRUNING
 from tasks.compression.backends.torch.weights import WEIGHTS
 from tasks.compression.context import Context
 

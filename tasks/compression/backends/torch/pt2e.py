@@ -8,11 +8,11 @@ from typing import Any
 
 from featherweight.spec import Quantize
 from tasks.compression.backends.torch._framework import torch, torchao
-from tasks.compression.backends.torch.convert import examples, quiet
+from tasks.compression.backends.torch.converting import examples, quiet
 from tasks.compression.backends.torch.exported import archived, export_module, exported
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.predict import as_tensors
-from tasks.compression.errors import CompressionError
+from tasks.compression.backends.torch.refusals import refusal
 from tasks.compression.samples import Tensors
 
 __all__ = ["calibrated", "quantized_layers", "quantized_pt2", "without_unused"]
@@ -32,7 +32,7 @@ def quantized_pt2(
     program = exported(network, "pt2")
     module = calibrated(program, _quantizer(step, kept), network, samples)
     types = quantized_layers(program, module)
-    made = export_module(without_unused(module), network.signature, "pt2")
+    made = export_module(without_unused(module), network, "pt2")
     return archived(made, network.signature), types
 
 
@@ -47,10 +47,11 @@ def calibrated(program: Any, quantizer: Any, network: Network, samples: Tensors 
             return pt2e.convert_pt2e(prepared)
     # It raises AssertionError, RuntimeError, ValueError and more.
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise CompressionError(
-            "conversion_failed",
-            f"torchao could not quantise the model: {text.splitlines()[0][:300]}",
+        raise refusal(
+            "torchao could not quantise the model",
+            network,
+            error,
+            ("pt2", "pte"),
             hint="leave out the outputs pt2 and pte, or choose the scheme dynamic_int8",
         ) from error
 

@@ -11,12 +11,11 @@ import numpy as np
 
 from featherweight.spec import Quantize
 from tasks.compression.backends.torch._framework import executorch, torch
-from tasks.compression.backends.torch.convert import culprit, examples, quiet, with_layers_told
+from tasks.compression.backends.torch.converting import quiet
 from tasks.compression.backends.torch.exported import export_module, exported
-from tasks.compression.backends.torch.layers import copied
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.pt2e import calibrated, quantized_layers, without_unused
-from tasks.compression.errors import CompressionError
+from tasks.compression.backends.torch.refusals import refusal
 from tasks.compression.samples import Tensors, arrays_of, gathered, joined
 
 __all__ = ["predict_pte", "quantized_pte", "write_pte"]
@@ -38,7 +37,7 @@ def quantized_pte(
     program = exported(network, "pte", batch=True)
     module = calibrated(program, _quantizer(step, kept), network, samples)
     types = quantized_layers(program, module)
-    single = export_module(without_unused(module), network.signature, "pte", batch=False)
+    single = export_module(without_unused(module), network, "pte", batch=False)
     return _lowered(single, network), types
 
 
@@ -84,13 +83,7 @@ def _lowered(program: Any, network: Network) -> bytes:
             return bytes(edge.to_executorch().buffer)
     # ExecuTorch raises classes of its own, RuntimeError, AssertionError and more.
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        raise CompressionError(
-            "conversion_failed",
-            f"ExecuTorch refused the model: {text.splitlines()[0][:300]}",
-            hint="leave out the output pte",
-            layer=culprit(with_layers_told(copied(network.model)), examples(network.signature), error),
-        ) from error
+        raise refusal("ExecuTorch refused the model", network, error, ("pte",)) from error
 
 
 def _quantizer(step: Quantize, kept: Collection[str]) -> Any:

@@ -19,7 +19,7 @@ from tasks.compression.outputs import PROGRAMS
 from tasks.compression.quantizing.account import account
 from tasks.compression.quantizing.calibration import best, calibration_subsets
 from tasks.compression.quantizing.float_layers import leave_float
-from tasks.compression.quantizing.formats import QUANTISED, lacking
+from tasks.compression.quantizing.formats import QUANTISED, lacking, none_offered
 from tasks.compression.quantizing.makers import by_weights
 from tasks.compression.quantizing.source import Make, Source
 from tasks.compression.quantizing.static import Ranges, in_integers, measured_ranges
@@ -52,36 +52,64 @@ def quantize(network: Network, step: Quantize, context: Context) -> Network:
     """Make a quantised file for every output asked for; the PyTorch model stays float.
 
     A format that cannot hold the scheme is written in float, and said to be. What sensitivity and candidates
-    for calibration decide is decided on the ``.tflite`` and holds for all. CompressionError
-    conversion_failed; unsupported_output where no output can be had as asked; layer_not_supported when none
-    of the layers selected can be.
+    for calibration decide is decided on the ``.tflite`` and holds for all. One that cannot be made is left
+    out as of Context.leave_out. CompressionError conversion_failed; unsupported_output where no output can
+    be had as asked; layer_not_supported when none of the layers selected can be.
     """
     wanted = context.outputs or ("tflite",)
     offered = _offered(wanted, step, context)
     files: dict[OutputFormat, bytes] = {}
-    if step.compares or not PROGRAMS.isdisjoint(offered):
-        content, chosen = _program(network, step, context)
-        if not PROGRAMS.isdisjoint(offered):
-            files["tflite"] = content
-    else:
-        subsets = _subsets(step, context)
-        chosen = _Chosen(subsets[0] if subsets else None, unselected(network, step, context.pointer))
+    content, chosen = _first(network, step, context, offered)
+    if content is not None:
+        files["tflite"] = content
     for output in (name for name in offered if name in _OTHERS):
-        files[output], layers = _OTHERS[output](network, step, chosen.samples, chosen.kept)
-        _tell(output, files[output], layers, step, chosen, context)
+        try:
+            files[output], layers = _OTHERS[output](network, step, chosen.samples, chosen.kept)
+        except CompressionError as error:
+            if error.code != "conversion_failed":
+                raise
+            context.leave_out([output], error)
+        else:
+            _tell(output, files[output], layers, step, chosen, context)
     return replace(network, files={**network.files, **files})
+
+
+def _first(
+    network: Network, step: Quantize, context: Context, offered: Sequence[OutputFormat]
+) -> tuple[bytes | None, _Chosen]:
+    """The ``.tflite``, None where it is not asked for or cannot be had; and what the others are made with."""
+    programs = PROGRAMS.intersection(offered)
+    if step.compares or programs:
+        try:
+            content, chosen = _program(network, step, context)
+        except CompressionError as error:
+            if error.code != "conversion_failed":
+                raise
+            if step.compares:
+                raise _undecided(error, step, context) from error
+            context.leave_out(programs, error)
+        else:
+            return (content if programs else None), chosen
+    subsets = _subsets(step, context)
+    return None, _Chosen(subsets[0] if subsets else None, unselected(network, step, context.pointer))
+
+
+def _undecided(error: CompressionError, step: Quantize, context: Context) -> CompressionError:
+    part = "sensitivity" if step.sensitivity is not None else "calibration_candidates"
+    return CompressionError(
+        "conversion_failed",
+        f"what {part} decides is decided on the .tflite: {error.detail}",
+        hint=f"leave out {part}",
+        layer=error.layer,
+        pointer=f"{context.pointer}/{part}",
+    )
 
 
 def _offered(wanted: Sequence[OutputFormat], step: Quantize, context: Context) -> list[OutputFormat]:
     why = {output: lacking(output, step) for output in wanted}
     offered = [output for output, reason in why.items() if reason is None]
-    if not offered:
-        raise CompressionError(
-            "unsupported_output",
-            f"no output can be quantised as asked: {next(filter(None, why.values()))}",
-            hint="ask for the output tflite too, or choose another scheme",
-            pointer=f"{context.pointer}/scheme",
-        )
+    if not offered and not context.lost:
+        raise none_offered(why.values(), f"{context.pointer}/scheme")
     for output, reason in why.items():
         if reason is not None and output in QUANTISED:
             context.warn("output_left_float", output=output, why=reason)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import LayerSelection, Quantize
-from tasks.compression.backends.tensorflow.plans.calibrating import note_calibration
 from tasks.compression.backends.tensorflow.plans.operations import OPERATIONS
 from tasks.compression.backends.tensorflow.plans.quantize_program import check_program, plan_program
 from tasks.compression.outline.facts import Layer, Outline
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.planning.techniques.calibrating import note_calibration
 from tasks.compression.quantizing.weight_kernels import (
     LOOPS,
     none_as_asked,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Quantize
-from tasks.compression.backends.tensorflow.plans.calibrating import note_calibration
 from tasks.compression.outline.facts import Outline, Weight
 from tasks.compression.outline.operations import kernel
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.planning.techniques.calibrating import note_calibration
 from tasks.compression.quantizing.weight_kernels import (
     none_as_asked,
     obstacle,

@@ -17,7 +17,9 @@ from tasks.compression.backends.tensorflow.qat.request import Chosen, chosen
 from tasks.compression.backends.tensorflow.qat.simulation import Simulation, simulated
 from tasks.compression.backends.tensorflow.training_parts import TrainingPart
 from tasks.compression.context import Context
+from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
+from tasks.compression.outputs import PROGRAMS
 from tasks.compression.pending import Pending
 from tasks.compression.rounding_choice import CALIBRATED_ON, CALLED
 from tasks.compression.rounding_report import ends_in_float, note
@@ -56,12 +58,21 @@ class Rounding(TrainingPart):
         self._pointer = pending.pointer
         self._context = context
         self._called = called
+        self._makes_file = not context.lost or not PROGRAMS.isdisjoint(context.outputs)
 
     def wrap(self, model: Any) -> Any:
-        """Converts a first time: what the converter refuses is said before the training, not after it."""
+        """Converts a first time: what the converter refuses is said before the training, not after it. Where
+        the file is left out, the float network learns to be rounded all the same."""
         data, simulation = self._context.training_data, self._simulation
         calibrate(simulation.model, data.x[draw(data.train, CALIBRATED_ON, self._context.seed)])
-        self._check_ends(converted(simulation, self._step))
+        if self._makes_file:
+            try:
+                self._check_ends(converted(simulation, self._step))
+            except CompressionError as error:
+                if error.code != "conversion_failed":
+                    raise
+                self._makes_file = False
+                self._context.leave_out(PROGRAMS, error)
         return simulation.model
 
     def unwrap(self, model: Any) -> Any:
@@ -69,6 +80,8 @@ class Rounding(TrainingPart):
         return self._simulation.floats()
 
     def outcome(self, network: Network, taken: int, context: Context) -> Network:
+        if not self._makes_file:
+            return network
         content = converted(self._simulation, self._step)
         types = stored_types(self._simulation, content)
         note(content, types, self._step, self._choice, self._matrices(), self._called, context)

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from featherweight.spec import QuantizeAware
 from tasks.compression.backends.torch._framework import fx, nn
 from tasks.compression.backends.torch.layers import placed_layers, select, weights
+from tasks.compression.backends.torch.qat import support
 from tasks.compression.rounding_choice import Chosen, Support, choose
 
 __all__ = ["MATRICES", "MOVED", "NORMS", "RECTIFIERS", "chosen", "next_alone"]
 
-MATRICES = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-RECTIFIERS = (nn.ReLU, nn.ReLU6)
-"""What LiteRT computes as one with the matrix or the sum before it."""
 
-MOVED = (
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.Flatten,
-    nn.Unflatten,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Identity,
-)
-"""What gives the values that it was given, so that nothing is rounded after it."""
+def _classes(names: Iterable[str]) -> tuple[type[nn.Module], ...]:
+    return tuple(getattr(nn, name) for name in sorted(names))
 
-_COMPUTED = (
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.GELU,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.LeakyReLU,
-    nn.Sigmoid,
-    nn.SiLU,
-    nn.Softmax,
-    nn.Tanh,
-)
+
+MATRICES = _classes(support.FOLDED_INTO)
+NORMS = _classes(support.NORMS)
+RECTIFIERS = _classes(support.RECTIFIERS)
+MOVED = _classes(support.MOVED)
 
 
 def chosen(model: fx.GraphModule, step: QuantizeAware, pointer: str) -> Chosen:
@@ -83,8 +62,4 @@ def _support(model: fx.GraphModule) -> Support:
 
 
 def _obstacle(layer: nn.Module) -> str | None:
-    if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
-        return "there is no quantisation-aware training for transposed convolutions in groups"
-    if isinstance(layer, (*MATRICES, *NORMS, *RECTIFIERS, *MOVED, *_COMPUTED)):
-        return None
-    return f"there is no quantisation-aware training for {type(layer).__name__} layers"
+    return support.obstacle(type(layer).__name__, getattr(layer, "groups", 1))

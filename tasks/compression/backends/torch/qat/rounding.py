@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from featherweight.spec import Cluster, Prune, QuantizeAware
+from featherweight.spec import Cluster, QuantizeAware
 from tasks.compression.backends.torch._framework import fx
 from tasks.compression.backends.torch.layers import placed_layers, weights
 from tasks.compression.backends.torch.masking import Masking
@@ -17,7 +17,9 @@ from tasks.compression.backends.torch.qat.request import chosen
 from tasks.compression.backends.torch.qat.simulation import calibrate, rounded_weights, simulated
 from tasks.compression.backends.torch.training_parts import State, TrainingPart
 from tasks.compression.context import Context
+from tasks.compression.errors import CompressionError
 from tasks.compression.litert import Program
+from tasks.compression.outputs import PROGRAMS
 from tasks.compression.pending import Pending
 from tasks.compression.rounding_choice import CALIBRATED_ON, CALLED, Chosen
 from tasks.compression.rounding_report import ends_in_float, note
@@ -36,10 +38,9 @@ def rounding_parts(
 
     CompressionError layer_not_found; layer_not_supported as rounding_choice.choose."""
     choice = chosen(network.model, pending.step, pending.pointer)
-    zeros = bool(network.pruned or network.waiting(Prune))
     shares = bool(network.shared or network.waiting(Cluster))
-    keeping = (Projection if shares else Masking)(network, steps, context)
-    rounding = Rounding(network, choice, pending, context, CALLED[zeros, shares])
+    keeping: Projection | Masking = (Projection if shares else Masking)(network, steps, context)
+    rounding = Rounding(network, choice, pending, context, CALLED[keeping.zeros, shares])
     return [rounding, _OfNetwork(keeping, network.model)]
 
 
@@ -60,19 +61,30 @@ class Rounding(TrainingPart):
         self._pointer = pending.pointer
         self._context = context
         self._called = called
+        self._makes_file = not context.lost or not PROGRAMS.isdisjoint(context.outputs)
         self._simulation = simulated(network, choice.quantized, pending.step.weight_bits)
 
     def wrap(self, model: fx.GraphModule) -> fx.GraphModule:
-        """Converts a first time: what the converter refuses is said before the training, not after it."""
+        """Converts a first time: what the converter refuses is said before the training, not after it. Where
+        the file is left out, the float network learns to be rounded all the same."""
         calibrate(self._simulation, self._network.signature, self._samples())
-        content, _ = converted(self._network, self._step, self._samples()[:2], self._floats())
-        self._check_ends(content)
+        if self._makes_file:
+            try:
+                content, _ = converted(self._network, self._step, self._samples()[:2], self._floats())
+                self._check_ends(content)
+            except CompressionError as error:
+                if error.code != "conversion_failed":
+                    raise
+                self._makes_file = False
+                self._context.leave_out(PROGRAMS, error)
         return self._simulation
 
     def unwrap(self, model: fx.GraphModule) -> fx.GraphModule:
         return self._network.model
 
     def outcome(self, network: Network, taken: int, context: Context) -> Network:
+        if not self._makes_file:
+            return network
         simulation, samples = self._simulation, self._samples()
         calibrate(simulation, network.signature, samples, widest=True)
         rounded = replace(network, model=rounded_weights(network, simulation))

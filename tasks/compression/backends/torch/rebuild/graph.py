@@ -6,11 +6,11 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.compression.backends.torch._framework import export, fx
+from tasks.compression.backends.torch._framework import export, fx, nn
 from tasks.compression.backends.torch.rebuild import matrices, norms, plain, recurrent
 from tasks.compression.backends.torch.rebuild.held import Call, Held, held_tensors
 from tasks.compression.backends.torch.rebuild.making import Converter, Made, in_training_mode
-from tasks.compression.backends.torch.rebuild.placing import Places
+from tasks.compression.backends.torch.rebuild.placing import Places, module_called
 from tasks.compression.errors import CompressionError
 
 __all__ = ["GraphBuilder"]
@@ -130,6 +130,10 @@ class GraphBuilder:
         arguments, options = fx.map_arg((node.args, node.kwargs), self._value)
         called = self._graph.create_node("call_function", node.target, arguments, options, name=node.name)
         self.made[called.name] = node
+        # Layers have their names; of a function, what it was called in is told by this alone.
+        path = module_called(node)[0]
+        if path:
+            called.meta["nn_module_stack"] = {path: (path, nn.Module)}
         return called
 
     def _refuse_changes(self, node: fx.Node) -> None:

@@ -7,13 +7,13 @@ from singular values, which an outline does not hold: under ``energy`` none is t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Decompose, FixedRank, RankByBudget, RankByEnergy
-from tasks.compression.backends.tensorflow.lowrank.targets import Target, obstacle, targets_of
 from tasks.compression.lowrank.choice import NO_RANK, not_smaller
 from tasks.compression.lowrank.factors import Spectra
 from tasks.compression.lowrank.ranks import (
@@ -25,8 +25,8 @@ from tasks.compression.lowrank.ranks import (
     options,
     within,
 )
-from tasks.compression.outline.facts import Outline
-from tasks.compression.outline.skeleton import graph_of
+from tasks.compression.outline.facts import Layer, Outline
+from tasks.compression.planning.kinds import kinds_of
 from tasks.compression.planning.state import Context, State, select
 from tasks.compression.selection import refused
 
@@ -36,7 +36,7 @@ __all__ = ["check", "plan"]
 def check(outline: Outline, step: Decompose, pointer: str) -> None:
     """As the handler's: CompressionError layer_not_found, layer_not_supported."""
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
-    for path, why in _obstacles(outline, chosen).items():
+    for path, why in kinds_of(outline).decomposable(outline, chosen).obstacles.items():
         if step.on_unsupported == "error":
             raise refused(path, "decomposition", why, pointer)
 
@@ -45,15 +45,16 @@ def plan(state: State, step: Decompose, context: Context) -> State:
     outline = state.outline
     check(outline, step, context.pointer)
     chosen = {layer.path for layer in select(outline, step.layers, f"{context.pointer}/layers")}
-    found = {target.path: target for target in targets_of(graph_of(outline), chosen)}
-    ranks, reasons = _choose(list(found.values()), step)
-    reasons |= _obstacles(outline, chosen)
+    known = kinds_of(outline).decomposable(outline, chosen)
+    found = known.sizes
+    ranks, reasons = _choose(found, step)
+    reasons |= known.obstacles
     for layer in outline.listed():
         if not layer.weights:
             continue
         planned = PlannedLayer(layer=layer.path, kind=layer.kind, action="not_selected")
         if layer.path in found and layer.path not in reasons:
-            planned = _described(found[layer.path], layer.kind, ranks.get(layer.path), step)
+            planned = _described(layer, found[layer.path], ranks.get(layer.path), step)
         elif layer.path in chosen:
             why = reasons.get(layer.path, "it has no matrix of weights")
             planned = planned.model_copy(update={"action": "leave_alone", "reason": why})
@@ -68,13 +69,6 @@ def plan(state: State, step: Decompose, context: Context) -> State:
     return replace(state, guessed=True, guessed_zeros=True)
 
 
-def _obstacles(outline: Outline, chosen: set[str]) -> dict[str, str]:
-    layers = {call.name: call.layer for call in graph_of(outline).calls}
-    return {
-        path: why for path, layer in layers.items() if path in chosen and (why := obstacle(layer)) is not None
-    }
-
-
 def _flat(size: Size) -> Spectra:
     """Singular values that are all the same, as many as the kernel has."""
     if size.is_matrix:
@@ -83,21 +77,21 @@ def _flat(size: Size) -> Spectra:
     return Spectra(np.ones(size.inputs), np.ones(size.outputs))
 
 
-def _choose(found: list[Target], step: Decompose) -> tuple[dict[str, Ranks], dict[str, str]]:
+def _choose(found: Mapping[str, Size], step: Decompose) -> tuple[dict[str, Ranks], dict[str, str]]:
     """Ranks of layers where they can be told, and why layers are left alone."""
     ranks: dict[str, Ranks] = {}
     reasons: dict[str, str] = {}
     if isinstance(step.rank, RankByEnergy):
         return ranks, reasons
     if isinstance(step.rank, FixedRank):
-        for target in found:
-            made = named(step.rank, target.size, _flat(target.size), step.round_to)
-            if target.size.shrinks(made.inputs, made.outputs):
-                ranks[target.path] = made
+        for path, size in found.items():
+            made = named(step.rank, size, _flat(size), step.round_to)
+            if size.shrinks(made.inputs, made.outputs):
+                ranks[path] = made
             else:
-                reasons[target.path] = not_smaller(target.size, made)
+                reasons[path] = not_smaller(size, made)
         return ranks, reasons
-    offered = {target.path: options(target.size, _flat(target.size), step.round_to) for target in found}
+    offered = {path: options(size, _flat(size), step.round_to) for path, size in found.items()}
     reasons = {path: NO_RANK for path, choices in offered.items() if cheapest(choices) is None}
     if isinstance(step.rank, RankByBudget):
         return budgeted(step.rank.keep, offered), reasons
@@ -108,13 +102,12 @@ def _choose(found: list[Target], step: Decompose) -> tuple[dict[str, Ranks], dic
     return ranks, reasons
 
 
-def _described(target: Target, kind: str, ranks: Ranks | None, step: Decompose) -> PlannedLayer:
-    size = target.size
+def _described(layer: Layer, size: Size, ranks: Ranks | None, step: Decompose) -> PlannedLayer:
     if ranks is None:
         # Which layers give something for a budget, and how much energy a rank keeps, the weights say.
         return PlannedLayer(
-            layer=target.path,
-            kind=kind,
+            layer=layer.path,
+            kind=layer.kind,
             action="change",
             parameters_before=size.parameters,
             macs_before=size.macs,
@@ -122,8 +115,8 @@ def _described(target: Target, kind: str, ranks: Ranks | None, step: Decompose) 
         )
     exact = isinstance(step.rank, FixedRank) or (size.is_matrix and not isinstance(step.rank, RankByBudget))
     return PlannedLayer(
-        layer=target.path,
-        kind=kind,
+        layer=layer.path,
+        kind=layer.kind,
         action="change",
         rank=ranks.inputs,
         parameters_before=size.parameters,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from featherweight.plan import PlannedLayer
 from featherweight.spec import NOfM, Prune, PruningSchedule, Unstructured, XnnpackLatency
 from tasks.compression import prune_step
-from tasks.compression.backends.tensorflow.plans.layers import PRUNING, kernels, left_out, zero_share
 from tasks.compression.mask_updates import sparsity_after
 from tasks.compression.outline.facts import Layer, Outline, Weight
 from tasks.compression.pending import Pending
+from tasks.compression.planning.kinds import Kinds, kinds_of
+from tasks.compression.planning.layers import zero_share
 from tasks.compression.planning.state import Context, State, select
 from tasks.compression.prunability import (
     KEEP_ZEROS_FROM,
@@ -28,8 +29,10 @@ _VECTORS = "it has no kernel: biases and statistics are never pruned"
 
 def check(outline: Outline, step: Prune, pointer: str) -> None:
     """As the handler's: CompressionError layer_not_found, layer_not_supported. Whether XNNPACK's kernels can
-    run the model is not looked at."""
-    prune_step.check(outline, step, pointer, PRUNING)
+    run a Keras model is not looked at."""
+    kinds = kinds_of(outline)
+    kinds.check(step, pointer)
+    prune_step.check(outline, step, pointer, kinds.pruning)
 
 
 def plan(state: State, step: Prune, context: Context) -> State:
@@ -37,9 +40,9 @@ def plan(state: State, step: Prune, context: Context) -> State:
     check(outline, step, pointer)
     follows = any(isinstance(waiting, Prune) for waiting in context.waiting())
     before = state.before_pruning if follows and state.before_pruning is not None else outline
-    pending = Pending(step, pointer)
-    along = schedules(outline, pending, PRUNING)
-    skipped = {place.path: why for place, why in unsupported(outline, pending, PRUNING)}
+    kinds, pending = kinds_of(outline), Pending(step, pointer)
+    along = schedules(outline, pending, kinds.pruning)
+    skipped = {place.path: why for place, why in unsupported(outline, pending, kinds.pruning)}
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
     earlier = {layer.path: layer for layer in before.layers}
     changed: dict[str, tuple[Weight, ...]] = {}
@@ -47,14 +50,14 @@ def plan(state: State, step: Prune, context: Context) -> State:
         if not layer.weights:
             continue
         if layer.path in along:
-            planned, weights = _pruned(_unpruned(layer, earlier), step, along[layer.path], context)
+            planned, weights = _pruned(_unpruned(layer, earlier), step, along[layer.path], context, kinds)
             changed[layer.path] = weights
         else:
-            planned = _left(layer, step, layer.path in chosen, skipped.get(layer.path))
+            planned = _left(layer, step, layer.path in chosen, skipped.get(layer.path), kinds)
         context.layers.append(planned)
     for path, why in skipped.items():
         context.warn("layer_skipped", layer=path, why=why)
-    for index in unused_overrides(outline, pending, PRUNING):
+    for index in unused_overrides(outline, pending, kinds.pruning):
         context.warn("override_unused", index=index)
     if not along:
         context.warn("nothing_changed", index=context.index, technique=step.technique)
@@ -72,23 +75,24 @@ def plan(state: State, step: Prune, context: Context) -> State:
     )
 
 
-def _left(layer: Layer, step: Prune, selected: bool, why: str | None) -> PlannedLayer:
+def _left(layer: Layer, step: Prune, selected: bool, why: str | None, kinds: Kinds) -> PlannedLayer:
+    found = kinds.kernels(layer)
     if not selected:
         return PlannedLayer(
             layer=layer.path,
             kind=layer.kind,
             action="not_selected",
-            sparsity=zero_share(kernels(layer)) if kernels(layer) else None,
+            sparsity=zero_share(found) if found else None,
         )
-    reason = why or left_out(layer, step) or _VECTORS
+    reason = why or kinds.pruning.left_out(layer, step) or _VECTORS
     return PlannedLayer(layer=layer.path, kind=layer.kind, action="leave_alone", reason=reason)
 
 
 def _pruned(
-    layer: Layer, step: Prune, schedule: PruningSchedule, context: Context
+    layer: Layer, step: Prune, schedule: PruningSchedule, context: Context, kinds: Kinds
 ) -> tuple[PlannedLayer, tuple[Weight, ...]]:
     """What becomes of a layer, from the zeros it had before the first of several prune steps."""
-    found = kernels(layer)
+    found = kinds.kernels(layer)
     share = zero_share(found)
     floor = share if share >= KEEP_ZEROS_FROM else 0.0
     asked = target(step, schedule)
@@ -109,7 +113,7 @@ def _pruned(
         weight.model_copy(update={"zeros": zeros[weight.name]}) if weight.name in zeros else weight
         for weight in layer.weights
     )
-    after = zero_share(kernels(layer.model_copy(update={"weights": weights})))
+    after = zero_share(kinds.kernels(layer.model_copy(update={"weights": weights})))
     planned = PlannedLayer(
         layer=layer.path,
         kind=layer.kind,
