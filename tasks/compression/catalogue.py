@@ -78,7 +78,11 @@ BACKENDS: dict[str, str] = {
 _ALL: tuple[OutputFormat, ...] = ("tflite", "keras", "saved_model", "c_array", "onnx")
 _QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array")
 _TORCH: tuple[OutputFormat, ...] = ("tflite", "pt2", "c_array", "onnx", "pte")
-_TORCH_QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array", "onnx", "pt2", "pte")
+_OUTPUTS_OF_TORCH: dict[str, tuple[OutputFormat, ...]] = {
+    "quantize": ("tflite", "c_array", "onnx", "pt2", "pte"),
+    # The rounding that is learned is LiteRT's.
+    "quantize_aware": _QUANTISED,
+}
 
 _TENSORFLOW: tuple[Row, ...] = (
     Row(
@@ -223,7 +227,7 @@ def _of_torch(entry: Row) -> Row:
         check=None if entry.check is None else entry.check.replace("backends.tensorflow.", "backends.torch."),
         plan=None,
         plan_check=None,
-        outputs=_TORCH_QUANTISED if entry.outputs == _QUANTISED else _TORCH,
+        outputs=_OUTPUTS_OF_TORCH.get(entry.technique, _TORCH),
     )
 
 
