@@ -22,25 +22,30 @@ HEAD_BYTES = magic.HEAD_BYTES
 StoredKind = Kind | Literal["batch_file"]
 
 Format = (
-    Literal["keras_zip", "hdf5", "tflite", "pt2", "checkpoint", "pickle", "zip", "npz"] | magic.FileFormat
+    Literal["keras_zip", "hdf5", "tflite", "pt2", "checkpoint", "pickle", "safetensors", "zip", "npz"]
+    | magic.FileFormat
 )
 
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TFLITE = b"TFL3"
 _BOM = b"\xef\xbb\xbf"
-# torch.export.save writes everything below one folder, weights first; torch.save begins with its pickle.
+# torch.export.save writes everything below one folder, weights first; torch.save begins with its pickle, and
+# TorchScript with its tensors.
 _PROGRAM_MEMBER = re.compile(
     r"[^/]+/(?:data/(?:weights|constants|sample_inputs)/[^/]+|models/[^/]+\.json|archive_format)"
 )
-_CHECKPOINT_MEMBER = re.compile(r"[^/]+/(?:(?:data|constants)\.pkl|code/.+\.py)")
+_CHECKPOINT_MEMBER = re.compile(r"[^/]+/(?:(?:data|constants)\.pkl|data/[0-9]+|code/.+\.py)")
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+# Eight bytes that say how long the JSON after them is, which describes the tensors.
+_SAFETENSORS = re.compile(rb".{4}\0{4}\{\s*\"", re.DOTALL)
 _KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 _ACCEPTED: dict[Kind, tuple[str, ...]] = {
     "model": ("keras_zip", "hdf5", "tflite", "pt2", "zip", "tar", "tar_gz"),
     "dataset": ("npz", "zip", "tar", "tar_gz", "csv", "parquet", "tfrecord", "tfrecord_gz"),
 }
+_WEIGHTS = ("checkpoint", "pickle", "safetensors")
 _HINTS: dict[Kind, str] = {
     "model": "models are .keras, .h5, .tflite and .pt2 files, and SavedModels in a zip or tar",
     "dataset": (
@@ -74,7 +79,7 @@ def sniff(kind: StoredKind, head: bytes) -> str:
     if found is None:
         raise UnknownFileType(f"the first bytes are of no known {_noun(kind)} format", _HINTS[kind])
     if found not in _ACCEPTED[kind]:
-        hint = _EXPORT_HINT if kind == "model" and found in ("checkpoint", "pickle") else _HINTS[kind]
+        hint = _EXPORT_HINT if kind == "model" and found in _WEIGHTS else _HINTS[kind]
         raise UnknownFileType(f"this is {_described(found)}, and no {_noun(kind)} that can be taken", hint)
     # A zip whose first member has a strange name may still be an npz; the worker opens it and sees.
     return found
@@ -98,6 +103,8 @@ def _format(head: bytes) -> Format | None:
         return _zip_format(head)
     if head.startswith(_PICKLES):
         return "pickle"
+    if _SAFETENSORS.match(head):
+        return "safetensors"
     return magic.file_format(head)
 
 
@@ -126,6 +133,7 @@ def _described(found: Format) -> str:
         "pt2": "an exported program of PyTorch",
         "checkpoint": "a checkpoint or TorchScript of PyTorch (.pt, .pth)",
         "pickle": "a pickle, as older .pt and .pth files are",
+        "safetensors": "a file of tensors (.safetensors)",
         "zip": "a zip archive",
         "tar": "a tar archive",
         "tar_gz": "a gzipped tar archive",

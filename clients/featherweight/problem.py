@@ -134,6 +134,7 @@ CODES: dict[str, Code] = {
     "dtype_not_allowed": Code(422, "An array of the data set has a type that cannot be used"),
     "not_finite": Code(422, "The data set contains NaN or infinity"),
     "shape_mismatch": Code(422, "The data set does not fit the model"),
+    "input_out_of_range": Code(422, "A sample holds a value that the model's input cannot have"),
     "label_out_of_range": Code(422, "A label lies outside the model's classes"),
     "too_few_samples": Code(422, "The data set has too few samples"),
     # the run

@@ -6,7 +6,7 @@
     │   ├── change the weights     Prune, Cluster, QuantizeAware
     │   ├── train                  Finetune, Distill
     │   └── convert                Quantize
-    ├── outputs[]                  tflite | keras | ...
+    ├── outputs[]                  OutputFormat
     ├── on_unsupported             what to do about an output that the network cannot be written as
     ├── split                      train / validation / test, made once by the service
     ├── data                       how the data set is read, where it is no .npz
@@ -123,9 +123,12 @@ OutputFormat = Literal["tflite", "keras", "saved_model", "c_array", "onnx", "pt2
 keras         ``model.keras``, of the Keras that the model came from
 saved_model   ``saved_model.tar.gz``, for TensorFlow and its servers
 c_array       ``model.c`` and ``model.h``: the ``.tflite`` as an array, for microcontrollers
-onnx          ``model.onnx``, opset 15
+onnx          ``model.onnx``
+pt2           ``model.pt2``, a program of ``torch.export``
+pte           ``model.pte``, for ExecuTorch
 
-Quantisation is in ``tflite`` and ``c_array``; the others hold float weights.
+Quantisation is in ``tflite`` and ``c_array``, and ``quantize`` of a PyTorch model in the last three too; all
+others hold float weights.
 """
 
 Step = Annotated[

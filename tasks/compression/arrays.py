@@ -242,6 +242,7 @@ def _check_counts(shapes: Mapping[str, tuple[int, ...]], places: Mapping[_Place,
                     "shape_mismatch",
                     f"{places[of_split[0]]} has {_length(first)} samples and {places[place]} has "
                     f"{_length(other)}",
+                    hint="the arrays of a split hold the same samples in the same order",
                     pointer=array_pointer(places[place]) if "/" in places[place] else None,
                 )
 

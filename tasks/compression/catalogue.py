@@ -78,7 +78,11 @@ BACKENDS: dict[str, str] = {
 _ALL: tuple[OutputFormat, ...] = ("tflite", "keras", "saved_model", "c_array", "onnx")
 _QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array")
 _TORCH: tuple[OutputFormat, ...] = ("tflite", "pt2", "c_array", "onnx", "pte")
-_TORCH_QUANTISED: tuple[OutputFormat, ...] = ("tflite", "c_array", "onnx", "pt2", "pte")
+_OUTPUTS_OF_TORCH: dict[str, tuple[OutputFormat, ...]] = {
+    "quantize": ("tflite", "c_array", "onnx", "pt2", "pte"),
+    # The rounding that is learned is LiteRT's.
+    "quantize_aware": _QUANTISED,
+}
 
 _TENSORFLOW: tuple[Row, ...] = (
     Row(
@@ -228,7 +232,7 @@ def _of_torch(entry: Row) -> Row:
         check=_elsewhere(entry.check),
         plan=_elsewhere(entry.plan) if planned else None,
         plan_check=_elsewhere(entry.plan_check) if planned else None,
-        outputs=_TORCH_QUANTISED if entry.outputs == _QUANTISED else _TORCH,
+        outputs=_OUTPUTS_OF_TORCH.get(entry.technique, _TORCH),
     )
 
 

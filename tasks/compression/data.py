@@ -76,8 +76,8 @@ def prepare(
     Where labels are lacking and not needed, the inputs or what `answer`, the original, says of them take
     their place. The validation split is the largest any training step asks for, made once: no later step
     may train on what an earlier one was chosen by. Raises CompressionError (bad_data, array_missing,
-    not_finite, shape_mismatch, label_out_of_range, too_few_samples and what datasets, npz, objective and
-    options raise).
+    not_finite, shape_mismatch, input_out_of_range, label_out_of_range, too_few_samples and what datasets,
+    npz, objective and options raise).
     """
     opened = open_dataset(path, facts, spec.data, scratch, warn)
     given = read_given(opened, facts)
@@ -109,7 +109,24 @@ def _inputs(given: Given, facts: ModelFacts, warn: Warn) -> Tensors:
         _fit_input(array, wanted, given.called["x", name], warn)
         for (name, array), wanted in zip(given.x.items(), facts.inputs, strict=True)
     ]
+    for (name, array), count in zip(given.x.items(), facts.input_ranges, strict=False):
+        _check_range(given.called["x", name], array, count)
     return gathered(given.x, fitted)
+
+
+def _check_range(name: str, array: Array, count: int | None) -> None:
+    """Of indices into an embedding of `count` vectors. What no whole number is counts by its whole part."""
+    if count is None or not array.size:
+        return
+    low, high = array.min(), array.max()
+    if low <= -1 or high >= count:
+        raise CompressionError(
+            "input_out_of_range",
+            f"{name} runs from {low:g} to {high:g}, and the embedding it goes into has the entries 0 to "
+            f"{count - 1}",
+            hint="number the tokens as in training; those the model has never seen need an entry of its own",
+            pointer=array_pointer(name) if "/" in name else None,
+        )
 
 
 def _check_finite(name: str, array: Array) -> None:

@@ -59,7 +59,8 @@ class OutputFacts:
 @dataclass(frozen=True)
 class ModelFacts:
     """`output_activation` is the last layer's: softmax, sigmoid, linear, another's name, or None; of a model
-    with several outputs, the first one's. Those have an entry each in `each_output`."""
+    with several outputs, the first one's. Those have an entry each in `each_output`. `input_ranges` has for
+    each input how many values from 0 on it may have, None for any; it is empty where none is known."""
 
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
@@ -68,6 +69,7 @@ class ModelFacts:
     input_names: tuple[str, ...] = ("input",)
     output_names: tuple[str, ...] = ("output",)
     each_output: tuple[OutputFacts, ...] = ()
+    input_ranges: tuple[int | None, ...] = ()
 
     def of_output(self, index: int) -> ModelFacts:
         """As if the model had that output alone."""

@@ -67,6 +67,8 @@ def test_techniques_carry_their_schema() -> None:
     assert shown["prune"].frameworks == ["tensorflow", "torch"]
     assert "keras" in shown["prune"].outputs_of["tensorflow"]
     assert "pt2" in shown["prune"].outputs_of["torch"]
+    assert "pt2" in shown["quantize"].outputs_of["torch"]
+    assert shown["quantize_aware"].outputs_of["torch"] == ["tflite", "c_array"]
     for technique in shown.values():
         assert list(technique.outputs_of) == technique.frameworks
         assert set(technique.outputs) == {each for named in technique.outputs_of.values() for each in named}

@@ -53,6 +53,9 @@ def test_recipe_makes_files_that_run_elsewhere(
     for name, item in outputs.items():
         assert item.accuracy is not None, name
         assert item.accuracy.value > report.original.accuracy.value - 0.05, name
+    # What is learned by rounding in training is LiteRT's, and the report says that the program has floats.
+    left_float = [item.message for item in report.warnings if item.code == "output_left_float"]
+    assert [("pt2" in each) for each in left_float] == ([True] if "qat" in recipe else [])
     sparsity = [layer.sparsity_after for layer in report.layers if layer.parameters > 100]
     assert max(sparsity) > 0.5
 

@@ -158,7 +158,11 @@ FILES: dict[str, tuple[str, Make]] = {
     "pt_zippickle": ("pickle_not_allowed", lambda _, markers: _torch(_pickled(markers))),
     "pt_script": (
         "archive_member_not_allowed",
-        lambda *_: _torch(pickle.dumps({}, protocol=2), **{"m/code/__torch__.py": b"pass"}),
+        lambda *_: _torch(b"\x80\x02c__torch__\nNet\n.", **{"m/code/__torch__.py": b"pass"}),
+    ),
+    "pt_older_program": (
+        "unsupported_model",
+        lambda *_: saved_model({"serialized_exported_program.json": b"{}", "version": b"7.3"}),
     ),
     "pt_state_dict": (
         "unsupported_model",

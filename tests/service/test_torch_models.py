@@ -39,10 +39,12 @@ def test_an_exported_program_is_a_model_of_pytorch(caller: Caller, parts: Servic
     [
         zip_of("archive/data.pkl"),
         zip_of("net/constants.pkl"),
+        zip_of("net/data/0"),
         zip_of("net/code/__torch__.py"),
         b"\x80\x02}q\0.",
+        b'\x40\0\0\0\0\0\0\0{"fc.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
     ],
-    ids=["checkpoint", "constants", "torchscript", "pickle"],
+    ids=["checkpoint", "constants", "tensors-first", "torchscript", "pickle", "safetensors"],
 )
 def test_checkpoints_and_torchscript_are_refused_with_the_way_out(caller: Caller, data: bytes) -> None:
     problem = assert_problem(caller.post("/v1/models", data=data, content_type=OCTETS), "unknown_file_type")
@@ -50,7 +52,8 @@ def test_checkpoints_and_torchscript_are_refused_with_the_way_out(caller: Caller
 
 
 def test_a_folder_of_images_may_have_any_name(caller: Caller, parts: Services) -> None:
-    for member in ("pictures/models/a.json", "pictures/data/weights/b.png", "pictures/code/c.py"):
+    names = ("models/a.json", "data/weights/b.png", "data/0", "code/c.py")
+    for member in (f"pictures/{name}" for name in names):
         assert parts.datasets.get(PROJECT, caller.dataset(zip_of(member))).format == "zip"
 
 

@@ -43,18 +43,24 @@ def is_image(content: bytes) -> bool:
 
 
 class Decoder:
-    """Makes samples of `shape`, float32, of a model's input of the shape `wanted`.
+    """Makes samples of `shape`, float32, of a model's input of the shape `wanted`: channels last, or first
+    where only the first axis can be the channels, as in PyTorch's models.
 
     CompressionError shape_mismatch for an input that takes no images, or any size where none is given.
     """
 
     def __init__(self, wanted: Shape, reading: ImageReading | None) -> None:
         self.reading = reading or ImageReading()
-        self._height, self._width = _size(wanted, self.reading)
-        self.color = _color(wanted, self.reading)
+        self._channels_first = _channels_first(wanted)
+        image = (*wanted[1:], wanted[0]) if self._channels_first else wanted
+        self._height, self._width = _size(image, self.reading)
+        self.color = _color(image, self.reading)
         channels = _CHANNELS[self.color]
-        flat = len(wanted) == 2
-        self.shape: tuple[int, ...] = (self._height, self._width) + (() if flat else (channels,))
+        flat = len(image) == 2
+        self._pixels = (self._height, self._width) + (() if flat else (channels,))
+        self.shape: tuple[int, ...] = (
+            (channels, self._height, self._width) if self._channels_first else self._pixels
+        )
         self._mean = _per_channel("mean", self.reading.mean, channels, flat)
         self._std = _per_channel("std", self.reading.std, channels, flat)
         self.sizes: Counter[tuple[int, int]] = Counter()
@@ -75,7 +81,8 @@ class Decoder:
             ) from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(name) from error
-        return self._scaled(pixels.reshape(self.shape))
+        scaled = self._scaled(pixels.reshape(self._pixels))
+        return np.moveaxis(scaled, -1, 0) if self._channels_first else scaled
 
     def details(self) -> dict[str, Any]:
         """What was found and done, for the report."""
@@ -88,6 +95,7 @@ class Decoder:
             ),
             "modes": dict(self.modes),
             "color": self.color,
+            "channels": "first" if self._channels_first else "last",
             "size": [self._height, self._width],
             **self.reading.model_dump(mode="json", exclude={"size", "color"}),
         }
@@ -118,12 +126,18 @@ class Decoder:
         return pixels if self._std is None else pixels / self._std
 
 
+def _channels_first(wanted: Shape) -> bool:
+    counts = _CHANNELS.values()
+    return len(wanted) == 3 and wanted[2] not in (None, *counts) and wanted[0] in counts
+
+
 def _size(wanted: Shape, reading: ImageReading) -> tuple[int, int]:
     if len(wanted) not in (2, 3):
         raise CompressionError(
             "shape_mismatch",
             f"the model's input of the shape {wanted} takes no images",
-            hint="images go into inputs of the shape (height, width, channels) or (height, width)",
+            hint="images go into inputs of the shape (height, width, channels), (channels, height, width) or "
+            "(height, width)",
         )
     height, width = reading.size or wanted[:2]
     if height is None or width is None:
@@ -155,8 +169,9 @@ def _color(wanted: Shape, reading: ImageReading) -> str:
         return reading.color
     raise CompressionError(
         "shape_mismatch",
-        f"the model's input has {channels} channels (its last axis), and data.image.color is {reading.color}",
-        hint="images are read with 1 (grayscale), 3 (rgb) or 4 (rgba) channels, which come last",
+        f"the model's input has {channels} channels, and data.image.color is {reading.color}",
+        hint="images are read with 1 (grayscale), 3 (rgb) or 4 (rgba) channels: the input's last axis, or "
+        "the first where the last is none of these",
         pointer="/data/image/color",
     )
 

@@ -27,6 +27,7 @@ CHECKS: dict[tuple[str, str], str] = {
     ("model", "tar_gz"): "saved_model:check",
     ("model", "torch"): "torch:check_checkpoint",
     ("model", "torch_program"): "torch:check_program",
+    ("model", "old_torch_program"): "torch:check_old_program",
     ("model", "pickle"): "pickles:check",
     ("dataset", "npz"): "npz:check",
     ("dataset", "zip"): "images:check",
@@ -78,6 +79,8 @@ def _zip_kind(path: Path) -> str:
         return "keras_zip"
     if bases & {"saved_model.pb", "saved_model.pbtxt"}:
         return "saved_model"
+    if "serialized_exported_program.json" in names:
+        return "old_torch_program"
     if "archive_format" in bases:
         return "torch_program"
     if "data.pkl" in bases:

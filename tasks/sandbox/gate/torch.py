@@ -13,9 +13,10 @@ from tasks.compression.datasets.archives import BROKEN, Bounds, checked, damaged
 from tasks.compression.errors import CompressionError
 from tasks.compression.exported import read_program
 from tasks.compression.exported.archive import SAMPLES, members_of
+from tasks.compression.exported.program import TORCH
 from tasks.sandbox.gate.pickles import WAY_OUT, check_pickle
 
-__all__ = ["check_checkpoint", "check_program"]
+__all__ = ["check_checkpoint", "check_old_program", "check_program"]
 
 _BOUNDS = Bounds(members=100_000, member_bytes=8 << 30)
 _PICKLE_BYTES = 64 << 20
@@ -50,9 +51,19 @@ def check_program(path: Path) -> None:
     read_program(path)
 
 
+def check_old_program(path: Path) -> None:
+    """What ``torch.export.save`` wrote in another layout: CompressionError unsupported_model."""
+    raise CompressionError(
+        "unsupported_model",
+        f"the program was exported by an older PyTorch; programs of PyTorch {TORCH} are taken",
+        hint=f"export it again with torch {TORCH}, by featherweight.torch.save(model, example_inputs, path)",
+    )
+
+
 def _check(file: Any, path: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
+            pickles = []
             for info in checked(archive, path, _BOUNDS):
                 # Everything lies in one folder, whatever that is called.
                 name = info.filename.partition("/")[2]
@@ -64,7 +75,9 @@ def _check(file: Any, path: Path) -> None:
                         hint=WAY_OUT,
                     )
                 if name == "data.pkl":
-                    check_pickle(_content(archive, info, _PICKLE_BYTES), name)
+                    pickles.append(info)
+            for info in pickles:
+                check_pickle(_content(archive, info, _PICKLE_BYTES), "data.pkl")
     except BROKEN as error:
         raise damaged(error) from error
 

@@ -148,6 +148,28 @@ def test_colours_are_those_of_the_models_channels(
     assert np.array_equal(x[0, 0, 0], value)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 6), (3, 8, 5)], ids=["as-it-is", "resized"])
+def test_channels_come_first_where_only_the_first_axis_can_be_they(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    files = {"1.png": image((255, 0, 51), mode="RGB")}
+    reading = {"scale": "0..1", "mean": [0.5, 0.25, 0.2], "std": [0.5, 0.5, 1]}
+    found = opened(archive(tmp_path, "zip", files), shape, image=reading)
+    x = found.read(frozenset({"x"}))["x"]
+    last = arrays(archive(tmp_path, "zip", files), (*shape[1:], 3), image=reading)["x"]
+    assert x.shape == (1, *shape)
+    assert np.array_equal(x, np.moveaxis(last, -1, 1))
+    details = found.source(x).details
+    assert (details["channels"], details["size"]) == ("first", list(shape[1:]))
+
+
+def test_channels_come_last_where_either_axis_can_be_they(tmp_path: Path) -> None:
+    found = opened(archive(tmp_path, "zip", {"1.png": image((1, 2, 3), mode="RGB")}), (4, 6, 3))
+    x = found.read(frozenset({"x"}))["x"]
+    assert same(x[0, 0, 0], [1, 2, 3])
+    assert found.source(x).details["channels"] == "last"
+
+
 def halves() -> bytes:
     """8 high, 4 wide: the upper half black, the lower white."""
     pixels = np.zeros((8, 4), np.uint8)
@@ -190,7 +212,9 @@ def test_stretch_and_crop_differ_where_the_sides_do(tmp_path: Path) -> None:
         ((None, None, 3), {}, "/data/image/size"),
         ((4, 6, 3), {"size": [8, 8]}, "/data/image/size"),
         ((4, 6, 3), {"color": "grayscale"}, "/data/image/color"),
-        ((4, 6, 2), {}, "/data/image/color"),
+        ((5, 6, 2), {}, "/data/image/color"),
+        ((3, 4, 6), {"color": "grayscale"}, "/data/image/color"),
+        ((3, 4, 6), {"size": [6, 4]}, "/data/image/size"),
         ((4, 6, 3), {"mean": [0, 0]}, "/data/image/mean"),
         ((10,), {}, None),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,18 @@ def test_the_callers_test_folder_is_the_test_split(tmp_path: Path) -> None:
     assert sorted(data.x[data.test][:, 0, 0, 0].tolist()) == list(range(60, 80))
     labels = data.x[:, 0, 0, 0].astype(int) % 3
     assert (data.objective.labels == labels).all()
+
+
+@pytest.mark.parametrize(("worst", "refused"), [(8, None), (9, "0 to 9"), (-1, "-1 to 8")])
+def test_indices_beyond_the_embedding_are_refused(tmp_path: Path, worst: int, refused: str | None) -> None:
+    x = np.arange(200).reshape(100, 2) % 9
+    x[7, 1] = worst
+    np.savez(tmp_path / "tokens.npz", x=x, y=np.arange(100) % 3)
+    known = replace(facts((2,)), input_ranges=(9,))
+    spec = CompressionSpec.model_validate({"steps": [{"technique": "finetune"}]})
+    with nullcontext() if refused is None else pytest.raises(CompressionError, match=refused) as caught:
+        prepare(tmp_path / "tokens.npz", known, spec, tmp_path / "scratch", [].append, lambda x: x)
+    assert caught is None or caught.value.code == "input_out_of_range"
 
 
 def test_too_few_samples_are_refused(tmp_path: Path) -> None:

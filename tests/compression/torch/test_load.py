@@ -38,6 +38,7 @@ def test_facts_are_those_of_the_model(loaded: Every) -> None:
     assert (facts.inputs, facts.outputs) == (((1, 28, 28),), ((10,),))
     assert (facts.input_names, facts.output_names) == (("image",), ("output",))
     assert facts.each_output == ()
+    assert (facts.input_ranges, loaded["gru"][0].facts.input_ranges) == ((None,), (40,))
     assert facts.compiled.loss is None
     both = loaded["two_ends"][0].facts
     assert both.outputs == ((3,), (1,))

@@ -100,6 +100,7 @@ def _facts(rebuilt: Rebuilt) -> ModelFacts:
         signature.input_names,
         signature.output_names,
         each,
+        rebuilt.input_ranges,
     )
 
 

@@ -21,13 +21,14 @@ __all__ = ["Rebuilt", "rebuild"]
 class Rebuilt:
     """`difference` is the largest between the network's answers and the program's, against the largest
     answer; `functions` are the operators that were left as they are although they have parameters, each with
-    the first of these."""
+    the first of these; `input_ranges` are those of ModelFacts."""
 
     model: fx.GraphModule
     signature: Signature
     output_shapes: tuple[Shape, ...]
     difference: float
     functions: tuple[tuple[str, str], ...]
+    input_ranges: tuple[int | None, ...]
 
 
 def rebuild(program: export.ExportedProgram, names: Mapping[str, Sequence[str]] | None = None) -> Rebuilt:
@@ -53,7 +54,7 @@ def rebuild(program: export.ExportedProgram, names: Mapping[str, Sequence[str]] 
     _thaw(model)
     difference = check_answers(program, model, ends, ranges, builder.made)
     functions = tuple(dict.fromkeys(builder.functions_with_parameters))
-    return Rebuilt(model, ends.signature, ends.output_shapes, difference, functions)
+    return Rebuilt(model, ends.signature, ends.output_shapes, difference, functions, ranges)
 
 
 def _thaw(model: fx.GraphModule) -> None:

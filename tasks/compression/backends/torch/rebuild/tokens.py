@@ -1,4 +1,4 @@
-"""The values that integer inputs may have: indices into the embeddings they go into."""
+"""The values that inputs may have which are indices into embeddings."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _SAME_VALUES = frozenset(
 
 
 def input_ranges(model: fx.GraphModule, types: tuple[str, ...]) -> tuple[int | None, ...]:
-    """For each input: None for numbers, and for integers how many values from 0 on they may have.
+    """For each input how many values from 0 on it may have, where it goes into embeddings; None elsewhere.
 
     Raises CompressionError unsupported_model for integers that go into no embedding.
     """
     inputs = [node for node in model.graph.nodes if node.op == "placeholder"]
-    return tuple(
-        None if dtype == "float32" else _range(model, node) for node, dtype in zip(inputs, types, strict=True)
-    )
+    return tuple(_range(model, node, dtype) for node, dtype in zip(inputs, types, strict=True))
 
 
-def _range(model: fx.GraphModule, given: fx.Node) -> int:
+def _range(model: fx.GraphModule, given: fx.Node, dtype: str) -> int | None:
     sizes = [size for node in _same(given) for size in _vocabularies(model, node)]
+    if not sizes and dtype == "float32":
+        return None
     if not sizes:
         raise CompressionError(
             "unsupported_model",
