@@ -41,7 +41,6 @@ from tasks.storage import Storage
 __all__ = ["NotPlannable", "Planner", "PlannerBusy"]
 
 _log = logging.getLogger(__name__)
-_MAX_RESULT = 64 << 20
 # Of tasks.plan_process, which is not imported here.
 _CANNOT_CONFINE = 70
 _AT_ONCE = 2

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from featherweight.spec import ConstantSparsity, CustomSchedule, PolynomialDecay
-from tasks.compression.backends.tensorflow.schedule import last_sparsity, step_schedule
+from tasks.compression.backends.tensorflow.schedule import step_schedule
 from tasks.compression.mask_updates import sparsity_after, update_at
 from tasks.compression.resolve import resolve_schedule
 
@@ -18,6 +18,12 @@ def updates(schedule: Any, steps: int) -> dict[int, float]:
     """The sparsity at each step in which masks are updated."""
     found = {step: schedule(step) for step in range(1, steps + 1)}
     return {step: round(float(wanted), 5) for step, (due, wanted) in found.items() if due}
+
+
+def last_sparsity(schedule: Any, steps: int) -> float:
+    """That of the last update in a training of `steps` steps; 0 when there is none."""
+    answers = (schedule(step) for step in range(steps, 0, -1))
+    return next((float(wanted) for due, wanted in answers if due), 0.0)
 
 
 def test_points_given_by_fraction_become_steps() -> None:

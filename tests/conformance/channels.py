@@ -4,7 +4,7 @@ are a short subclass."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ import numpy.typing as npt
 import pytest
 
 from featherweight.report import Report
-from featherweight.spec import OutputFormat
-from tasks.compression import CompressionError, compress
+from tasks.compression import CompressionError
 from tasks.compression.outputs import FILES
 from tasks.compression.tflite import tensors
+from tests.conformance.jobs import JobConformance, Run
 
 Array = npt.NDArray[Any]
-Run = Callable[..., tuple[Report, Path]]
 
 CHANCE = 0.1
 BEFORE = {"conv": 8, "mixed": 12, "logits": 10}
@@ -33,12 +32,9 @@ def codes(report: Report) -> list[str]:
     return [warning.code for warning in report.warnings]
 
 
-class ChannelsConformance:
+class ChannelsConformance(JobConformance):
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
     conv and mixed (convolutions of 8 and 12 output channels), and logits, and `data_file`, its digits."""
-
-    native: OutputFormat = "keras"
-    """The framework's own format, in which networks are delivered in float."""
 
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
@@ -52,15 +48,6 @@ class ChannelsConformance:
         assert nonzero == kernel.size // 2 or (
             self.rounds_native and 0.4 * kernel.size < nonzero < kernel.size // 2
         )
-
-    @pytest.fixture
-    def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
-        def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
-            outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
-            return outcome.report, tmp_path / "out"
-
-        return run
 
     def widths(self, out: Path) -> dict[str, int]:
         return {name: kernel.shape[-1] for name, kernel in self.kernels(out / FILES[self.native]).items()}

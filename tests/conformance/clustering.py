@@ -4,7 +4,7 @@ short subclass."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from featherweight.report import LayerReport, Report
-from featherweight.spec import OutputFormat
-from tasks.compression import CompressionError, compress
+from tasks.compression import CompressionError
 from tasks.compression.outputs import FILES
+from tests.conformance.jobs import JobConformance, Run
 
 Array = npt.NDArray[Any]
-Run = Callable[..., tuple[Report, Path]]
 
 CHANCE = 0.1
 TRAIN = {"technique": "finetune", "epochs": 2, "batch_size": 64}
@@ -73,26 +72,14 @@ def with_training(*steps: dict[str, Any], trained: bool) -> list[dict[str, Any]]
     return [*steps, TRAIN] if trained else list(steps)
 
 
-class ClusteringConformance:
+class ClusteringConformance(JobConformance):
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
     conv (8 kernels of 3x3x1), mixed (a convolution of 8 input and 12 output channels), and logits (of 10
     classes), and `data_file`, its digits."""
 
-    native: OutputFormat = "keras"
-    """The framework's own format, in which networks are delivered in float."""
-
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv, mixed and logits in a delivered file, output channels last, inputs before."""
-
-    @pytest.fixture
-    def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
-        def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
-            outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
-            return outcome.report, tmp_path / "out"
-
-        return run
 
     @both
     @pytest.mark.parametrize("initialization", ["linear", "density", "kmeans_plus_plus"])

@@ -15,12 +15,12 @@ import pytest
 from pydantic import ValidationError
 
 from featherweight.report import Report
-from featherweight.spec import OutputFormat, Quantize
-from tasks.compression import compress
+from featherweight.spec import Quantize
 from tasks.compression.catalogue import BACKENDS, ROWS, support
 from tasks.compression.litert import Program
 from tasks.compression.outputs import COMPANIONS, FILES
 from tasks.compression.tflite import tensors
+from tests.conformance.jobs import JobConformance
 
 Array = npt.NDArray[Any]
 CHANCE = 0.1
@@ -58,27 +58,15 @@ def offered(step: dict[str, Any]) -> bool:
     return True
 
 
-class Conformance:
+class Conformance(JobConformance):
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with layers named
     conv and logits, and `data_file`, its digits."""
-
-    native: OutputFormat = "keras"
-    """The framework's own format, in which networks are delivered in float."""
 
     framework: str
 
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
         """The weights of conv and logits in a delivered file of the framework's own format."""
-
-    @pytest.fixture
-    def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Callable[..., tuple[Report, Path]]:
-        def run(*steps: dict[str, Any], data: bool = True, **spec: Any) -> tuple[Report, Path]:
-            document = {"steps": list(steps), "outputs": ["tflite", self.native], **spec}
-            outcome = compress(model_file, document, dataset=data_file if data else None, workdir=tmp_path)
-            return outcome.report, tmp_path / "out"
-
-        return run
 
     def test_framework_has_every_technique_of_its_rows(self) -> None:
         assert self.framework in BACKENDS

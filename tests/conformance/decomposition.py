@@ -4,7 +4,7 @@ short subclass."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ import numpy.typing as npt
 import pytest
 
 from featherweight.report import Report
-from featherweight.spec import OutputFormat
-from tasks.compression import CompressionError, compress
+from tasks.compression import CompressionError
 from tasks.compression.outputs import FILES
 from tasks.compression.tflite import tensors
+from tests.conformance.jobs import JobConformance, Run
 
 Array = npt.NDArray[Any]
-Run = Callable[..., tuple[Report, Path]]
 
 CHANCE = 0.1
 RANKS: list[dict[str, Any]] = [
@@ -39,13 +38,10 @@ def codes(report: Report) -> list[str]:
     return [warning.code for warning in report.warnings]
 
 
-class DecompositionConformance:
+class DecompositionConformance(JobConformance):
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
     conv and mixed (3x3 convolutions of 8 and 12 output channels), and logits (dense, 432 to 10), and
     `data_file`, its digits."""
-
-    native: OutputFormat = "keras"
-    """The framework's own format, in which networks are delivered in float."""
 
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
@@ -53,15 +49,6 @@ class DecompositionConformance:
 
     named_in_integers: tuple[str, ...] = ()
     """The layers that can be told by name where the native format holds integers after quantisation."""
-
-    @pytest.fixture
-    def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
-        def run(*steps: dict[str, Any], data: bool = True) -> tuple[Report, Path]:
-            spec = {"steps": list(steps), "outputs": ["tflite", self.native]}
-            outcome = compress(model_file, spec, dataset=data_file if data else None, workdir=tmp_path)
-            return outcome.report, tmp_path / "out"
-
-        return run
 
     @pytest.mark.parametrize("rank", RANKS, ids=lambda rank: rank["type"])
     def test_files_hold_fewer_parameters_and_what_was_asked_for(self, run: Run, rank: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,12 @@ __all__ = [
     "export",
     "kernels_of",
     "save_digit_classifier",
+    "trained",
     "trained_classifier",
 ]
 
 Array = npt.NDArray[Any]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class DigitClassifier(nn.Module):
@@ -48,12 +50,12 @@ def save_digit_classifier(path: Path) -> Path:
     return path
 
 
-def export(model: nn.Module, *shape: int) -> bytes:
-    """The archive of a model for one input of that shape beside the batch axis, which is open."""
+def export(model: nn.Module, *shape: int, most: int = 4096) -> bytes:
+    """The archive of a model for one input of that shape beside the batch axis, open up to `most`."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        batch = torch.export.Dim("batch", min=1, max=4096)
+        batch = torch.export.Dim("batch", min=1, max=most)
         program = torch.export.export(model.eval(), (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
         torch.export.save(program, content)
     return content.getvalue()
@@ -103,9 +105,13 @@ def _classifier() -> bytes:
 
 
 def trained_classifier() -> DigitClassifier:
-    """Trained a little, always the same."""
+    """Always the same."""
     torch.manual_seed(0)
-    model, (x, y) = DigitClassifier(), digits()
+    return trained(DigitClassifier(), *digits())
+
+
+def trained(model: Module, x: Array, y: Array) -> Module:
+    """A little, from the weights it has; in evaluation afterwards."""
     optimiser = torch.optim.Adam(model.parameters(), 0.003)
     order = np.random.default_rng(0)
     for _ in range(4):

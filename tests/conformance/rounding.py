@@ -4,7 +4,7 @@ are a short subclass."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import numpy.typing as npt
 import pytest
 
 from featherweight.report import LayerReport, Report
-from featherweight.spec import OutputFormat
-from tasks.compression import CompressionError, compress
+from tasks.compression import CompressionError
 from tasks.compression.outputs import FILES
 from tasks.compression.tflite import tensors
+from tests.conformance.jobs import JobConformance, Run
 from tests.conformance.stored import kernel
 
 Array = npt.NDArray[Any]
-Run = Callable[..., tuple[Report, Path]]
 
 CHANCE = 0.1
 TRAIN = {"technique": "finetune", "epochs": 2, "batch_size": 64}
@@ -48,15 +47,12 @@ def layer(report: Report, name: str) -> LayerReport:
     return next(found for found in report.layers if found.name == name)
 
 
-class RoundingConformance:
+class RoundingConformance(JobConformance):
     """The module of a subclass has two fixtures: `model_file`, a trained digit classifier with the layers
     conv and mixed (convolutions of SHAPES) and logits, and `data_file`, its digits."""
 
     narrow = frozenset(SHAPES)
     """The layers whose weights the file stores in 4 bits where they have no more."""
-
-    native: OutputFormat = "keras"
-    """The framework's own format, in which networks are delivered in float."""
 
     @abstractmethod
     def kernels(self, path: Path) -> Mapping[str, Array]:
@@ -67,15 +63,6 @@ class RoundingConformance:
         """A kernel of the ``.tflite`` [output channels, everything else]."""
         values = kernel((out / "model.tflite").read_bytes(), SHAPES[name])
         return values.reshape(len(values), -1)
-
-    @pytest.fixture
-    def run(self, model_file: Path, data_file: Path, tmp_path: Path) -> Run:
-        def run(*steps: dict[str, Any], data: bool = True, **spec: Any) -> tuple[Report, Path]:
-            document = {"steps": list(steps), "outputs": ["tflite", self.native], **spec}
-            outcome = compress(model_file, document, dataset=data_file if data else None, workdir=tmp_path)
-            return outcome.report, tmp_path / "out"
-
-        return run
 
     @pytest.mark.parametrize("io_dtype", ["float32", "int8"])
     def test_every_tensor_is_an_integer_and_the_file_does_what_was_trained(

@@ -14,9 +14,8 @@ from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.outputs import FILES
 from tasks.compression.samples import Array
 from tests.compression.networks import digits
+from tests.conformance.exported import export, trained
 from tests.conformance.outputs import OutputsConformance, as_float
-
-MAX_BATCH = 1024
 
 
 class DigitClassifier(nn.Module):
@@ -35,19 +34,8 @@ class DigitClassifier(nn.Module):
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    module = DigitClassifier()
-    x, y = (torch.from_numpy(part) for part in digits())
-    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-    for _ in range(4):
-        for start in range(0, len(x), 64):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(module(x[start : start + 64]), y[start : start + 64])
-            loss.backward()
-            optimizer.step()
     path = tmp_path_factory.mktemp("model") / "cnn.pt2"
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    program = torch.export.export(module.eval(), (x[:2],), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path)
+    path.write_bytes(export(trained(DigitClassifier(), *digits()), 28, 28, most=1024))
     return path
 
 

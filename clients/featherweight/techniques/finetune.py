@@ -37,8 +37,6 @@ _Mapping = Field(min_length=1, max_length=64)
 _One, _ByOutput = Tag("<one>"), Tag("<by output>")
 _one_or_by_output = Discriminator(lambda value: "<by output>" if isinstance(value, Mapping) else "<one>")
 _WarmUp = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
-_Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
-_ClassWeight = Annotated[float, Field(gt=0, le=1e6)]
 _Factor = Annotated[float, Field(ge=0, le=1)]
 
 

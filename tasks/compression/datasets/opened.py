@@ -17,7 +17,7 @@ from tasks.compression.facts import ModelFacts
 from tasks.compression.npz import array_names, read_arrays
 from tasks.compression.remarks import remark
 
-__all__ = ["OpenDataset", "dataset_format", "open_dataset"]
+__all__ = ["OpenDataset", "open_dataset"]
 
 Format = Literal["npz", "csv", "parquet", "image_zip", "image_tar", "tfrecord"]
 
@@ -109,11 +109,6 @@ def open_dataset(
     reader: Callable[..., Read] = getattr(import_module(f"tasks.compression.datasets.{module}"), name)
     request = Request(path, facts.inputs[0], reading or DataReading(), scratch, warn)
     return OpenDataset(path, format_, reader(request, **_READERS[kind][1]))
-
-
-def dataset_format(path: Path) -> Format:
-    """CompressionError bad_data for none that is known."""
-    return _formats(path)[1]
 
 
 def _formats(path: Path) -> tuple[str, Format]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from tasks.compression.structured.importance import CRITERIA, Criterion
 
@@ -129,7 +129,3 @@ class PruningReport:
     untouched: tuple[Untouched, ...]
     remarks: tuple[Remark, ...] = ()
     assumed: Mapping[str, str] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Only JSON's types."""
-        return asdict(self)

@@ -24,13 +24,14 @@ from tasks.compression.backends.tensorflow.qat.scheme import Scheme
 from tasks.compression.backends.tensorflow.qat.support import LEARN
 from tasks.compression.backends.tensorflow.refusals import KNOWN_CLASSES
 from tasks.compression.backends.tensorflow.rules import TRANSPOSED
-from tasks.compression.backends.tensorflow.schedule import last_sparsity, step_schedule
+from tasks.compression.backends.tensorflow.schedule import step_schedule
 from tasks.compression.catalogue import ROWS, resolve
 from tasks.compression.mask_updates import sparsity_after
 from tasks.compression.outline.facts import Layer, Outline, Weight
 from tasks.compression.outline.tflite import KINDS, TYPES
 from tasks.compression.planning import plan
 from tasks.compression.planning.sizes import gzip_estimate
+from tests.compression.test_schedules import last_sparsity
 
 
 def test_known_classes_are_keras_own() -> None:

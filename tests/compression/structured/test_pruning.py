@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_report_says_what_the_new_model_is() -> None:
     assert [(one.name, one.reason) for one in report.untouched] == [
         ("predictions", "they are an output of the model")
     ]
-    json.dumps(report.as_dict(), allow_nan=False)
+    json.dumps(asdict(report), allow_nan=False)
 
 
 def test_original_is_left_as_it_is() -> None:

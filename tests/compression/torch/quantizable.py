@@ -21,6 +21,7 @@ from tasks.compression.facts import CompiledState, ModelFacts
 from tasks.compression.progress import Progress
 from tasks.compression.samples import Array, Tensors
 from tests.compression.networks import digits
+from tests.conformance.exported import trained
 
 __all__ = ["HELD_OUT", "accuracy", "answers", "classifier", "network_of", "quantizing"]
 
@@ -59,16 +60,8 @@ def images() -> tuple[Array, Array]:
 def classifier() -> Network:
     """Trained; not to be changed."""
     torch.manual_seed(0)
-    module = DigitClassifier()
-    x, y = (torch.from_numpy(part[:-HELD_OUT]) for part in images())
-    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-    for _ in range(4):
-        for start in range(0, len(x), 64):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(module(x[start : start + 64]), y[start : start + 64])
-            loss.backward()
-            optimizer.step()
-    return network_of(module.eval(), (1, 28, 28))
+    x, y = (part[:-HELD_OUT] for part in images())
+    return network_of(trained(DigitClassifier(), x, y), (1, 28, 28))
 
 
 def answers(network: Network) -> Tensors:

@@ -8,7 +8,7 @@ from typing import Any
 from featherweight.spec import ConstantSparsity, CustomSchedule, PruningSchedule
 from tasks.compression.backends.tensorflow._framework import sparsity, tf
 
-__all__ = ["KeptMask", "PointSchedule", "StepSchedule", "last_sparsity", "step_schedule"]
+__all__ = ["KeptMask", "PointSchedule", "StepSchedule", "step_schedule"]
 
 
 class StepSchedule(sparsity.PruningSchedule):  # type: ignore[misc]
@@ -94,15 +94,6 @@ def step_schedule(schedule: PruningSchedule, floor: float) -> StepSchedule:
         schedule.initial_sparsity, schedule.final_sparsity, power=schedule.power, **steps
     )
     return StepSchedule(decay, floor)
-
-
-def last_sparsity(schedule: StepSchedule, steps: int) -> float:
-    """That of the last update in a training of `steps` steps; 0 when there is none."""
-    for step in range(steps, 0, -1):
-        due, wanted = schedule(tf.constant(step, tf.int64))
-        if due:
-            return float(wanted)
-    return 0.0
 
 
 def _through_points(schedule: CustomSchedule) -> PointSchedule:
