@@ -143,7 +143,8 @@ SENTENCES: dict[str, str] = {
     "not_stripped": "{name} kept its names and metadata: without them it was not seen to answer the same.",
     "unstructured_sparsity_no_speed": (
         "Scattered zeros make neither the raw file smaller nor dense kernels faster; they pay when the file "
-        "is gzipped. Speed comes from quantisation, or from the pattern xnnpack_latency."
+        "is gzipped. Speed comes from quantisation, from prune_channels, or of Keras models from the pattern "
+        "xnnpack_latency."
     ),
     "slower_than_original": (
         "{name} takes {value:.3f} ms per inference (median), the float original {baseline:.3f} ms."

@@ -9,11 +9,15 @@ import torch
 from torch import nn
 
 from featherweight.report import ReportWarning
+from featherweight.spec import Prune, QuantizeAware
 from tasks.compression.backends.torch.layers import placed_layers
 from tasks.compression.backends.torch.load import load
 from tasks.compression.backends.torch.network import Loaded
+from tasks.compression.backends.torch.prunable import prunable
+from tasks.compression.backends.torch.qat.request import chosen
 from tasks.compression.backends.torch.stored_model import read_model, save_model
 from tasks.compression.errors import CompressionError
+from tasks.compression.pending import Pending
 from tests.compression.torch.models import MODELS, export, save
 
 NAMES = ("lenet5", "mobilenet", "vit", "gru", "last_state", "unet", "two_ends", "oddities")
@@ -54,6 +58,17 @@ def test_facts_are_those_of_the_model(loaded: Every) -> None:
 )
 def test_the_activation_of_the_output_is_found(name: str, activation: str, loaded: Every) -> None:
     assert loaded[name][0].facts.output_activation == activation
+
+
+def test_the_projections_of_attention_are_pruned_and_learn_to_be_rounded(loaded: Every) -> None:
+    network = loaded["vit"][0].network
+    projections = {
+        f"encoder.layers.{number}.self_attn.{name}" for number in (0, 1) for name in ("in_proj", "out_proj")
+    }
+    step = Prune(technique="prune")
+    assert projections <= {place.path for place in prunable(network, Pending(step, "/steps/0"))}
+    learning = chosen(network.model, QuantizeAware(technique="quantize_aware"), "/steps/0")
+    assert projections <= set(learning.quantized)
 
 
 def test_what_multiplies_and_is_no_layer_is_said(loaded: Every) -> None:
