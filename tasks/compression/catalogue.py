@@ -213,16 +213,21 @@ _TENSORFLOW: tuple[Row, ...] = (
 )
 
 
+_TORCH_PLANS = {"quantize": "tasks.compression.backends.torch.plans.quantize"}
+
+
 def _of_torch(entry: Row) -> Row:
     """The same technique by the same file and function of the other backend. Plans go by the names and shapes
-    that Keras gives weights: what a step does to a model of PyTorch is not told beforehand."""
+    that Keras gives weights: what a step does to a model of PyTorch is not told beforehand, but for what
+    there is a planner of its own."""
+    planner = _TORCH_PLANS.get(entry.technique)
     return replace(
         entry,
         framework="torch",
         handler=entry.handler.replace("backends.tensorflow.", "backends.torch."),
         check=None if entry.check is None else entry.check.replace("backends.tensorflow.", "backends.torch."),
-        plan=None,
-        plan_check=None,
+        plan=planner and f"{planner}:plan",
+        plan_check=planner and f"{planner}:check",
         outputs=_TORCH_QUANTISED if entry.outputs == _QUANTISED else _TORCH,
     )
 

@@ -166,7 +166,7 @@ def _run(
         after=after,
         stored=backend.stored(network, original.samples),
         macs=backend.macs(network),
-        original=original,
+        original=measured.original,
         baseline=measured.baseline,
         outputs=measured.outputs,
         companions=companions(files),

@@ -17,6 +17,8 @@ from tasks.compression.backends.torch import predict as _predict
 from tasks.compression.backends.torch._framework import configure_threads, torch
 from tasks.compression.backends.torch.load import load
 from tasks.compression.backends.torch.network import Network, Signature
+from tasks.compression.backends.torch.programs.networks import OnnxNetwork
+from tasks.compression.backends.torch.programs.networks import stored as _stored_program
 from tasks.compression.backends.torch.stored_model import read_model, save_model
 from tasks.compression.facts import LayerFacts, StoredLayer
 from tasks.compression.host import library_versions
@@ -55,7 +57,12 @@ NATIVE: Native = "pt2"
 _TENSORBOARD = "tensorboard.tar.gz"
 _SIMULATED = "simulated.npz"
 _MODEL = "network.pt2"
+_PROGRAM = "program.onnx"
 _WAITING: TypeAdapter[WaitingStep] = TypeAdapter(WaitingStep)
+
+
+def _is_program(network: Network) -> bool:
+    return isinstance(network.model, OnnxNetwork)
 
 
 def start(threads: int, seed: int) -> None:
@@ -68,6 +75,8 @@ def versions() -> dict[str, str]:
 
 
 def predict(network: Network, x: Tensors) -> Tensors:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.predict(x)
     return _predict.predict(network.model, network.signature, x)
 
 
@@ -78,10 +87,12 @@ def expected(network: Network, output: str, x: Tensors) -> Tensors:
 
 
 def copy(network: Network) -> Network:
-    return replace(network, model=_layers.copied(network.model))
+    return network if _is_program(network) else replace(network, model=_layers.copied(network.model))
 
 
 def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.layers()
     described = _layers.describe(network.model)
     if not distinct:
         return described
@@ -93,12 +104,16 @@ def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
 
 
 def macs(network: Network) -> Mapping[str, int] | None:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.macs()
     from tasks.compression.backends.torch.structured import count
 
     return {layer.name: layer.macs for layer in count(network.model, network.signature).layers}
 
 
 def distinct_weights(network: Network) -> int:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.distinct_weights()
     return sum(_distinct(value) for value in network.model.parameters() if value.dim() > 1)
 
 
@@ -110,6 +125,9 @@ def fingerprint(network: Network) -> str:
     digest = hashlib.sha256()
     for output, content in sorted(network.files.items()):
         digest.update(output.encode() + hashlib.sha256(content).digest())
+    if isinstance(network.model, OnnxNetwork):
+        digest.update(network.model.content)
+        return digest.hexdigest()
     for name, value in network.model.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.detach().contiguous().numpy().tobytes())
@@ -121,7 +139,10 @@ def waits(network: Network) -> bool:
 
 
 def save(network: Network, directory: Path) -> None:
-    save_model(network.model, network.signature, directory / _MODEL)
+    if isinstance(network.model, OnnxNetwork):
+        (directory / _PROGRAM).write_bytes(network.model.content)
+    else:
+        save_model(network.model, network.signature, directory / _MODEL)
     for output, content in network.files.items():
         (directory / FILES[output]).write_bytes(content)
     if network.simulated is not None:
@@ -134,21 +155,25 @@ def save(network: Network, directory: Path) -> None:
         "pruned": dict(network.pruned),
         "shared": {path: asdict(sharing) for path, sharing in network.shared.items()},
         "files": sorted(network.files),
+        "types": dict(network.types),
     }
     (directory / "network.json").write_text(json.dumps(state), encoding="utf-8")
 
 
 def saved_file(directory: Path) -> Path:
-    program = directory / FILES["tflite"]
-    return program if program.exists() else directory / _MODEL
+    made = [directory / FILES["tflite"], directory / _MODEL]
+    if (directory / _PROGRAM).exists():
+        made = [directory / FILES["onnx"], directory / _PROGRAM]
+    return next(path for path in made if path.exists())
 
 
 def restore(directory: Path) -> Network:
     state = json.loads((directory / "network.json").read_text(encoding="utf-8"))
+    program = directory / _PROGRAM
     tensorboard, simulated = directory / _TENSORBOARD, directory / _SIMULATED
     told = state["signature"]
     return Network(
-        model=read_model(directory / _MODEL),
+        model=OnnxNetwork(program.read_bytes()) if program.exists() else read_model(directory / _MODEL),
         signature=Signature(
             input_names=tuple(told["input_names"]),
             input_shapes=tuple(tuple(shape) for shape in told["input_shapes"]),
@@ -161,10 +186,13 @@ def restore(directory: Path) -> Network:
         files={output: (directory / FILES[output]).read_bytes() for output in state["files"]},
         simulated=read_tensors(simulated) if simulated.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
+        types=state["types"],
     )
 
 
 def stored(network: Network, samples: Tensors | None) -> Mapping[str, StoredLayer]:
+    if _is_program(network):
+        return _stored_program(network)
     from tasks.compression.backends.torch.stored import stored as told
 
     return told(network, samples)
@@ -181,6 +209,8 @@ def write(network: Network, output: OutputFormat, path: Path) -> None:
         path.write_bytes(network.files[output])
     elif output == "pt2":
         save_model(network.model, network.signature, path)
+    elif isinstance(network.model, OnnxNetwork):
+        path.write_bytes(network.model.content)
     elif output == "onnx":
         from tasks.compression.backends.torch.onnx import write_onnx
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +16,7 @@ from tasks.compression.backends.torch.open_batch import opened
 from tasks.compression.errors import CompressionError
 from tasks.compression.quantizing.tracing import Traced
 from tasks.compression.samples import Array, signature_names
+from tasks.compression.silence import quiet
 from tasks.compression.tflite import Operation, is_empty, operations, read, written
 
 __all__ = ["culprit", "examples", "quiet", "to_tflite", "trace", "with_layers_told"]
@@ -68,23 +65,6 @@ def examples(signature: Signature, batch: int = 1) -> tuple[torch.Tensor, ...]:
         )
     shapes = zip(signature.input_shapes, signature.input_dtypes, strict=True)
     return tuple(torch.zeros((batch, *shape), dtype=getattr(torch, dtype)) for shape, dtype in shapes)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Converters print their progress and warn of their own insides."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(max(before, logging.WARNING))
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def with_layers_told(model: fx.GraphModule) -> fx.GraphModule:

@@ -28,7 +28,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Network:
-    """A PyTorch module on its way through the steps.
+    """A PyTorch module, or an ONNX program (`programs.networks.OnnxNetwork`), on its way through the steps.
 
     `model` calls its layers by ``call_module`` nodes, under the names they have in the caller's model; it
     takes a tensor for each input and answers with a tensor, or a tuple of them. `pending` are the steps not
@@ -36,7 +36,8 @@ class Network:
     have; `shared` those whose weights they made share values; `files` what a quantising step made, by output
     format: a format that is not in it is written in float; `simulated` is what a file in integers should
     answer to the test split, where quantisation-aware training made it; `tensorboard` the archive of the last
-    training's summaries, where a prune step asked for them.
+    training's summaries, where a prune step asked for them; `types` are those that the layers of an ONNX
+    program have in its quantised file.
     """
 
     model: fx.GraphModule
@@ -47,6 +48,7 @@ class Network:
     files: Mapping[OutputFormat, bytes] = field(default_factory=dict)
     simulated: Tensors | None = None
     tensorboard: bytes | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
 
     def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:
         """The pending steps of one technique, in order."""

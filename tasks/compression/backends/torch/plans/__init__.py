@@ -1,0 +1,1 @@
+"""What steps will do to models whose files tell it. Imports no framework."""
