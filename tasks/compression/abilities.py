@@ -4,7 +4,7 @@
     graph    a SavedModel's signature: what it computes, and no layers         quantised, delivered as a graph
     tflite   a float ``.tflite``                                               quantised
     pt2      an exported program of PyTorch                                    everything
-    onnx     a float ``.onnx``                                                 quantised
+    onnx     a float ``.onnx``                                                 quantised and converted
 
 The one place that knows: plans, the check of a submission, the job itself and the inspection of a model ask
 here. It imports no framework and reads no file; tasks.compression.outline.kinds tells a file's kind.
@@ -85,7 +85,6 @@ _TECHNIQUES: dict[ModelKind, tuple[str, ...]] = {
 _OUTPUTS: dict[ModelKind, tuple[OutputFormat, ...]] = {
     "graph": ("tflite", "saved_model", "c_array", "onnx"),
     "tflite": _QUANTISED,
-    "onnx": ("onnx",),
 }
 _WHY_NO_TECHNIQUE: dict[ModelKind, str] = {
     "graph": "its layers and how to train them are not in the file",
@@ -95,7 +94,6 @@ _WHY_NO_TECHNIQUE: dict[ModelKind, str] = {
 _WHY_NO_OUTPUT: dict[ModelKind, str] = {
     "graph": "there is no Keras network to write",
     "tflite": "it is not converted back",
-    "onnx": "it is not converted",
 }
 _HINTS: dict[ModelKind, str] = {
     "graph": "upload the .keras or .h5 file that it was exported from: everything works on those",
@@ -193,32 +191,24 @@ def unable(spec: CompressionSpec, kind: ModelKind, why: str | None = None) -> li
 
 
 def _beyond_onnx(spec: CompressionSpec) -> list[Inability]:
-    """Of quantize steps, what ONNX Runtime's quantiser does not do; the formats tell of schemes."""
+    """Of quantize steps, what none of the outputs can hold."""
     found = []
     for index, step in enumerate(spec.steps):
         if not isinstance(step, Quantize):
             continue
-        why = {
-            "scheme": lacking("onnx", step),
-            "sensitivity": _OF_TFLITE if step.sensitivity is not None else None,
-            "calibration_candidates": _OF_TFLITE if step.calibration_candidates > 1 else None,
-            "io_dtype": "inputs and outputs of an .onnx stay float32" if step.io_dtype != "float32" else None,
-        }
-        found += [
-            Inability(
-                f"/steps/{index}/{name}",
-                "unsupported_output" if name == "scheme" else "unsupported_technique",
-                reason,
-                _ONNX_SCHEMES,
-            )
-            for name, reason in why.items()
-            if reason is not None
-        ]
+        reasons = [lacking(output, step) for output in spec.outputs]
+        if reasons[0] is not None and all(reasons):
+            found.append(Inability(f"/steps/{index}/scheme", "unsupported_output", reasons[0], _ONNX_SCHEMES))
+        if step.io_dtype != "float32" and PROGRAMS.isdisjoint(spec.outputs):
+            why = "inputs and outputs of other formats than tflite and c_array stay float32"
+            found.append(Inability(f"/steps/{index}/io_dtype", "unsupported_technique", why, "leave it out"))
     return found
 
 
-_OF_TFLITE = "it is decided on a .tflite, which an .onnx is not converted to"
-_ONNX_SCHEMES = "full_int8, dynamic_int8 and float16 work on an .onnx, per channel or per tensor"
+_ONNX_SCHEMES = (
+    "full_int8, dynamic_int8 and float16 work on an .onnx, per channel or per tensor; the others on the "
+    "output tflite"
+)
 
 
 def _without_integers(spec: CompressionSpec, known: Abilities, because: str) -> list[Inability]:

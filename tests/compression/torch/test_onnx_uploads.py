@@ -149,19 +149,11 @@ def test_layers_not_selected_stay_float(trained: Path, digits: Path, tmp_path: P
             "unsupported_technique",
             "/steps/0/technique",
         ),
-        ({**job("full_int8"), "outputs": ["onnx", "tflite"]}, "unsupported_output", "/outputs/1"),
-        ({**job("full_int8"), "outputs": ["pt2"]}, "unsupported_output", "/outputs/0"),
         (job("int16x8"), "unsupported_output", "/steps/0/scheme"),
         (job("weight_only", weight_bits=4), "unsupported_output", "/steps/0/scheme"),
         (job("full_int8", io_dtype="int8"), "unsupported_technique", "/steps/0/io_dtype"),
-        (job("full_int8", sensitivity={}), "unsupported_technique", "/steps/0/sensitivity"),
-        (
-            job("full_int8", calibration_candidates=2),
-            "unsupported_technique",
-            "/steps/0/calibration_candidates",
-        ),
     ],
-    ids=["prune", "tflite", "pt2", "int16x8", "weight_only", "io_dtype", "sensitivity", "candidates"],
+    ids=["prune", "int16x8", "weight_only", "io_dtype"],
 )
 def test_what_cannot_be_done_is_pointed_at(
     trained: Path, digits: Path, tmp_path: Path, spec: Spec, code: str, pointer: str
@@ -169,6 +161,52 @@ def test_what_cannot_be_done_is_pointed_at(
     error = refused(trained, spec, tmp_path, digits)
     assert (error.code, error.pointer) == (code, pointer)
     assert error.hint is not None
+
+
+def test_model_is_converted_to_the_formats_of_pytorch(trained: Path, digits: Path, tmp_path: Path) -> None:
+    outputs = ["onnx", "tflite", "c_array", "pt2"]
+    dense = [layer.path for layer in read_outline(trained).layers if layer.kind == "Gemm"]
+    step = {"layers": {"exclude": [dense[-1]]}, "calibration_candidates": 2}
+    outcome, told = done(trained, {**job("full_int8", **step), "outputs": outputs}, tmp_path, digits)
+    report = outcome.report
+    assert report.original.accuracy is not None
+    assert report.baseline is not None
+    assert [output.format for output in report.outputs] == outputs
+    for output in report.outputs:
+        assert output.scheme == "full_int8"
+        assert output.accuracy is not None
+        assert output.accuracy.value > report.original.accuracy.value - 0.02
+    assert report.outputs[1].latency is not None
+    assert "not_looked_at" in {warning.code for warning in told.warnings}
+    stored = {layer.name: layer.stored_as for layer in report.layers}
+    assert stored == {name: "float32" if name == dense[-1] else "int8" for name in stored}
+    assert report.steps[0].details["outputs"]["onnx"]["layers"] == stored
+
+
+def test_scheme_that_only_a_tflite_holds_leaves_the_onnx_float(trained: Path, tmp_path: Path) -> None:
+    outcome, _ = done(trained, {**job("weight_only", weight_bits=4), "outputs": ["onnx", "tflite"]}, tmp_path)
+    first, second = outcome.report.outputs
+    assert (first.scheme, second.scheme) == ("float32", "weight_only")
+    assert "output_left_float" in {warning.code for warning in outcome.report.warnings}
+    assert first.max_abs_difference == pytest.approx(0, abs=1e-6)
+
+
+def test_operator_without_a_counterpart_is_named_and_the_onnx_is_to_be_had(tmp_path: Path) -> None:
+    program = words()
+    program.graph.node[-1].CopyFrom(
+        onnx.helper.make_node("Einsum", ["a", "w"], ["y"], name="out", equation="nk,ko->no")
+    )
+    path = saved(program, tmp_path / "m.onnx")
+    spec = {**job("float16"), "outputs": ["onnx", "tflite"]}
+    (told,) = planned(path, spec, None).problems
+    assert told.pointer == "/spec/outputs/1"
+    with pytest.raises(CompressionError) as caught:
+        compress(path, spec, workdir=tmp_path / "work")
+    error = caught.value
+    assert (error.code, error.layer) == ("conversion_failed", "out") == (told.code, told.layer)
+    assert (error.detail, error.hint) == (told.detail, told.hint)
+    assert "Einsum" in error.detail
+    done(path, job("float16"), tmp_path)
 
 
 def test_what_no_kernel_takes_is_refused_by_plan_and_job(tmp_path: Path) -> None:
@@ -314,6 +352,12 @@ def test_inspection_says_what_there_is_and_what_can_be_done(trained: Path) -> No
         each.step["scheme"] for each in found.techniques if each.technique == "quantize" and each.possible
     }
     assert possible == {"float16", "dynamic_int8", "full_int8", "dynamic"}
+    assert {each.output for each in found.formats if each.possible is None} == {
+        "tflite",
+        "c_array",
+        "pt2",
+        "pte",
+    }
     pruned = next(each for each in found.techniques if each.technique == "prune")
     assert pruned.possible is False
     assert pruned.why is not None

@@ -65,6 +65,15 @@ def _is_program(network: Network) -> bool:
     return isinstance(network.model, OnnxNetwork)
 
 
+def _of_layers(network: Network) -> Network:
+    """Of an ONNX program the network that is rebuilt of it, in float or as it was quantised."""
+    if not _is_program(network):
+        return network
+    from tasks.compression.backends.torch.programs.converting import converted
+
+    return converted(network)
+
+
 def start(threads: int, seed: int) -> None:
     configure_threads(threads)
     torch.manual_seed(seed)
@@ -191,17 +200,17 @@ def restore(directory: Path) -> Network:
 
 
 def stored(network: Network, samples: Tensors | None) -> Mapping[str, StoredLayer]:
-    if _is_program(network):
+    if _is_program(network) and "tflite" not in network.files:
         return _stored_program(network)
     from tasks.compression.backends.torch.stored import stored as told
 
-    return told(network, samples)
+    return told(_of_layers(network), samples)
 
 
 def float_program(network: Network) -> bytes:
     from tasks.compression.backends.torch.convert import to_tflite
 
-    return to_tflite(network)
+    return to_tflite(_of_layers(network))
 
 
 def write(network: Network, output: OutputFormat, path: Path) -> None:
@@ -209,8 +218,10 @@ def write(network: Network, output: OutputFormat, path: Path) -> None:
         path.write_bytes(network.files[output])
     elif output == "pt2":
         save_model(network.model, network.signature, path)
-    elif isinstance(network.model, OnnxNetwork):
+    elif isinstance(network.model, OnnxNetwork) and output == "onnx":
         path.write_bytes(network.model.content)
+    elif isinstance(network.model, OnnxNetwork):
+        write(_of_layers(network), output, path)
     elif output == "onnx":
         from tasks.compression.backends.torch.onnx import write_onnx
 

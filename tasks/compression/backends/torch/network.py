@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from featherweight.spec import OutputFormat
 from tasks.compression.backends.torch._framework import fx
@@ -37,7 +38,7 @@ class Network:
     format: a format that is not in it is written in float; `simulated` is what a file in integers should
     answer to the test split, where quantisation-aware training made it; `tensorboard` the archive of the last
     training's summaries, where a prune step asked for them; `types` are those that the layers of an ONNX
-    program have in its quantised file.
+    program have in its quantised file; `program` is the ONNX program that `model` was rebuilt of.
     """
 
     model: fx.GraphModule
@@ -49,6 +50,7 @@ class Network:
     simulated: Tensors | None = None
     tensorboard: bytes | None = None
     types: Mapping[str, str] = field(default_factory=dict)
+    program: Any = None
 
     def waiting(self, kind: type[StepT]) -> list[Pending[StepT]]:
         """The pending steps of one technique, in order."""

@@ -36,13 +36,22 @@ def quantized_onnx(
 ) -> tuple[bytes, dict[str, str]]:
     """The file, and the type of every layer's weights in it: see `quantized_program`. Layers in `kept` stay
     float. CompressionError conversion_failed."""
-    program = _program(network)
-    layers = _layers(program, network)
-    plain(program)
     told = network.signature
+    if network.program is not None:
+        program, layers = network.program.proto(), network.program.owners
+    else:
+        program = _program(network)
+        layers = _layers(program, network)
+        plain(program)
+    said = {item.key: item.value for item in program.metadata_props}
     inputs = dict(zip(told.input_names, told.input_dtypes, strict=True))
     made, types = quantized_program(program, step, samples, layers=layers, kept=kept, inputs=inputs)
-    plain(made)
+    if network.program is None:
+        plain(made)
+    else:  # What the file says of itself is its owner's; what the quantiser adds is of no use to anybody.
+        del made.metadata_props[:]
+        for key, value in said.items():
+            made.metadata_props.add(key=key, value=value)
     return made.SerializeToString(deterministic=True), types
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALLOWED", "QUANTISED"]
+__all__ = ["ALLOWED", "CONVERTIBLE", "QUANTISED"]
 
 _POINTWISE = """
     Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast
@@ -39,3 +39,15 @@ QUANTISED = frozenset(
     }
 )
 """Those of models that are quantised already."""
+
+_REBUILT = """
+    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Conv ConvTranspose Cos Div Dropout Elu Erf
+    Exp Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity
+    LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mish Mul Neg PRelu Pad Pow Reciprocal
+    ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Sigmoid Sin Slice Softmax Softplus Split Sqrt
+    Squeeze Sub Tanh Transpose Unsqueeze
+"""
+_OF_SIZES = "Constant ConstantOfShape Range Shape Size"
+CONVERTIBLE = frozenset(f"{_REBUILT} {_OF_SIZES}".split())
+"""Those that have a counterpart among PyTorch's layers and functions, by which other formats are written, and
+those that compute sizes, which need none."""

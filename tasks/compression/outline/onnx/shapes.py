@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tasks.compression.outline.onnx.message import Model, Node, Shape, Tensor
 
 __all__ = ["Shapes", "shapes_of"]
@@ -59,6 +61,13 @@ class Shapes:
         """The values of a small tensor of integers, as far as they are known."""
         return self._numbers.get(name)
 
+    def array(self, name: str) -> Any:
+        """These values in their shape; None where they are not followed."""
+        numbers, shape = self._numbers.get(name), self._shapes.get(name)
+        if numbers is None or shape is None or None in shape:
+            return None
+        return np.array(numbers, object).reshape([size or 0 for size in shape])
+
     def _hold(self, name: str, constant: Tensor) -> None:
         self._shapes[name] = constant.shape
         if constant.dtype in ("int32", "int64") and constant.size <= _MOST_FOLLOWED:
@@ -74,7 +83,7 @@ class Shapes:
             made = _made(node, self)
             values = _values(node, self)
         # Of nodes that contradict themselves, which only running them refuses.
-        except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             made, values = [], None
         for place, name in enumerate(node.outputs):
             found = made[place] if place < len(made) else None
@@ -108,42 +117,56 @@ def _made(node: Node, known: Shapes) -> list[Shape | None]:
 
 
 def _values(node: Node, known: Shapes) -> Numbers | None:
-    """Of the few operators that shapes are computed with."""
-    given = [known.numbers(name) if name else None for name in node.inputs]
+    """Of the operators that shapes are computed with."""
     if node.operator == "Constant":
         found = node.attributes.get("value_ints", node.attributes.get("value_int"))
         return None if found is None else tuple(found) if isinstance(found, list) else (found,)
     if node.operator == "Shape":
         shape = known.of(node.inputs[0])
         return None if shape is None else shape[node.attributes.get("start", 0) : node.attributes.get("end")]
-    if node.operator in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"):
-        return given[0]
-    if node.operator == "Concat":
-        parts = [part for part in given if part is not None]
-        return tuple(value for part in parts for value in part) if len(parts) == len(given) else None
-    first = given[0] if given else None
-    if first is None:
+    rule = _OF_NUMBERS.get(node.operator)
+    if rule is None:
         return None
-    if node.operator == "Gather" and given[1] is not None:
-        return tuple(None if place is None else first[place] for place in given[1])
-    if node.operator == "Slice" and len(known.of(node.inputs[0]) or ()) == 1:
-        return first[_slices(node, [len(first)], known)[0]]
-    if node.operator in ("Add", "Sub", "Mul", "Div") and given[1] is not None:
-        return _arithmetic(node.operator, first, given[1])
-    return None
+    given = [known.array(name) for name in node.inputs if name]
+    return tuple(rule(node, given, known).reshape(-1)) if given and given[0] is not None else None
 
 
-def _arithmetic(operator: str, first: Numbers, second: Numbers) -> Numbers:
-    length = max(len(first), len(second))
-    apply: Callable[[int, int], int] = {
-        "Add": int.__add__, "Sub": int.__sub__, "Mul": int.__mul__, "Div": lambda a, b: int(a / b),
-    }[operator]  # fmt: skip
-    pairs = zip(_stretched(first, length), _stretched(second, length), strict=True)
-    return tuple(None if a is None or b is None else apply(a, b) for a, b in pairs)
+def _repeated(node: Node, given: list[Any], known: Shapes) -> Any:
+    value = node.attributes.get("value")
+    (size,) = given[0]
+    if not isinstance(value, Tensor) or value.dtype not in ("int32", "int64") or size > _MOST_FOLLOWED:
+        raise ValueError("no integers, or too many")
+    values = value.values()
+    return np.full(size, int(0 if values is None else values[0]), object)
 
 
-def _stretched(values: Numbers, length: int) -> Numbers:
-    return values * length if len(values) == 1 else values
+def _cut(node: Node, given: list[Any], known: Shapes) -> Any:
+    places = _slices(node, given[0].shape, known)
+    return given[0][tuple(places.get(axis, slice(None)) for axis in range(given[0].ndim))]
+
+
+def _pairwise(function: Callable[[int, int], int]) -> Callable[[Node, list[Any], Shapes], Any]:
+    apply = np.frompyfunc(lambda a, b: None if a is None or b is None else function(a, b), 2, 1)
+    return lambda node, given, known: np.asarray(apply(*given), object)
+
+
+_OF_NUMBERS: dict[str, Callable[[Node, list[Any], Shapes], Any]] = {
+    **dict.fromkeys(
+        ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"), lambda node, given, known: given[0]
+    ),
+    "Concat": lambda node, given, known: np.concatenate(given, node.attributes["axis"]),
+    "Gather": lambda node, given, known: np.asarray(
+        given[0].take(given[1].astype(int), node.attributes.get("axis", 0)), object
+    ),
+    "Slice": _cut,
+    "Transpose": lambda node, given, known: given[0].transpose(node.attributes.get("perm")),
+    "ConstantOfShape": _repeated,
+    "Add": _pairwise(int.__add__),
+    "Sub": _pairwise(int.__sub__),
+    "Mul": _pairwise(int.__mul__),
+    "Div": _pairwise(lambda a, b: int(a / b)),
+    "Mod": _pairwise(int.__mod__),
+}
 
 
 def _broadcast(given: Sequence[Shape | None]) -> Shape | None:

@@ -10,6 +10,7 @@ from tasks.compression.outline.facts import Outline
 from tasks.compression.outline.operations import kernel
 from tasks.compression.planning.costs import forward_cost
 from tasks.compression.planning.state import Context, State, select
+from tasks.compression.quantizing.formats import lacking
 from tasks.compression.quantizing.onnx_kernels import none_narrow, obstacle, stored_as
 
 __all__ = ["check", "plan"]
@@ -29,6 +30,13 @@ def plan(state: State, step: Quantize, context: Context) -> State:
         context.warn("not_looked_at", what="What quantize does")
         return replace(state, guessed=True, guessed_zeros=True)
     context.details["scheme"] = step.scheme
+    if {*context.spec.outputs} != {"onnx"}:
+        context.warn(
+            "not_looked_at", what="Whether the .onnx can be converted to other formats, and what they hold"
+        )
+    if "onnx" not in context.spec.outputs or lacking("onnx", step) is not None:
+        check(outline, step, context.pointer)
+        return replace(state, guessed=True)
     context.layers += _layers(outline, step, context)
     if step.calibrates_ranges and context.data is not None:
         samples = min(step.calibration_samples, context.data.train)

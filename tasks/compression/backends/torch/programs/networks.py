@@ -29,6 +29,7 @@ class OnnxNetwork:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
+        self.converted: Network | None = None  # once it was asked for
 
     @cached_property
     def outline(self) -> Outline:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from featherweight.spec import LayerSelection, Quantize
+from tasks.compression.backends.torch.layers import placed_layers
 from tasks.compression.backends.torch.network import Network
+from tasks.compression.backends.torch.onnx import quantized_onnx
 from tasks.compression.backends.torch.programs.networks import OnnxNetwork
 from tasks.compression.context import Context
 from tasks.compression.outline.facts import Layer
-from tasks.compression.quantizing.onnx import quantized_program
 from tasks.compression.quantizing.onnx_kernels import none_narrow, obstacle
 from tasks.compression.samples import Tensors
 from tasks.compression.selection import select_from
 
-__all__ = ["check_program", "quantize_program"]
+__all__ = ["check_program", "of_layers", "quantize_program"]
 
 _FLOAT = "float32"
 
@@ -31,21 +33,7 @@ def quantize_program(network: Network, step: Quantize, context: Context) -> Netw
     model: OnnxNetwork = network.model
     chosen = _selected(model, step.layers, f"{context.pointer}/layers")
     kept = frozenset(_selected(model, LayerSelection(), context.pointer)) - chosen.keys()
-    program = model.proto()
-    told = {item.key: item.value for item in program.metadata_props}
-    made, types = quantized_program(
-        program,
-        step,
-        _samples(step, context),
-        layers=model.owners,
-        kept=kept,
-        inputs=dict(zip(network.signature.input_names, network.signature.input_dtypes, strict=True)),
-    )
-    # What the file says of itself is its owner's; what the quantiser adds is of no use to anybody.
-    del made.metadata_props[:]
-    for key, value in told.items():
-        made.metadata_props.add(key=key, value=value)
-    content: bytes = made.SerializeToString(deterministic=True)
+    content, types = quantized_onnx(replace(network, program=model), step, _samples(step, context), kept)
     _account(content, types, chosen, step, context)
     return replace(network, files={**network.files, "onnx": content}, types=types)
 
@@ -53,6 +41,17 @@ def quantize_program(network: Network, step: Quantize, context: Context) -> Netw
 def _selected(model: OnnxNetwork, selection: LayerSelection, pointer: str) -> dict[str, Layer]:
     layers = select_from(model.outline.layers, selection, pointer, weighted=lambda layer: bool(layer.weights))
     return {layer.path: layer for layer in layers}
+
+
+def of_layers(network: Network, built: Network, step: Quantize, pointer: str) -> Quantize:
+    """The step for the network rebuilt of a program, whose layers are those of the program's nodes that have
+    weights: patterns may name others too."""
+    chosen = _selected(network.model, step.layers, f"{pointer}/layers")
+    paths = [place.path for place in placed_layers(built.model)]
+    names = [re.sub(r"([\[*?])", r"[\1]", path) for path in paths if path in chosen]
+    if len(names) == len(paths) or not names:
+        return step.model_copy(update={"layers": LayerSelection()}) if names else step
+    return step.model_copy(update={"layers": LayerSelection(include=tuple(names))})
 
 
 def _samples(step: Quantize, context: Context) -> Tensors | None:
