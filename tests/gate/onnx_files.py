@@ -173,6 +173,7 @@ FILES: dict[str, tuple[str, Make]] = {
     "onnx_two_operators": ("bad_model", _with(node("Relu", ["h"], ["y"], more=field(4, "ReadFile")))),
     "onnx_two_graphs": ("bad_model", lambda *_: dense(more=field(7, b""))),
     "onnx_unknown_field": ("bad_model", lambda *_: dense(more=field(77, b"\0"))),
+    "onnx_metadata": ("bad_model", lambda *_: dense(more=field(14, b"\x0a\x7fclasses"))),
     "onnx_two_constants": (
         "bad_model",
         lambda *_: dense(constants=[tensor("w", 3, 4), tensor("w", 3, 4), tensor("b", 3)]),

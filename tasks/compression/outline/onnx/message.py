@@ -38,7 +38,8 @@ _LONGEST_NAME = 1000
 
 Shape = tuple[int | None, ...]
 
-_META = Field("metadata", "message", many=True)
+_ENTRY = {1: Field("key", "text"), 2: Field("value", "text")}
+_META = Field("metadata", "message", many=True, inside=_ENTRY)
 _DOC = Field("doc", "text")
 _MODEL = {
     1: Field("ir_version", "int"), 2: Field("producer", "text"), 3: Field("producer_version", "text"),

@@ -25,12 +25,14 @@ _PACKED = {"float": "<f4", "double": "<f8"}
 
 @dataclass(frozen=True)
 class Field:
-    """`many` says that it is repeated: numbers may then be packed. What has `refused` is not taken at all."""
+    """`many` says that it is repeated: numbers may then be packed. What has `refused` is not taken at all;
+    messages with a table `inside` are of no use here, and read all the same."""
 
     name: str
     kind: Kind
     many: bool = False
     refused: str | None = None
+    inside: Mapping[int, Field] | None = None
 
 
 class Refused(Exception):
@@ -47,6 +49,8 @@ def parse(content: memoryview, table: Mapping[int, Field], what: str) -> dict[st
             raise Malformed(f"{what} has a field that is not known here, number {number}")
         if field.refused is not None:
             raise Refused(field.refused)
+        if field.inside is not None and not isinstance(value, int):
+            parse(value, field.inside, what)
         if field.many:
             found.setdefault(field.name, []).extend(_values(field, kind, value, what))
             continue

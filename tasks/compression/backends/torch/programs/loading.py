@@ -44,8 +44,14 @@ def _settled(content: bytes, model: Model) -> bytes:
     """The program with a name for every node and with all its constants as initialisers, which is where ONNX
     Runtime's quantiser looks for weights."""
     import onnx
+    from google.protobuf.message import DecodeError
 
-    program = onnx.load_model_from_string(content)
+    try:
+        program = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise CompressionError(
+            "bad_model", f"ONNX cannot read the file: {str(error)[:200]}", hint="export it again"
+        ) from error
     graph = program.graph
     constants, outputs = constants_of(model), {value.name for value in model.outputs}
     held = {item.name for item in graph.initializer}
