@@ -24,7 +24,8 @@ bp = Blueprint("models", __name__, url_prefix="/v1/models")
 @operation(
     summary="Store a model in one request",
     body=Stream(
-        "The file itself: .keras, .h5, .tflite, .pt2, or a SavedModel in a zip or tar. curl -X POST -T FILE."
+        "The file itself: .keras, .h5, .tflite, .pt2, .onnx, or a SavedModel in a zip or tar. "
+        "curl -X POST -T FILE."
     ),
     answers={201: Shape(Model, "The model.", {"Location": "The model."})},
     parameters=PARAMETERS,

@@ -8,7 +8,7 @@ from featherweight.resources import Page, Technique
 from featherweight.spec import CompressionSpec
 from service.openapi import Shape, Text, operation
 from service.rendering import json_answer
-from tasks.compression import catalogue
+from tasks.compression import abilities
 
 __all__ = ["bp"]
 
@@ -21,7 +21,7 @@ bp = Blueprint("techniques", __name__, url_prefix="/v1")
     answers={200: Shape(Page[Technique], "All of them.")},
 )
 def index() -> Response:
-    return json_answer(Page[Technique](data=catalogue.techniques(), has_more=False))
+    return json_answer(Page[Technique](data=abilities.techniques(), has_more=False))
 
 
 @bp.get("/spec/schema")

@@ -28,6 +28,7 @@ from tasks.compression.npz import read_shapes
 from tasks.compression.outline import tflite
 from tasks.compression.outline.bounds import Bounds
 from tasks.compression.outline.facts import Outline
+from tasks.compression.outline.onnx import reading as onnx
 from tasks.compression.outline.reading import read_outline
 from tasks.compression.outline.saved_model import reading as saved_model
 from tasks.compression.planning import plan
@@ -49,6 +50,7 @@ def main(scratch: Path, parent: int) -> int:
                 resolve(name)
     assert tflite
     assert saved_model
+    assert onnx
     limits = Limits(
         memory_bytes=task["memory_bytes"],
         file_bytes=_RESULT_BYTES,

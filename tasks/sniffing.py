@@ -12,6 +12,7 @@ from typing import Literal
 from featherweight.resources import Kind
 from tasks.compression.abilities import framework_of
 from tasks.compression.datasets import magic
+from tasks.compression.onnx_magic import is_onnx
 
 __all__ = ["HEAD_BYTES", "StoredKind", "UnknownFileType", "framework_of", "sniff"]
 
@@ -22,7 +23,7 @@ HEAD_BYTES = magic.HEAD_BYTES
 StoredKind = Kind | Literal["batch_file"]
 
 Format = (
-    Literal["keras_zip", "hdf5", "tflite", "pt2", "checkpoint", "pickle", "safetensors", "zip", "npz"]
+    Literal["keras_zip", "hdf5", "tflite", "pt2", "onnx", "checkpoint", "pickle", "safetensors", "zip", "npz"]
     | magic.FileFormat
 )
 
@@ -42,12 +43,12 @@ _SAFETENSORS = re.compile(rb".{4}\0{4}\{\s*\"", re.DOTALL)
 _KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 _ACCEPTED: dict[Kind, tuple[str, ...]] = {
-    "model": ("keras_zip", "hdf5", "tflite", "pt2", "zip", "tar", "tar_gz"),
+    "model": ("keras_zip", "hdf5", "tflite", "pt2", "onnx", "zip", "tar", "tar_gz"),
     "dataset": ("npz", "zip", "tar", "tar_gz", "csv", "parquet", "tfrecord", "tfrecord_gz"),
 }
 _WEIGHTS = ("checkpoint", "pickle", "safetensors")
 _HINTS: dict[Kind, str] = {
-    "model": "models are .keras, .h5, .tflite and .pt2 files, and SavedModels in a zip or tar",
+    "model": "models are .keras, .h5, .tflite, .pt2 and .onnx files, and SavedModels in a zip or tar",
     "dataset": (
         "data sets are .npz, .csv (UTF-8) and .parquet files, zip or tar archives of images, and TFRecord"
     ),
@@ -105,6 +106,8 @@ def _format(head: bytes) -> Format | None:
         return "pickle"
     if _SAFETENSORS.match(head):
         return "safetensors"
+    if is_onnx(head):
+        return "onnx"
     return magic.file_format(head)
 
 
@@ -131,6 +134,7 @@ def _described(found: Format) -> str:
         "hdf5": "an HDF5 file",
         "tflite": "a TFLite model",
         "pt2": "an exported program of PyTorch",
+        "onnx": "an ONNX model",
         "checkpoint": "a checkpoint or TorchScript of PyTorch (.pt, .pth)",
         "pickle": "a pickle, as older .pt and .pth files are",
         "safetensors": "a file of tensors (.safetensors)",

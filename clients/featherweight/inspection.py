@@ -47,8 +47,8 @@ class InspectedTensor(_Part):
 
 
 class InspectedLayer(_Part):
-    """A layer, or an operation of a ``.tflite``, in the order of the file. `layer` is the path that patterns
-    of a spec match.
+    """A layer, or an operation of a ``.tflite`` or ``.onnx``, in the order of the file. `layer` is the path
+    that patterns of a spec match.
 
     `output_shape` is that of its first output in its first call; `macs` are those of all `calls` for one
     sample, null where they do not follow from the file. `dtype` is what its weights are stored as, several
@@ -112,8 +112,8 @@ class Inspection(_Part):
     all; if not, `problem` says why, and all that could be read is told nevertheless.
 
     `format` is keras_zip, hdf5, saved_model, tflite or what else the file is, `written_by` the program and
-    version that wrote it, where the file says so. `kind` is what can be done to it: keras (everything), graph
-    or tflite (quantised); `kind_reason` says of this file why no more."""
+    version that wrote it, where the file says so. `kind` is what can be done to it: keras and pt2
+    (everything), graph, tflite or onnx (quantised); `kind_reason` says of this file why no more."""
 
     object: Literal["inspection"] = "inspection"
     version: Literal[1] = INSPECTION_VERSION

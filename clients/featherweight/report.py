@@ -138,10 +138,11 @@ class Measurement(_Part):
 
 
 class StepReached(_Part):
-    """The network after a step: gzipped, as a Keras file without optimiser state or as the ``.tflite`` that
-    the step made of it, and its metric on the test split; of a model with several outputs by name too."""
+    """The network after a step: gzipped, as a Keras file without optimiser state or as the ``.tflite`` (of an
+    ``.onnx`` the ``.onnx``) that the step made of it, and its metric on the test split; of a model with
+    several outputs by name too."""
 
-    format: Literal["keras", "tflite", "pt2"]
+    format: Literal["keras", "tflite", "pt2", "onnx"]
     gzip_bytes: int
     accuracy: Measurement | None = None
     by_output: dict[str, Measurement] | None = Field(default=None, exclude_if=_is_none)

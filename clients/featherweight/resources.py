@@ -43,9 +43,9 @@ class _Answer(BaseModel):
 
 
 class Model(_Answer):
-    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, pt2, or of the archive
-    that a SavedModel is in zip, tar or tar_gz. `expires_at`, where the project keeps models for a time, is
-    when it is due to be removed, unless something needs it."""
+    """A stored model. `format` is what the first bytes say: keras_zip, hdf5, tflite, pt2, onnx, or of the
+    archive that a SavedModel is in zip, tar or tar_gz. `expires_at`, where the project keeps models for a
+    time, is when it is due to be removed, unless something needs it."""
 
     id: str
     object: Literal["model"] = "model"
@@ -175,7 +175,8 @@ class Upload(_Answer):
 
 class Technique(_Answer):
     """A row of the catalogue: what `technique` can do for which framework, and its JSON Schema. `outputs` are
-    the formats that any framework has for it, `outputs_of` those of each."""
+    the formats that any framework has for it, `outputs_of` those of each, and `outputs_of_kind` those of each
+    kind of model that it can be done to, as inspections name kinds: keras, graph, tflite, pt2, onnx."""
 
     technique: str
     title: str
@@ -183,6 +184,7 @@ class Technique(_Answer):
     frameworks: list[str]
     outputs: list[str]
     outputs_of: dict[str, list[str]] = Field(default_factory=dict)
+    outputs_of_kind: dict[str, list[str]] = Field(default_factory=dict)
     needs_data: Literal["never", "always", "depends"]
     schema_: dict[str, Any] = Field(alias="schema")
 

@@ -4,6 +4,7 @@
     graph    a SavedModel's signature: what it computes, and no layers         quantised, delivered as a graph
     tflite   a float ``.tflite``                                               quantised
     pt2      an exported program of PyTorch                                    everything
+    onnx     a float ``.onnx``                                                 quantised and converted
 
 The one place that knows: plans, the check of a submission, the job itself and the inspection of a model ask
 here. It imports no framework and reads no file; tasks.compression.outline.kinds tells a file's kind.
@@ -16,9 +17,12 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from featherweight.problem import FieldError
-from featherweight.spec import CompressionSpec, OutputFormat
+from featherweight.resources import Technique
+from featherweight.spec import CompressionSpec, OutputFormat, Quantize
 from tasks.compression.catalogue import ROWS
+from tasks.compression.catalogue import techniques as catalogue_techniques
 from tasks.compression.outputs import PROGRAMS
+from tasks.compression.quantizing.formats import lacking
 
 __all__ = [
     "KINDS",
@@ -28,10 +32,11 @@ __all__ = [
     "abilities",
     "framework_of",
     "kind_of_format",
+    "techniques",
     "unable",
 ]
 
-ModelKind = Literal["keras", "graph", "tflite", "pt2"]
+ModelKind = Literal["keras", "graph", "tflite", "pt2", "onnx"]
 
 KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 
@@ -70,8 +75,13 @@ _TITLES: dict[ModelKind, str] = {
     "graph": "a SavedModel without a Keras network that can be built again",
     "tflite": "a float .tflite",
     "pt2": "an exported program of PyTorch",
+    "onnx": "a float .onnx",
 }
-_TECHNIQUES: dict[ModelKind, tuple[str, ...]] = {"graph": ("quantize",), "tflite": ("quantize",)}
+_TECHNIQUES: dict[ModelKind, tuple[str, ...]] = {
+    "graph": ("quantize",),
+    "tflite": ("quantize",),
+    "onnx": ("quantize",),
+}
 _OUTPUTS: dict[ModelKind, tuple[OutputFormat, ...]] = {
     "graph": ("tflite", "saved_model", "c_array", "onnx"),
     "tflite": _QUANTISED,
@@ -79,6 +89,7 @@ _OUTPUTS: dict[ModelKind, tuple[OutputFormat, ...]] = {
 _WHY_NO_TECHNIQUE: dict[ModelKind, str] = {
     "graph": "its layers and how to train them are not in the file",
     "tflite": "it is already converted",
+    "onnx": "its layers and how to train them are not in the file",
 }
 _WHY_NO_OUTPUT: dict[ModelKind, str] = {
     "graph": "there is no Keras network to write",
@@ -87,18 +98,22 @@ _WHY_NO_OUTPUT: dict[ModelKind, str] = {
 _HINTS: dict[ModelKind, str] = {
     "graph": "upload the .keras or .h5 file that it was exported from: everything works on those",
     "tflite": "upload the .keras or .h5 file that it was converted from: everything works on those",
+    "onnx": "upload the PyTorch model, by featherweight.torch.save(model, example_inputs, 'model.pt2'), or "
+    "the .keras or .h5 file that it was exported from: everything works on those",
 }
 _KIND_OF_FORMAT: dict[str, ModelKind] = {
     "keras_zip": "keras",
     "hdf5": "keras",
     "tflite": "tflite",
     "pt2": "pt2",
+    "onnx": "onnx",
 }
 
 
 def framework_of(format_: str) -> str:
-    """The framework that models of a format belong to."""
-    return "torch" if format_ == "pt2" else "tensorflow"
+    """The framework that models of a format belong to: whose backend, workers and queue are theirs. Those of
+    ONNX are PyTorch's, where ONNX Runtime's quantiser is."""
+    return "torch" if format_ in ("pt2", "onnx") else "tensorflow"
 
 
 def abilities(kind: ModelKind) -> Abilities:
@@ -116,6 +131,22 @@ def abilities(kind: ModelKind) -> Abilities:
         refused_outputs={name: _WHY_NO_OUTPUT[kind] for name in formats if name not in out},
         hint=_HINTS.get(kind),
     )
+
+
+def techniques() -> list[Technique]:
+    """The catalogue for callers, with the formats of each technique for each kind of model."""
+    rows = {(entry.technique, entry.framework): entry for entry in ROWS}
+    found = []
+    for entry in catalogue_techniques():
+        of_kind = {
+            kind: [
+                name for name in rows[entry.technique, framework_of(kind)].outputs if name in known.outputs
+            ]
+            for kind in KINDS
+            if entry.technique in (known := abilities(kind)).techniques
+        }
+        found.append(entry.model_copy(update={"outputs_of_kind": of_kind}))
+    return found
 
 
 def kind_of_format(format_: str) -> ModelKind | None:
@@ -143,6 +174,8 @@ def unable(spec: CompressionSpec, kind: ModelKind, why: str | None = None) -> li
     ]
     if framework_of(kind) == "tensorflow" and spec.steps[-1:] and spec.steps[-1].technique == "quantize":
         found += _without_integers(spec, known, because)
+    if kind == "onnx":
+        found += _beyond_onnx(spec)
     found += [
         Inability(
             f"/outputs/{index}",
@@ -155,6 +188,27 @@ def unable(spec: CompressionSpec, kind: ModelKind, why: str | None = None) -> li
         if output in known.refused_outputs
     ]
     return found
+
+
+def _beyond_onnx(spec: CompressionSpec) -> list[Inability]:
+    """Of quantize steps, what none of the outputs can hold."""
+    found = []
+    for index, step in enumerate(spec.steps):
+        if not isinstance(step, Quantize):
+            continue
+        reasons = [lacking(output, step) for output in spec.outputs]
+        if reasons[0] is not None and all(reasons):
+            found.append(Inability(f"/steps/{index}/scheme", "unsupported_output", reasons[0], _ONNX_SCHEMES))
+        if step.io_dtype != "float32" and PROGRAMS.isdisjoint(spec.outputs):
+            why = "inputs and outputs of other formats than tflite and c_array stay float32"
+            found.append(Inability(f"/steps/{index}/io_dtype", "unsupported_technique", why, "leave it out"))
+    return found
+
+
+_ONNX_SCHEMES = (
+    "full_int8, dynamic_int8 and float16 work on an .onnx, per channel or per tensor; the others on the "
+    "output tflite"
+)
 
 
 def _without_integers(spec: CompressionSpec, known: Abilities, because: str) -> list[Inability]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.compression.datasets.magic import HEAD_BYTES, file_format
+from tasks.compression.onnx_magic import is_onnx
 
 __all__ = ["ModelFormat", "model_format"]
 
-ModelFormat = Literal["keras_zip", "hdf5", "tflite", "saved_model", "pt2", "zip", "unknown"]
+ModelFormat = Literal["keras_zip", "hdf5", "tflite", "saved_model", "pt2", "onnx", "zip", "unknown"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -31,6 +32,8 @@ def model_format(path: Path) -> ModelFormat:
         return "tflite"
     if head[:4] == _ZIP:
         return _zip_format(path)
+    if is_onnx(head):
+        return "onnx"
     return "saved_model" if file_format(head) in ("tar", "tar_gz") else "unknown"
 
 

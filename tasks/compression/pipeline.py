@@ -177,7 +177,7 @@ def _run(
         after=after,
         stored=backend.stored(network, original.samples),
         macs=backend.macs(network),
-        original=original,
+        original=measured.original,
         baseline=measured.baseline,
         outputs=measured.outputs,
         missing=job.delivery.missing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tasks.compression.litert import Program
 from tasks.compression.measures import changed, compared, described, losses, measured, outcomes
 from tasks.compression.objective import Objective
 from tasks.compression.objectives import each_output
+from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.open_sizes import refused_by_litert
 from tasks.compression.outputs import FILES, PROGRAMS, holds_program, program_in
 from tasks.compression.remarks import remark
@@ -49,7 +50,7 @@ class Original:
 
     `samples` are what outputs are compared on: the test split, or seeded noise where there is no data;
     None where several inputs have open axes, which noise may not fit. `answers` are the original's own to the
-    test split, None where there is no data.
+    test split, None where there is no data; `path` is the file.
     """
 
     variant: Variant
@@ -58,13 +59,15 @@ class Original:
     baseline: Variant | None
     program: bytes | None
     answers: Tensors | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Every output's Variant; the baseline's, now with its latency; the verdict."""
+    """Every output's Variant; the original and the baseline, now with their latency; the verdict."""
 
     outputs: list[Variant]
+    original: Original
     baseline: Variant | None
     verdict: Verdict
 
@@ -99,7 +102,7 @@ def measure_original(
             delivery.leave_out(PROGRAMS, error, warn)
         else:
             baseline = _baseline(backend, loaded, program, workspace)
-    return Original(variant, gzip_bytes, samples, baseline, program, answers)
+    return Original(variant, gzip_bytes, samples, baseline, program, answers, path)
 
 
 def measure_outputs(
@@ -145,8 +148,13 @@ def measure_outputs(
         variants = [item.model_copy(update={"latency": latencies.get(item.name)}) for item in variants]
         if baseline is not None:
             baseline = baseline.model_copy(update={"latency": latencies["baseline"]})
+    elif original.variant.format == "onnx":
+        latencies = _onnx_latencies(files, original)
+        variants = [item.model_copy(update={"latency": latencies.get(item.name)}) for item in variants]
+        timed = original.variant.model_copy(update={"latency": latencies["original"]})
+        original = replace(original, variant=timed)
     _remark_on_outputs(variants, original, baseline, warn)
-    return Measured(variants, baseline, verdict(variants, original))
+    return Measured(variants, original, baseline, verdict(variants, original))
 
 
 def _samples(data: Data | None, facts: ModelFacts, seed: int) -> Tensors | None:
@@ -370,7 +378,17 @@ def _latencies(files: Mapping[str, Path], original: Original) -> dict[str, Laten
         timed["baseline"] = Program(original.program)
     for program in timed.values():
         program.prepare(None if original.samples is None else original.samples[:1])
-    return interleaved(timed)
+    return interleaved(timed, "LiteRT")
+
+
+def _onnx_latencies(files: Mapping[str, Path], original: Original) -> dict[str, Latency]:
+    """Of an ``.onnx`` and what was made of it: the two run in the same runtime."""
+    timed = {path.name: OnnxProgram(path) for output, path in files.items() if output == "onnx"}
+    if original.path is not None:
+        timed["original"] = OnnxProgram(original.path)
+    for program in timed.values():
+        program.prepare(None if original.samples is None else original.samples[:1])
+    return interleaved(timed, "ONNX Runtime")
 
 
 def _programs_in(files: Mapping[str, Path]) -> dict[str, bytes]:
@@ -394,7 +412,7 @@ def _remark_on_outputs(
                     baseline=original.gzip_bytes,
                 )
             )
-        floor = None if baseline is None else baseline.latency
+        floor = original.variant.latency if baseline is None else baseline.latency
         if variant.latency is None or floor is None:
             continue
         if variant.latency.p50_ms > SLOWER * floor.p50_ms:

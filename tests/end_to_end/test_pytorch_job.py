@@ -14,8 +14,10 @@ from deploy.local.stack import LocalStack
 from featherweight import Client
 from featherweight.report import Variant
 from tasks.compression.litert import Program
+from tasks.compression.onnx_program import OnnxProgram
 from tests.compression.networks import digits
 from tests.conformance.exported import DigitClassifier, trained_classifier
+from tests.gate.onnx_files import dense
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -63,6 +65,29 @@ def test_recipe_makes_files_that_run_elsewhere(
     answers = Program(program.read_bytes()).predict(x[:200])
     assert isinstance(answers, np.ndarray)
     assert (answers.argmax(1) == y[:200]).mean() > 0.7
+
+
+def test_onnx_file_is_inspected_and_quantised(
+    torch_worker: LocalStack, client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "dense.onnx"
+    path.write_bytes(dense())
+    found = client.inspect(path)
+    assert (found.kind, found.usable, [layer.layer for layer in found.layers]) == (
+        "onnx",
+        True,
+        ["fc", "relu_1"],
+    )
+    chance = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", x=chance.random((60, 4), dtype=np.float32), y=np.arange(60) % 3)
+    spec = {"steps": [{"technique": "quantize", "scheme": "full_int8"}], "outputs": ["onnx"]}
+    job = client.compress(path, spec=spec, dataset=tmp_path / "d.npz")
+    files = {file.name: file for file in job.wait(timeout=300).download(tmp_path / "out")}
+    (layer,) = job.report().layers
+    assert (layer.name, layer.stored_as) == ("fc", "int8")
+    x = chance.random((10, 4), dtype=np.float32)
+    theirs = OnnxProgram(files["model.onnx"]).predict(x)
+    np.testing.assert_allclose(np.asarray(theirs), np.asarray(OnnxProgram(path).predict(x)), atol=0.05)
 
 
 def _bytes(variant: Variant | None) -> int:

@@ -44,6 +44,7 @@ FORMATS: dict[str, tuple[Role, Callable[[], bytes]]] = {
     "keras3 .h5": ("model", MODELS["keras3 hdf5"]),
     "SavedModel .zip": ("model", graph_archive),
     ".tflite": ("model", MODELS["tflite"]),
+    ".onnx": ("model", MODELS["onnx"]),
     "exported program": ("model", MODELS["exported program"]),
     ".npz": ("dataset", DATASETS["npz"]),
     ".csv": ("dataset", DATASETS["csv with quotes"]),

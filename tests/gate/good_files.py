@@ -16,6 +16,7 @@ from tasks.compression.datasets.magic import mask
 from tests.gate.data_files import png, tar_of, zip_of
 from tests.gate.exported_files import program, written
 from tests.gate.keras_files import DENSE, archive, hdf5, layer, sequential
+from tests.gate.onnx_files import dense
 from tests.gate.other_models import tflite
 from tests.service.models import dense_model, npz
 
@@ -45,6 +46,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
     "keras3": lambda: archive(sequential(DENSE, layer("Rescaling", scale=1 / 255, offset=0.0))),
     "keras3 hdf5": lambda: hdf5(sequential(DENSE), version="3.15.1"),
     "tflite": tflite,
+    "onnx": dense,
     "exported program": lambda: written(program()),
 }
 DATASETS: dict[str, Callable[[], bytes]] = {

@@ -17,9 +17,9 @@ from tasks.compression.errors import CompressionError
 from tasks.gate import CONFINED, GateFailed, judge
 from tasks.sandbox.gate import check
 from tasks.settings import Settings
-from tests.gate import data_files, exported_files, keras_files, other_models
+from tests.gate import data_files, exported_files, keras_files, onnx_files, other_models
 
-MODELS = {**keras_files.FILES, **other_models.FILES, **exported_files.FILES}
+MODELS = {**keras_files.FILES, **other_models.FILES, **exported_files.FILES, **onnx_files.FILES}
 ROWS = [("model", name, *row) for name, row in MODELS.items()]
 ROWS += [("dataset", name, *row) for name, row in data_files.FILES.items()]
 CANARY = "the-canary-of-this-machine-abcdefghi"
@@ -59,7 +59,16 @@ def test_a_hostile_file_is_refused_with_its_code(
 
 
 @pytest.mark.parametrize(
-    "name", ["tk_lambda_h5", "k3_extstorage_h5", "k3_zipbomb", "sm_write_init", "tfl_flex_read", "pt2_opaque"]
+    "name",
+    [
+        "tk_lambda_h5",
+        "k3_extstorage_h5",
+        "k3_zipbomb",
+        "sm_write_init",
+        "tfl_flex_read",
+        "pt2_opaque",
+        "onnx_external",
+    ],
 )
 def test_the_confined_process_says_the_same(name: str, outside: Outside, tmp_path: Path) -> None:
     code, make = MODELS[name]

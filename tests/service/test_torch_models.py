@@ -9,6 +9,7 @@ import pytest
 from service.projects import resume
 from service.services import Services
 from tasks.queue import JOB_QUEUES
+from tests.gate.onnx_files import dense
 from tests.service.helpers import PROJECT, Caller, assert_problem, zip_of
 
 PROGRAM = zip_of("archive/data/weights/weight_0")
@@ -32,6 +33,35 @@ def job(caller: Caller, data: bytes, **changes: Any) -> str:
 def test_an_exported_program_is_a_model_of_pytorch(caller: Caller, parts: Services, member: str) -> None:
     record = parts.models.get(PROJECT, caller.model(zip_of(member)))
     assert (record.format, record.framework) == ("pt2", "torch")
+
+
+def test_an_onnx_file_goes_to_the_workers_of_pytorch_and_is_quantised_alone(
+    caller: Caller, parts: Services
+) -> None:
+    model = caller.model(dense())
+    record = parts.models.get(PROJECT, model)
+    assert (record.format, record.framework) == ("onnx", "torch")
+    steps = [{"technique": "quantize", "scheme": "float16"}]
+    body = {"model_id": model, "spec": {"steps": steps, "outputs": ["onnx"]}}
+    answer = caller.post("/v1/jobs", json=body)
+    assert answer.status_code == 202
+    assert parts.jobs.find(answer.json["id"]).queue == "torch"  # type: ignore[union-attr]
+    steps = [{"technique": "prune"}, {"technique": "quantize", "scheme": "int16x8"}]
+    body = {
+        "model_id": model,
+        "spec": {"steps": steps, "outputs": ["onnx"]},
+        "dataset_id": caller.dataset(),
+    }
+    pointers = {"/spec/steps/0/technique", "/spec/steps/1/scheme"}
+    problem = assert_problem(caller.post("/v1/jobs", json=body), "unsupported_technique", pointers=pointers)
+    assert "featherweight.torch.save" in problem["hint"]
+
+
+def test_formats_are_told_by_kind_of_model(caller: Caller) -> None:
+    rows = {row["technique"]: row["outputs_of_kind"] for row in caller.get("/v1/techniques").json["data"]}
+    assert rows["quantize"]["onnx"] == rows["quantize"]["pt2"]
+    assert rows["quantize"]["tflite"] == ["tflite", "c_array"]
+    assert set(rows["prune"]) == {"keras", "pt2"}
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,8 @@ def _add_compress(subparsers: Any) -> None:
     command = _command(subparsers, "compress", commands.compress, "compress a model")
     command.add_argument(
         "model",
-        help="a model file (.keras, .h5, .tflite, .pt2, a SavedModel in a zip or tar), or the id of an "
-        "uploaded one (mdl_…)",
+        help="a model file (.keras, .h5, .tflite, .pt2, .onnx, a SavedModel in a zip or tar), or the id of "
+        "an uploaded one (mdl_…)",
     )
     command.add_argument(
         "--spec", required=True, help="YAML or JSON file, inline JSON, or - for standard input"
@@ -156,8 +156,8 @@ def _add_plan(subparsers: Any) -> None:
     command = _command(subparsers, "plan", commands.plan, "show what compress would do, without doing it")
     command.add_argument(
         "model",
-        help="a model file (.keras, .h5, .tflite, .pt2, a SavedModel in a zip or tar), or the id of an "
-        "uploaded one (mdl_…)",
+        help="a model file (.keras, .h5, .tflite, .pt2, .onnx, a SavedModel in a zip or tar), or the id of "
+        "an uploaded one (mdl_…)",
     )
     command.add_argument(
         "--spec", required=True, help="YAML or JSON file, inline JSON, or - for standard input"

@@ -7,11 +7,12 @@ from typing import Any
 
 from featherweight.inspection import InspectedObstacle, InspectedOutput, InspectedTechnique
 from featherweight.plan import Plan, PlannedStep, PlanProblem
-from featherweight.spec import CompressionSpec
-from tasks.compression.abilities import unable
+from featherweight.spec import CompressionSpec, Quantize
+from tasks.compression.abilities import ModelKind, unable
 from tasks.compression.catalogue import ROWS, Row, missing_dataset
 from tasks.compression.outline.facts import Outline
 from tasks.compression.planning import plan
+from tasks.compression.quantizing.formats import lacking
 
 __all__ = ["LOOKED_AT", "inspect_techniques", "obstacle_of"]
 
@@ -61,7 +62,7 @@ def _inspected(
     formats: Sequence[InspectedOutput],
 ) -> InspectedTechnique:
     step = {"technique": row.technique, **parameters}
-    spec = _spec(row, step)
+    spec = _spec(row, step, outline.kind)
     why = refused or _not_of_the_kind(outline, spec)
     found = InspectedTechnique(
         technique=row.technique,
@@ -90,9 +91,14 @@ def _no_output(row: Row, formats: Sequence[InspectedOutput]) -> InspectedObstacl
     return next((each.why for each in formats if each.output in row.outputs), None)
 
 
-def _spec(row: Row, step: dict[str, Any]) -> CompressionSpec:
+def _spec(row: Row, step: dict[str, Any], kind: ModelKind) -> CompressionSpec:
+    """With the output that tells most of a model of that kind."""
     steps = [step, _TRAINING] if row.technique in _CARRIED_OUT else [step]
-    return CompressionSpec.model_validate({"steps": steps, "outputs": list(row.outputs[:1])})
+    spec = CompressionSpec.model_validate({"steps": steps, "outputs": list(row.outputs[:1])})
+    first = spec.steps[0]
+    if kind == "onnx" and isinstance(first, Quantize) and lacking("onnx", first) is None:
+        return spec.model_copy(update={"outputs": ("onnx",)})
+    return spec
 
 
 def _not_of_the_kind(outline: Outline, spec: CompressionSpec) -> InspectedObstacle | None:

@@ -9,6 +9,7 @@
     architecture   layers and calls of a Keras configuration     (shapes)
     stored         which stored array is which weight            (archive, hdf5)
     tflite         the same of a .tflite file
+    onnx           the same of an .onnx file
     skeleton       an outline as a graph, as structured pruning and counting of MACs want it
     bounds         how much of a stranger's file is looked at
 

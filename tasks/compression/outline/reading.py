@@ -19,7 +19,7 @@ __all__ = ["read_outline"]
 
 
 def read_outline(path: Path, bounds: Bounds | None = None) -> Outline:
-    """Of a ``.keras``, ``.h5``, ``.tflite`` or ``.pt2`` file, or of a SavedModel's archive.
+    """Of a ``.keras``, ``.h5``, ``.tflite``, ``.onnx`` or ``.pt2`` file, or of a SavedModel's archive.
 
     What a job would refuse is in `refused`; CompressionError bad_model for files that cannot be read at all.
     """
@@ -29,6 +29,10 @@ def read_outline(path: Path, bounds: Bounds | None = None) -> Outline:
         from tasks.compression.outline.tflite import read_tflite
 
         return read_tflite(path.read_bytes(), bounds)
+    if kind == "onnx":
+        from tasks.compression.outline.onnx.reading import read_onnx
+
+        return read_onnx(path.read_bytes(), bounds)
     if kind == "pt2":
         from tasks.compression.outline.pt2 import read_pt2
 

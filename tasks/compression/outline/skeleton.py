@@ -15,6 +15,7 @@ from tasks.compression.backends.tensorflow.structured.macs import uses
 from tasks.compression.outline import pt2_macs
 from tasks.compression.outline.facts import Call as OutlineCall
 from tasks.compression.outline.facts import Layer, Outline
+from tasks.compression.outline.onnx import macs as onnx_macs
 from tasks.compression.outline.operations import macs_of
 
 __all__ = ["Cost", "Described", "Variable", "cost", "graph_of"]
@@ -204,6 +205,7 @@ def cost(outline: Outline) -> Cost:
 _OPERATIONS: dict[str, Callable[[Outline, Layer, OutlineCall], int | None]] = {
     "tflite": macs_of,
     "pt2": pt2_macs.macs_of,
+    "onnx": onnx_macs.macs_of,
 }
 """How the operations of a kind are counted, where they are its layers."""
 

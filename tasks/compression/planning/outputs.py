@@ -9,6 +9,7 @@ from featherweight.spec import OutputFormat
 from tasks.compression.backends.tensorflow.deliverable import CONVERTED, obstacle
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Layer, Outline
+from tasks.compression.outline.onnx.operators import CONVERTIBLE
 from tasks.compression.outputs import PROGRAMS
 
 __all__ = ["OPEN_SIZES", "blocked", "has_open_sizes", "untried"]
@@ -18,6 +19,8 @@ OPEN_SIZES = "a model with inputs of open sizes"
 
 def blocked(outline: Outline, output: OutputFormat) -> CompressionError | None:
     """conversion_failed for the first layer that the format has nothing for; None where none is known."""
+    if outline.kind == "onnx" and output != "onnx":
+        return _no_counterpart(outline)
     if outline.kind != "keras":
         return None
     for layer in outline.layers:
@@ -33,10 +36,25 @@ def blocked(outline: Outline, output: OutputFormat) -> CompressionError | None:
     return None
 
 
+def _no_counterpart(outline: Outline) -> CompressionError | None:
+    for layer in outline.layers:
+        if layer.kind not in CONVERTIBLE:
+            return CompressionError(
+                "conversion_failed",
+                f"the .onnx cannot be converted: the {layer.kind} {layer.path} has no counterpart here",
+                hint="ask for the output onnx alone, or upload the PyTorch model that the file was exported "
+                "from",
+                layer=layer.path,
+            )
+    return None
+
+
 def untried(outline: Outline, output: OutputFormat) -> list[str]:
     """The kinds of layers of which only the conversion tells whether the format takes them, or the graph."""
     if outline.kind == "graph" and output != "saved_model":
         return ["the graph"]
+    if outline.kind == "onnx" and output != "onnx":
+        return ["the .onnx"]
     if output == "keras" or outline.kind != "keras":
         return []
     kinds = {kind for layer in outline.layers for kind, _ in _with_inner(layer)}

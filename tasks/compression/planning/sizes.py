@@ -44,6 +44,7 @@ _FEW_INTEGERS = 1.15
 _TFLITE, _TFLITE_CALL = (200, 250), (260, 75)
 _INTEGERS, _INTEGERS_CALL = (300, 150), (100, 30)
 _KERAS, _KERAS_LAYER, _KERAS_WEIGHTED = (4_000, 1_000), (400, 60), (3_700, 150)
+_ONNX, _ONNX_NODE, _ONNX_INTEGERS = (200, 150), (100, 30), (500, 80)
 _SCALE_BYTES = 12  # a float32 scale and an int64 zero point for each channel
 _NORMALISATIONS = (
     "BatchNormalization",
@@ -97,7 +98,7 @@ def size_of(
             if dtype.startswith("int") and len(weight.shape) > 1:
                 raw += _SCALE_BYTES * weight.shape[-1]
                 packed += 4 * weight.shape[-1]
-    parts = _tflite_parts(outline, integers) if output == "tflite" else _keras_parts(outline)
+    parts = _parts(outline, output, integers)
     for (bytes_, gzipped), count in parts:
         raw += bytes_ * count
         packed += gzipped * count
@@ -119,6 +120,18 @@ def _tflite_parts(outline: Outline, integers: bool) -> list[tuple[tuple[int, int
     if integers:
         parts += [(_INTEGERS, 1), (_INTEGERS_CALL, calls)]
     return parts
+
+
+def _parts(outline: Outline, output: str, integers: bool) -> list[tuple[tuple[int, int], int]]:
+    if output == "tflite":
+        return _tflite_parts(outline, integers)
+    return _onnx_parts(outline, integers) if outline.kind == "onnx" else _keras_parts(outline)
+
+
+def _onnx_parts(outline: Outline, integers: bool) -> list[tuple[tuple[int, int], int]]:
+    nodes = len(outline.calls)
+    parts = [(_ONNX, 1), (_ONNX_NODE, nodes)]
+    return [*parts, (_ONNX_INTEGERS, nodes)] if integers else parts
 
 
 def _keras_parts(outline: Outline) -> list[tuple[tuple[int, int], int]]:

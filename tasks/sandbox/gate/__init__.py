@@ -7,6 +7,7 @@
     hdf5          .h5 files
     saved_model   SavedModels in archives
     tflite        .tflite files
+    onnx          .onnx files
     torch         checkpoints and exported programs of PyTorch    pickles
     npz  csv_file  parquet  images  records                       data sets
 

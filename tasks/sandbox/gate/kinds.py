@@ -11,6 +11,7 @@ from typing import Any
 from tasks.compression.datasets.archives import BROKEN, damaged
 from tasks.compression.datasets.magic import HEAD_BYTES, file_format
 from tasks.compression.errors import CompressionError
+from tasks.compression.onnx_magic import is_onnx
 
 __all__ = ["CHECKS", "checker", "kind_of"]
 
@@ -22,6 +23,7 @@ CHECKS: dict[tuple[str, str], str] = {
     ("model", "keras_zip"): "keras:check",
     ("model", "hdf5"): "hdf5:check",
     ("model", "tflite"): "tflite:check",
+    ("model", "onnx"): "onnx:check",
     ("model", "saved_model"): "saved_model:check",
     ("model", "tar"): "saved_model:check",
     ("model", "tar_gz"): "saved_model:check",
@@ -62,6 +64,8 @@ def kind_of(path: Path) -> str:
         return "tflite"
     if head.startswith(_PICKLE_PROTOCOLS):
         return "pickle"
+    if is_onnx(head):
+        return "onnx"
     found = file_format(head)
     if found == "zip":
         return _zip_kind(path)

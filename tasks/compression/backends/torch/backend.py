@@ -14,6 +14,8 @@ from tasks.compression.backends.torch import predict as _predict
 from tasks.compression.backends.torch._framework import configure_threads, torch
 from tasks.compression.backends.torch.load import load
 from tasks.compression.backends.torch.network import Network, Signature
+from tasks.compression.backends.torch.programs.networks import OnnxNetwork
+from tasks.compression.backends.torch.programs.networks import stored as _stored_program
 from tasks.compression.backends.torch.stored_model import read_model, save_model
 from tasks.compression.facts import LayerFacts, StoredLayer
 from tasks.compression.host import library_versions
@@ -49,6 +51,20 @@ __all__ = [
 NATIVE: Native = "pt2"
 
 _MODEL = "network.pt2"
+_PROGRAM = "program.onnx"
+
+
+def _is_program(network: Network) -> bool:
+    return isinstance(network.model, OnnxNetwork)
+
+
+def _of_layers(network: Network) -> Network:
+    """Of an ONNX program the network that is rebuilt of it, in float or as it was quantised."""
+    if not _is_program(network):
+        return network
+    from tasks.compression.backends.torch.programs.converting import converted
+
+    return converted(network)
 
 
 def start(threads: int, seed: int) -> None:
@@ -61,6 +77,8 @@ def versions() -> dict[str, str]:
 
 
 def predict(network: Network, x: Tensors) -> Tensors:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.predict(x)
     return _predict.predict(network.model, network.signature, x)
 
 
@@ -71,10 +89,12 @@ def expected(network: Network, output: str, x: Tensors) -> Tensors:
 
 
 def copy(network: Network) -> Network:
-    return replace(network, model=_layers.copied(network.model))
+    return network if _is_program(network) else replace(network, model=_layers.copied(network.model))
 
 
 def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.layers()
     described = _layers.describe(network.model)
     if not distinct:
         return described
@@ -86,12 +106,16 @@ def layers(network: Network, *, distinct: bool = False) -> list[LayerFacts]:
 
 
 def macs(network: Network) -> Mapping[str, int] | None:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.macs()
     from tasks.compression.backends.torch.structured import count
 
     return {layer.name: layer.macs for layer in count(network.model, network.signature).layers}
 
 
 def distinct_weights(network: Network) -> int:
+    if isinstance(network.model, OnnxNetwork):
+        return network.model.distinct_weights()
     return sum(_distinct(value) for value in network.model.parameters() if value.dim() > 1)
 
 
@@ -103,6 +127,9 @@ def fingerprint(network: Network) -> str:
     digest = hashlib.sha256()
     for output, content in sorted(network.files.items()):
         digest.update(output.encode() + hashlib.sha256(content).digest())
+    if isinstance(network.model, OnnxNetwork):
+        digest.update(network.model.content)
+        return digest.hexdigest()
     for name, value in network.model.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.detach().contiguous().numpy().tobytes())
@@ -114,23 +141,32 @@ def waits(network: Network) -> bool:
 
 
 def save(network: Network, directory: Path) -> None:
-    save_model(network.model, network.signature, directory / _MODEL)
+    if isinstance(network.model, OnnxNetwork):
+        (directory / _PROGRAM).write_bytes(network.model.content)
+    else:
+        save_model(network.model, network.signature, directory / _MODEL)
     for output, content in network.files.items():
         (directory / FILES[output]).write_bytes(content)
-    own = {"signature": asdict(network.signature), "files": sorted(network.files)}
+    own = {
+        "signature": asdict(network.signature),
+        "files": sorted(network.files),
+        "types": dict(network.types),
+    }
     write_state(network, directory, own)
 
 
 def saved_file(directory: Path) -> Path:
-    program = directory / FILES["tflite"]
-    return program if program.exists() else directory / _MODEL
+    made = [directory / FILES["tflite"], directory / _MODEL]
+    if (directory / _PROGRAM).exists():
+        made = [directory / FILES["onnx"], directory / _PROGRAM]
+    return next(path for path in made if path.exists())
 
 
 def restore(directory: Path) -> Network:
     state, own = read_state(directory)
-    told = own["signature"]
+    told, program = own["signature"], directory / _PROGRAM
     return Network(
-        model=read_model(directory / _MODEL),
+        model=OnnxNetwork(program.read_bytes()) if program.exists() else read_model(directory / _MODEL),
         signature=Signature(
             input_names=tuple(told["input_names"]),
             input_shapes=tuple(tuple(shape) for shape in told["input_shapes"]),
@@ -138,20 +174,23 @@ def restore(directory: Path) -> Network:
             output_names=tuple(told["output_names"]),
         ),
         files={output: (directory / FILES[output]).read_bytes() for output in own["files"]},
+        types=own["types"],
         **state,
     )
 
 
 def stored(network: Network, samples: Tensors | None) -> Mapping[str, StoredLayer]:
+    if _is_program(network) and "tflite" not in network.files:
+        return _stored_program(network)
     from tasks.compression.backends.torch.stored import stored as told
 
-    return told(network, samples)
+    return told(_of_layers(network), samples)
 
 
 def float_program(network: Network) -> bytes:
     from tasks.compression.backends.torch.convert import to_tflite
 
-    return to_tflite(network)
+    return to_tflite(_of_layers(network))
 
 
 def write(network: Network, output: OutputFormat, path: Path) -> None:
@@ -159,6 +198,10 @@ def write(network: Network, output: OutputFormat, path: Path) -> None:
         path.write_bytes(network.files[output])
     elif output == "pt2":
         save_model(network.model, network.signature, path)
+    elif isinstance(network.model, OnnxNetwork) and output == "onnx":
+        path.write_bytes(network.model.content)
+    elif isinstance(network.model, OnnxNetwork):
+        write(_of_layers(network), output, path)
     elif output == "onnx":
         from tasks.compression.backends.torch.onnx import write_onnx
 

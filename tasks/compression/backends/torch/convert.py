@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from tasks.compression.backends.torch._framework import fx, litert_torch
-from tasks.compression.backends.torch.converting import examples, quiet, with_layers_told
+from tasks.compression.backends.torch.converting import examples, with_layers_told
 from tasks.compression.backends.torch.layers import copied, placed_layers, weights
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.open_batch import opened
 from tasks.compression.backends.torch.refusals import refusal
 from tasks.compression.quantizing.tracing import Traced
 from tasks.compression.samples import Array, signature_names
+from tasks.compression.silence import quiet
 from tasks.compression.tflite import Operation, is_empty, operations, read, written
 
 __all__ = ["to_tflite", "trace"]

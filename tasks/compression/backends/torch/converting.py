@@ -1,18 +1,12 @@
-"""What the writers of all formats need: inputs to trace a network with, and quiet converters."""
+"""What the writers of all formats need: inputs to trace a network with, and layers told of."""
 
 from __future__ import annotations
-
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 
 from tasks.compression.backends.torch._framework import fx, torch
 from tasks.compression.backends.torch.network import Signature
 from tasks.compression.errors import CompressionError
 
-__all__ = ["examples", "quiet", "with_layers_told"]
+__all__ = ["examples", "with_layers_told"]
 
 
 def examples(signature: Signature, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -25,23 +19,6 @@ def examples(signature: Signature, batch: int = 1) -> tuple[torch.Tensor, ...]:
         )
     shapes = zip(signature.input_shapes, signature.input_dtypes, strict=True)
     return tuple(torch.zeros((batch, *shape), dtype=getattr(torch, dtype)) for shape, dtype in shapes)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Converters print their progress and warn of their own insides."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(max(before, logging.WARNING))
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def with_layers_told(model: fx.GraphModule) -> fx.GraphModule:

@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 from tasks.compression.backends.torch._framework import torch
-from tasks.compression.backends.torch.converting import examples, quiet, with_layers_told
+from tasks.compression.backends.torch.converting import examples, with_layers_told
 from tasks.compression.backends.torch.layers import copied
 from tasks.compression.backends.torch.network import Network, Signature
 from tasks.compression.backends.torch.refusals import refusal
+from tasks.compression.silence import quiet
 
 __all__ = ["MAX_BATCH", "NAMES", "archived", "export_module", "exported", "open_batch"]
 

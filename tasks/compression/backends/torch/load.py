@@ -9,6 +9,7 @@ from featherweight.report import ReportWarning
 from tasks.compression.backends.torch._framework import fx, nn
 from tasks.compression.backends.torch.archive import load_archive
 from tasks.compression.backends.torch.network import Loaded, Network
+from tasks.compression.backends.torch.programs.loading import load_onnx
 from tasks.compression.backends.torch.rebuild import Rebuilt, rebuild
 from tasks.compression.errors import CompressionError
 from tasks.compression.facts import CompiledState, ModelFacts, OutputFacts
@@ -53,13 +54,16 @@ _MIXING = frozenset(
 
 
 def load(path: Path, scratch: Path, warn: Callable[[ReportWarning], None]) -> Loaded:
-    """A ``.pt2`` of ``torch.export.save``, rebuilt layer by layer and compared with what it was.
+    """A ``.pt2`` of ``torch.export.save``, rebuilt layer by layer and compared with what it was; or an
+    ``.onnx``, as it is.
 
     Raises CompressionError: bad_model for damaged files, unsupported_model for other kinds of files, for
     programs of another PyTorch, with a fixed batch, in training mode, and for whatever the archive's check or
     the rebuilding refuses.
     """
     kind = model_format(path)
+    if kind == "onnx":
+        return load_onnx(path)
     if kind != "pt2":
         raise CompressionError(
             "unsupported_model",

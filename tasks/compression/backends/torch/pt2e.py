@@ -8,12 +8,13 @@ from typing import Any
 
 from featherweight.spec import Quantize
 from tasks.compression.backends.torch._framework import torch, torchao
-from tasks.compression.backends.torch.converting import examples, quiet
+from tasks.compression.backends.torch.converting import examples
 from tasks.compression.backends.torch.exported import archived, export_module, exported
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.predict import as_tensors
 from tasks.compression.backends.torch.refusals import refusal
 from tasks.compression.samples import Tensors
+from tasks.compression.silence import quiet
 
 __all__ = ["calibrated", "quantized_layers", "quantized_pt2", "without_unused"]
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from featherweight.spec import Quantize
 from tasks.compression.backends.torch._framework import executorch, torch
-from tasks.compression.backends.torch.converting import quiet
 from tasks.compression.backends.torch.exported import export_module, exported
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.pt2e import calibrated, quantized_layers, without_unused
 from tasks.compression.backends.torch.refusals import refusal
 from tasks.compression.samples import Tensors, arrays_of, gathered, joined
+from tasks.compression.silence import quiet
 
 __all__ = ["predict_pte", "quantized_pte", "write_pte"]
 

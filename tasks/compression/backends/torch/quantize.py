@@ -10,6 +10,9 @@ from featherweight.spec import OutputFormat, Quantize
 from tasks.compression.backends.torch.layers import select
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.backends.torch.onnx import quantized_onnx
+from tasks.compression.backends.torch.programs.converting import converted
+from tasks.compression.backends.torch.programs.networks import OnnxNetwork
+from tasks.compression.backends.torch.programs.quantize import check_program, of_layers, quantize_program
 from tasks.compression.backends.torch.pt2e import quantized_pt2
 from tasks.compression.backends.torch.pte import quantized_pte
 from tasks.compression.backends.torch.source import matrices, read_source, unselected
@@ -45,6 +48,9 @@ class _Chosen:
 
 def check(network: Network, step: Quantize, pointer: str) -> None:
     """CompressionError layer_not_found."""
+    if isinstance(network.model, OnnxNetwork):
+        check_program(network.model, step, pointer)
+        return
     select(network.model, step.layers, f"{pointer}/layers")
 
 
@@ -56,6 +62,12 @@ def quantize(network: Network, step: Quantize, context: Context) -> Network:
     out as of Context.leave_out. CompressionError conversion_failed; unsupported_output where no output can
     be had as asked; layer_not_supported when none of the layers selected can be.
     """
+    if isinstance(network.model, OnnxNetwork):
+        if {*context.outputs} <= {"onnx"} and not step.compares:
+            return quantize_program(network, step, context)
+        built = converted(network)
+        made = quantize(built, of_layers(network, built, step, context.pointer), context)
+        return replace(network, files=made.files, types=context.record.details["layers"])
     wanted = context.outputs or ("tflite",)
     offered = _offered(wanted, step, context)
     files: dict[OutputFormat, bytes] = {}

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tasks.compression.backends.torch._framework import fx, torch
-from tasks.compression.backends.torch.converting import examples, quiet
+from tasks.compression.backends.torch.converting import examples
 from tasks.compression.backends.torch.layers import copied
 from tasks.compression.backends.torch.network import Network
 from tasks.compression.errors import CompressionError
+from tasks.compression.silence import quiet
 
 __all__ = ["refusal"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from tasks.compression.backends.torch._framework import torch, torchao
-from tasks.compression.backends.torch.converting import quiet
 from tasks.compression.backends.torch.exported import MAX_BATCH, NAMES
 from tasks.compression.backends.torch.pte import predict_pte
 from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.samples import Array, Tensors, arrays_of, gathered, joined
+from tasks.compression.silence import quiet
 
 __all__ = ["predict_written"]
 

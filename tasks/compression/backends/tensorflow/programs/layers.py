@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from featherweight.spec import LayerSelection, Quantize
 from tasks.compression.backends.tensorflow.programs.networks import Graph, Layerless
 from tasks.compression.facts import LayerFacts
-from tasks.compression.outline.facts import Layer
-from tasks.compression.outline.operations import kernel
+from tasks.compression.outline.described import described as _described
 from tasks.compression.outline.skeleton import cost
 from tasks.compression.quantizing.tracing import Traced
 from tasks.compression.quantizing.weight_kernels import refused_loops
@@ -30,7 +28,7 @@ class _Place:
 
 
 def described(model: Layerless) -> list[LayerFacts]:
-    return [_facts(layer) for layer in model.outline.layers if layer.weights]
+    return _described(model.outline)
 
 
 def macs_by_operation(model: Layerless) -> dict[str, int] | None:
@@ -57,19 +55,3 @@ def check_step(model: Layerless, step: Quantize, pointer: str) -> None:
     if isinstance(model, Graph) and model.loops and step.calibrates_ranges:
         raise refused_loops(step, pointer)
     selected(model, step.layers, f"{pointer}/layers")
-
-
-def _facts(layer: Layer) -> LayerFacts:
-    weights = kernel(layer)
-    counted = (weights,) if weights is not None else layer.weights
-    size = sum(weight.size for weight in counted)
-    zeros = sum(weight.zeros for weight in counted)
-    return LayerFacts(
-        name=layer.path,
-        kind=layer.kind,
-        parameters=layer.parameters,
-        nonzero=layer.nonzero,
-        sparsity=zeros / size if size else 0.0,
-        prunable=weights is not None,
-        shape=max((weight.shape for weight in layer.weights), key=prod),
-    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Quantize
+from tasks.compression.backends.torch.plans import quantize_program
 from tasks.compression.backends.torch.plans.operations import in_file, is_exact, ranks
 from tasks.compression.outline.facts import Layer, Outline
 from tasks.compression.outputs import PROGRAMS
@@ -40,6 +41,8 @@ def plan(state: State, step: Quantize, context: Context) -> State:
     """CompressionError unsupported_output where no output can be had as asked; layer_not_supported where no
     layer can."""
     outline, pointer = state.outline, context.pointer
+    if outline.kind == "onnx":
+        return quantize_program.plan(state, step, context)
     check(outline, step, pointer)
     offered = _offered(step, context)
     chosen = {layer.path for layer in select(outline, step.layers, f"{pointer}/layers")}
