@@ -53,7 +53,9 @@ class TestTorchOutputs(OutputsConformance):
         if output == "pte":
             from executorch.runtime import Runtime
 
-            forward = Runtime.get().load_program(path.read_bytes()).load_method("forward")
+            # It holds the bytes that its methods read.
+            program = Runtime.get().load_program(path.read_bytes())
+            forward = program.load_method("forward")
             each = [
                 forward.execute([torch.from_numpy(x[i : i + 1])])[0].numpy().copy() for i in range(len(x))
             ]
