@@ -7,6 +7,7 @@ from typing import Any
 
 from featherweight.spec import OutputFormat
 from tasks.compression.backends.tensorflow.deliverable import CONVERTED, obstacle
+from tasks.compression.backends.torch.plans import converted
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.facts import Layer, Outline
 from tasks.compression.outline.onnx.operators import CONVERTIBLE
@@ -55,6 +56,8 @@ def untried(outline: Outline, output: OutputFormat) -> list[str]:
         return ["the graph"]
     if outline.kind == "onnx" and output != "onnx":
         return ["the .onnx"]
+    if outline.kind == "pt2":
+        return converted.untried(outline, output)
     if output == "keras" or outline.kind != "keras":
         return []
     kinds = {kind for layer in outline.layers for kind, _ in _with_inner(layer)}
