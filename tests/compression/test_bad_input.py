@@ -200,6 +200,18 @@ def test_diverging_training_names_step_and_learning_rate(
     assert "try a learning rate of 1" in (error.hint or "")
 
 
+def test_indices_beyond_an_embedding_are_refused(tmp_path: Path, save_data: Callable[..., Path]) -> None:
+    layers = keras().layers
+    model = keras().Sequential(
+        [layers.InputLayer((6,)), layers.Embedding(9, 4), layers.Flatten(), layers.Dense(3)]
+    )
+    path = save_model(model, tmp_path / "m.keras")
+    x = np.arange(240).reshape(40, 6) % 10
+    error = refusal(path, tmp_path, TRAIN, save_data(x=x, y=np.arange(40) % 3))
+    assert (error.code, error.stage) == ("input_out_of_range", "load")
+    assert "0 to 9" in error.detail
+
+
 @pytest.mark.parametrize("scheme", ["full_int8", "int16x8"])
 def test_calibration_of_a_layer_the_converter_crashes_on_is_refused(
     digit_file: Path, tmp_path: Path, scheme: str

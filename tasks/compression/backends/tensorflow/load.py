@@ -87,6 +87,20 @@ def _facts(model: Any, file: KerasFile) -> ModelFacts:
         tuple(model.input_names),
         names,
         each,
+        tuple(_entries(model, given) for given in model.inputs),
+    )
+
+
+def _entries(model: Any, given: Any) -> int | None:
+    """Of an input that goes straight into embeddings, how many vectors the smallest of them has."""
+    return min(
+        (
+            int(layer.input_dim)
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Embedding)
+            and any(tensor is given for node in layer.inbound_nodes for tensor in node.keras_inputs)
+        ),
+        default=None,
     )
 
 

@@ -36,11 +36,17 @@ def exported(model: fx.GraphModule, signature: Signature) -> export.ExportedProg
 
 
 def save_model(model: fx.GraphModule, signature: Signature, path: Path) -> None:
-    """Write the network, with the names of its inputs and outputs, as `load` and PyTorch read it."""
+    """Write the network, with the names of its inputs and outputs, as `load` and PyTorch read it; what says
+    where, and from which source, it was made is left out."""
     names = {"input_names": signature.input_names, "output_names": signature.output_names}
+    program = exported(model, signature)
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        for key in ("stack_trace", "custom"):
+            node.meta.pop(key, None)
     made = io.BytesIO()
     with quietly():
-        export.save(exported(model, signature), made, extra_files={"featherweight.json": json.dumps(names)})
+        export.save(program, made, extra_files={"featherweight.json": json.dumps(names)})
     path.write_bytes(made.getvalue())
 
 
