@@ -195,7 +195,7 @@ def restore(directory: Path) -> Network:
         files={output: (directory / FILES[output]).read_bytes() for output in state["files"]},
         simulated=read_tensors(simulated) if simulated.exists() else None,
         tensorboard=tensorboard.read_bytes() if tensorboard.exists() else None,
-        types=state["types"],
+        types=state.get("types", {}),
     )
 
 
