@@ -45,7 +45,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(scheme: str, **options: Any) -> Spec:
-    return {"steps": [{"technique": "quantize", "scheme": scheme, **options}], "outputs": ["onnx"]}
+    few = {"calibration_samples": 60} if scheme == "full_int8" else {}
+    return {"steps": [{"technique": "quantize", "scheme": scheme, **few, **options}], "outputs": ["onnx"]}
 
 
 def planned(model: Path, spec: Spec, dataset: Path | None) -> Plan:

@@ -174,7 +174,7 @@ def restore(directory: Path) -> Network:
             output_names=tuple(told["output_names"]),
         ),
         files={output: (directory / FILES[output]).read_bytes() for output in own["files"]},
-        types=own["types"],
+        types=own.get("types", {}),
         **state,
     )
 

@@ -16,6 +16,9 @@ from tasks.compression.outline.onnx.shapes import Numbers, shapes_of
 __all__ = ["Graph", "Rule", "Unconvertible", "lowered"]
 
 
+_FLOAT = 1  # of TensorProto.DataType
+
+
 class Unconvertible(Exception):
     """A node that there is no rule for; says why where it is no matter of its operator alone."""
 
@@ -32,17 +35,16 @@ class Graph:
         self._values: dict[str, fx.Node] = {
             value.name: self.graph.placeholder(f"input_{place}") for place, value in enumerate(model.inputs)
         }
+        self._makers = {name: node for node in model.nodes for name in node.outputs}
         self._held = 0
 
     def constant(self, name: str) -> torch.Tensor | None:
         """The values of a constant."""
         found = self._constants.get(name)
         values = None if found is None else found.values()
-        return (
-            None
-            if values is None or found is None
-            else torch.from_numpy(np.array(values).reshape(found.shape))
-        )
+        if values is None or found is None:
+            return None
+        return torch.from_numpy(np.array(values).reshape(found.shape))
 
     def weight(self, node: Node, place: int) -> torch.Tensor:
         """The constant that a node has as an input. Unconvertible where that is computed."""
@@ -77,11 +79,21 @@ class Graph:
         if name not in self._values:
             constant = self.constant(name)
             if constant is None:
-                raise Unconvertible("it computes with sizes")
+                constant = self._sizes(name)
             target, self._held = f"constant_{self._held}", self._held + 1
             self.root.register_buffer(target, constant)
             self._values[name] = self.graph.get_attr(target)
         return self._values[name]
+
+    def _sizes(self, name: str) -> torch.Tensor:
+        """Those that were computed of fixed ones. Unconvertible for others."""
+        numbers, shape = self._shapes.numbers(name), self._shapes.of(name)
+        if numbers is None or shape is None or None in (*numbers, *shape):
+            raise Unconvertible("it computes with sizes that depend on the input")
+        maker = self._makers.get(name)
+        as_float = maker is not None and maker.operator == "Cast" and maker.attributes.get("to") == _FLOAT
+        found = torch.tensor(numbers, dtype=torch.float32 if as_float else torch.int64)
+        return found.reshape([size or 0 for size in shape])
 
     def given(self, node: Node) -> list[fx.Node]:
         return [self.of(name) for name in node.inputs if name]
