@@ -84,6 +84,12 @@ def _embedded() -> Any:
     return keras().Model(tokens, keras().layers.LSTM(3)(x))
 
 
+def _embedded_floats() -> Any:
+    tokens = keras().Input((7,))
+    x = keras().layers.Embedding(2, 5)(tokens)
+    return keras().Model(tokens, keras().layers.Dense(3)(x))
+
+
 def _normalised() -> Any:
     layer = keras().layers.Normalization()
     layer.adapt(np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32))
@@ -152,6 +158,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "operations": _functional((6, 4), _operations),
     "nested": _nested,
     "embedding": _embedded,
+    "indices that are floats": _embedded_floats,
     "normalization": _normalised,
     "mixed_precision": _mixed,
     "volumes": _functional(

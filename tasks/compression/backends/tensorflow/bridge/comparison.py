@@ -59,16 +59,33 @@ def _probe(keras: Any, model: Any, tensors: Sequence[Any]) -> Any:
 
 
 def random_inputs(model: Any, seed: int) -> Iterator[list[Array]]:
-    """For every batch size, an array for each input: numbers around 0.5, small indices for integers."""
+    """For every batch size, an array for each input: numbers around 0.5, small indices for integers and for
+    what goes into an embedding, whatever its type."""
     generator = np.random.default_rng(seed)
+    indices = {id(tensor) for tensor in model.inputs if _goes_into_an_embedding(model, tensor)}
     for samples in BATCHES:
-        yield [_random(generator, tensor, samples) for tensor in model.inputs]
+        yield [_random(generator, tensor, samples, index=id(tensor) in indices) for tensor in model.inputs]
 
 
-def _random(generator: np.random.Generator, tensor: Any, samples: int) -> Array:
+def _goes_into_an_embedding(model: Any, tensor: Any) -> bool:
+    """Of either Keras."""
+    return any(
+        given is tensor
+        for layer in model.layers
+        if type(layer).__name__ == "Embedding"
+        for node in layer._inbound_nodes
+        for given in _listed(node.input_tensors)
+    )
+
+
+def _listed(tensors: Any) -> Sequence[Any]:
+    return tensors if isinstance(tensors, list | tuple) else [tensors]
+
+
+def _random(generator: np.random.Generator, tensor: Any, samples: int, *, index: bool) -> Array:
     shape = (samples, *(int(size or _FREE) for size in tuple(tensor.shape)[1:]))
     kind = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
-    if kind.kind in "iu":
+    if index or kind.kind in "iu":
         return generator.integers(0, _TOKENS, shape).astype(kind)
     return generator.normal(0.5, 1.0, shape).astype(np.float32)
 
