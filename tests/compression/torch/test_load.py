@@ -14,11 +14,12 @@ from featherweight.spec import Prune, QuantizeAware
 from tasks.compression.backends.torch.layers import placed_layers
 from tasks.compression.backends.torch.load import load
 from tasks.compression.backends.torch.network import Loaded
-from tasks.compression.backends.torch.prunable import prunable
+from tasks.compression.backends.torch.prunable import PRUNING
 from tasks.compression.backends.torch.qat.request import chosen
 from tasks.compression.backends.torch.stored_model import read_model, save_model
 from tasks.compression.errors import CompressionError
 from tasks.compression.pending import Pending
+from tasks.compression.prunable import prunable
 from tests.compression.torch.models import MODELS, export, save
 
 NAMES = ("lenet5", "mobilenet", "vit", "gru", "last_state", "unet", "two_ends", "oddities")
@@ -67,7 +68,8 @@ def test_the_projections_of_attention_are_pruned_and_learn_to_be_rounded(loaded:
         f"encoder.layers.{number}.self_attn.{name}" for number in (0, 1) for name in ("in_proj", "out_proj")
     }
     step = Prune(technique="prune")
-    assert projections <= {place.path for place in prunable(network, Pending(step, "/steps/0"))}
+    pruned = prunable(network.model, Pending(step, "/steps/0"), PRUNING)
+    assert projections <= {place.path for place in pruned}
     learning = chosen(network.model, QuantizeAware(technique="quantize_aware"), "/steps/0")
     assert projections <= set(learning.quantized)
 
