@@ -75,7 +75,7 @@ bench-tiny: install ## Send the networks of MLPerf Tiny through jobs; writes doc
 	$(BIN)/python -m tests.benchmarks.tiny --write $(BENCH_ARGS)
 
 conformance: install ## What every technique promises, of both frameworks in every combination (make test: some of them)
-	FEATHERWEIGHT_WHOLE_CONFORMANCE=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile tests/conformance $(PYTEST_ARGS)
+	FEATHERWEIGHT_EVERY_COMBINATION=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile tests/conformance tests/compression $(PYTEST_ARGS)
 
 fuzz-api: install ## Requests made of the API's description, by the thousand (FUZZ_ARGS='--examples 200 --seed 2')
 	$(BIN)/python -W ignore -m tests.fuzzing.api $(FUZZ_ARGS)

@@ -23,6 +23,7 @@ import pytest
 
 from deploy.local.object_store import ObjectStore
 from deploy.local.redis_server import RedisServer
+from tests.thinning import thin
 
 if TYPE_CHECKING:
     import redis
@@ -43,9 +44,11 @@ _WAITING = ("chaos", "end_to_end", "fuzzing", "tasks", "webhooks")
 _COMPUTING = ("conformance", "compression")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that wait and files that compute in turn, the short ones after them: workers that take one after
-    the other use the machine evenly and end together. Within a file nothing changes."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Some combinations of parameters; files that wait and files that compute in turn, the short ones after
+    them: workers that take one after the other use the machine evenly and end together. Within a file nothing
+    changes."""
+    thin(config, items)
     files: dict[str, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)

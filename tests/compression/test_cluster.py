@@ -100,6 +100,7 @@ def nested_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(model, tmp_path_factory.mktemp("nested") / "nested.keras")
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("carried_out", ["at_once", "finetune", "distill"])
 def test_every_kernel_of_every_kind_of_layer_shares(

@@ -105,6 +105,7 @@ def test_iterations_better_the_singular_vectors_they_begin_with() -> None:
     assert np.square(core).sum() < np.square(kernel).sum()
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_network_computes_what_the_original_does_with_truncated_weights(network: Builder) -> None:
     model = ready(network)

@@ -100,6 +100,7 @@ def types(out: Path) -> set[str]:
     return {item.dtype for item in tensors((out / "model.tflite").read_bytes())}
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("make", [normalised, nested, branched, signals])
 def test_whole_network_is_integers_and_answers_as_it_was_trained(run: Run, make: Callable[[], Any]) -> None:
     model = make()

@@ -33,6 +33,7 @@ def save(model: Any, path: Path) -> Path:
     return path
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize(("name", "suffix"), FILES)
 def test_keras3_file_is_planned_as_the_job_does_it(name: str, suffix: str, tmp_path: Path) -> None:
     path = save(randomise(MODELS[name]()), tmp_path / f"m.{suffix}")

@@ -125,6 +125,7 @@ def planned(model: Path, data: Path | None, steps: list[dict[str, Any]], **optio
     return plan(read_outline(model), spec, shapes=shapes, has_dataset=data is not None)
 
 
+@pytest.mark.ends
 @on(**SPECS_OF)
 def test_layers_end_as_planned(network: tuple[Path, Path], name: str, tmp_path: Path) -> None:
     model, data = network
@@ -178,6 +179,7 @@ def _said(source: Plan | Report, code: str) -> set[tuple[str | None, str]]:
     return {(warning.layer, warning.message) for warning in source.warnings if warning.code == code}
 
 
+@pytest.mark.ends
 @on(**QUANTIZED_OF)
 def test_weights_are_stored_as_planned(network: tuple[Path, Path], name: str, tmp_path: Path) -> None:
     model, data = network

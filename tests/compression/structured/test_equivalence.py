@@ -53,6 +53,7 @@ def assert_equal_to_masked(model: Any, seed: int = 0, *, matters: bool = True) -
     assert (cost.parameters < model.count_params()) == (not alive.all())
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_pruned_equals_masked_original(network: Network) -> None:
     assert_equal_to_masked(ready(network))
@@ -62,6 +63,7 @@ def test_pruned_resnet_20_equals_masked_original() -> None:
     assert_equal_to_masked(randomised(resnet(blocks=3)))
 
 
+@pytest.mark.ends
 @pytest.mark.slow
 @pytest.mark.parametrize("network", LARGE, ids=lambda network: network.__name__)
 def test_pruned_published_architecture_equals_masked_original(network: Network) -> None:

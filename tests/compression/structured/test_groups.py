@@ -215,6 +215,7 @@ def test_subclass_of_a_layer_has_no_rule() -> None:
     assert list(graph.opaque) == ["own"]
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_outputs_are_never_pruned(network: Network) -> None:
     graph = dependencies(ready(network))

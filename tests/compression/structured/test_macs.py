@@ -121,6 +121,7 @@ def test_published_networks_cost_what_their_papers_say() -> None:
     assert 3.8e9 < resnet.macs < 3.9e9
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_dependency_graph_counts_the_same(network: Network) -> None:
     model = ready(network)

@@ -50,6 +50,7 @@ def saved_and_loaded(model: Any, path: Path) -> Any:
         return keras.models.load_model(path)
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 def test_pruned_model_is_the_same_after_saving_and_loading(network: Network, tmp_path: Path) -> None:
     pruned = prune(dependencies(ready(network)), PruningRequest(Target("channels", 0.3))).model
@@ -70,6 +71,7 @@ def test_pruned_model_survives_the_h5_format(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(x), pruned(x))
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize("network", [resnet, mobilenet, unet, squeeze_excite, vgg])
 def test_pruned_model_runs_in_litert(network: Network) -> None:
     pruned = prune(dependencies(ready(network)), PruningRequest(Target("macs", 0.5), round_to=2)).model

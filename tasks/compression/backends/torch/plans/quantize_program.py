@@ -39,7 +39,8 @@ def plan(state: State, step: Quantize, context: Context) -> State:
         context.details["calibration_samples"] = samples
         context.cost = forward_cost(outline, samples)
     dtypes = {layer.layer: layer.dtype or _FLOAT for layer in context.layers}
-    return replace(state, dtypes=dtypes, integers=step.calibrates_ranges)
+    formats = frozenset(output for output in context.spec.outputs if lacking(output, step) is None)
+    return replace(state, dtypes=dtypes, integers=step.calibrates_ranges, formats=formats)
 
 
 def _layers(outline: Outline, step: Quantize, context: Context) -> list[PlannedLayer]:
