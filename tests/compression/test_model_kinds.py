@@ -11,14 +11,11 @@ import pytest
 from featherweight.plan import Plan
 from featherweight.report import Report
 from featherweight.spec import CompressionSpec
-from tasks.compression import CompressionError, Outcome, compress
-from tasks.compression.arrays import is_of_samples
+from tasks.compression import CompressionError, compress
 from tasks.compression.litert import Program
-from tasks.compression.npz import read_shapes
-from tasks.compression.outline.reading import read_outline
-from tasks.compression.planning import plan
 from tasks.compression.tflite import strip, weight_types
 from tests.compression.networks import keras
+from tests.compression.planned_jobs import Spec, done, refused
 from tests.compression.saved_models import (
     IMAGE,
     files_of,
@@ -32,8 +29,6 @@ from tests.compression.saved_models import (
     two_inputs,
     zip_of,
 )
-
-Spec = dict[str, Any]
 
 PRUNE: Spec = {"technique": "prune"}
 TRAIN: Spec = {"technique": "finetune", "epochs": 1, "batch_size": 32}
@@ -61,29 +56,6 @@ def program(keras_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("program") / "m.tflite"
     path.write_bytes(to_tflite(keras().models.load_model(keras_folder)))  # one of ours
     return path
-
-
-def planned(model: Path, spec: Spec, dataset: Path | None) -> Plan:
-    shapes = None if dataset is None else read_shapes(dataset, is_of_samples)
-    checked = CompressionSpec.model_validate(spec)
-    return plan(read_outline(model), checked, shapes=shapes, has_dataset=dataset is not None)
-
-
-def done(model: Path, spec: Spec, tmp_path: Path, dataset: Path | None = None) -> tuple[Outcome, Plan]:
-    told = planned(model, spec, dataset)
-    assert told.feasible, told.problems
-    return compress(model, spec, dataset=dataset, workdir=tmp_path / "work"), told
-
-
-def refused(model: Path, spec: Spec, tmp_path: Path, dataset: Path | None = None) -> CompressionError:
-    """What the job says; the plan says the same first."""
-    told = planned(model, spec, dataset)
-    with pytest.raises(CompressionError) as caught:
-        compress(model, spec, dataset=dataset, workdir=tmp_path / "work")
-    error, first = caught.value, told.problems[0]
-    assert (first.code, first.detail, first.hint) == (error.code, error.detail, error.hint)
-    assert first.pointer == (None if error.pointer is None else f"/spec{error.pointer}")
-    return error
 
 
 def codes(said: Report | Plan) -> set[str]:

@@ -9,23 +9,17 @@ import numpy as np
 import onnx
 import pytest
 
-from featherweight.plan import Plan
-from featherweight.spec import CompressionSpec
-from tasks.compression import CompressionError, Outcome, compress
-from tasks.compression.arrays import is_of_samples
+from tasks.compression import CompressionError, compress
 from tasks.compression.backends.torch.backend import macs
 from tasks.compression.backends.torch.onnx import write_onnx
 from tasks.compression.backends.torch.programs.loading import load_onnx
 from tasks.compression.inspection import inspect
-from tasks.compression.npz import read_shapes
 from tasks.compression.onnx_program import OnnxProgram
 from tasks.compression.outline.reading import read_outline
 from tasks.compression.outline.skeleton import cost
-from tasks.compression.planning import plan
+from tests.compression.planned_jobs import Spec, done, planned, refused
 from tests.compression.torch.onnx_models import older, saved, two_ended, words
 from tests.compression.torch.quantizable import HELD_OUT, accuracy, answers, classifier, images
-
-Spec = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -47,29 +41,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(scheme: str, **options: Any) -> Spec:
     few = {"calibration_samples": 60} if scheme == "full_int8" else {}
     return {"steps": [{"technique": "quantize", "scheme": scheme, **few, **options}], "outputs": ["onnx"]}
-
-
-def planned(model: Path, spec: Spec, dataset: Path | None) -> Plan:
-    shapes = None if dataset is None else read_shapes(dataset, is_of_samples)
-    checked = CompressionSpec.model_validate(spec)
-    return plan(read_outline(model), checked, shapes=shapes, has_dataset=dataset is not None)
-
-
-def done(model: Path, spec: Spec, tmp_path: Path, dataset: Path | None = None) -> tuple[Outcome, Plan]:
-    told = planned(model, spec, dataset)
-    assert told.feasible, told.problems
-    return compress(model, spec, dataset=dataset, workdir=tmp_path / "work"), told
-
-
-def refused(model: Path, spec: Spec, tmp_path: Path, dataset: Path | None = None) -> CompressionError:
-    """What the job says; the plan says the same first."""
-    told = planned(model, spec, dataset)
-    with pytest.raises(CompressionError) as caught:
-        compress(model, spec, dataset=dataset, workdir=tmp_path / "work")
-    error, first = caught.value, told.problems[0]
-    assert (first.code, first.detail, first.hint) == (error.code, error.detail, error.hint)
-    assert first.pointer == (None if error.pointer is None else f"/spec{error.pointer}")
-    return error
 
 
 @pytest.mark.parametrize(
