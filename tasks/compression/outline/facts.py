@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.compression.abilities import ModelKind
@@ -37,6 +38,18 @@ class Weight(_Part):
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @classmethod
+    def counted(cls, name: str, shape: tuple[int, ...], dtype: str, values: np.ndarray[Any, Any]) -> Self:
+        """Of that name, shape and type, with the zeros and the different ones of `values`."""
+        different = len(np.unique(values))
+        return cls(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            zeros=values.size - int(np.count_nonzero(values)),
+            distinct=different if different <= DISTINCT_COUNTED else None,
+        )
 
 
 class Layer(_Part):

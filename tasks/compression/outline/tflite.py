@@ -15,7 +15,7 @@ import numpy as np
 
 from tasks.compression.errors import CompressionError
 from tasks.compression.outline.bounds import Bounds, too_large
-from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Refusal, Weight
+from tasks.compression.outline.facts import Call, Layer, Outline, Refusal, Weight
 from tasks.compression.outline.tflite_writer import writer
 
 __all__ = ["ACTIVATIONS", "KINDS", "TYPES", "Fields", "File", "builtin", "operation_name", "read_tflite"]
@@ -355,14 +355,7 @@ def _weight(tensor: _Tensor, stored: bytes) -> Weight:
     if tensor.dtype == "int2":
         values = np.stack([values >> shift & 3 for shift in (0, 2, 4, 6)], axis=-1).reshape(-1)
         values = values[: _size(tensor.shape)]
-    different = np.unique(values)
-    return Weight(
-        name=tensor.name,
-        shape=tensor.shape,
-        dtype=tensor.dtype,
-        zeros=values.size - int(np.count_nonzero(values)),
-        distinct=len(different) if len(different) <= DISTINCT_COUNTED else None,
-    )
+    return Weight.counted(tensor.name, tensor.shape, tensor.dtype, values)
 
 
 def _size(shape: tuple[int, ...]) -> int:

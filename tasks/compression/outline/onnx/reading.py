@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
-
 from tasks.compression.outline.bounds import Bounds, too_large
-from tasks.compression.outline.facts import DISTINCT_COUNTED, Call, Layer, Outline, Weight
+from tasks.compression.outline.facts import Call, Layer, Outline, Weight
 from tasks.compression.outline.onnx.judging import refusal
 from tasks.compression.outline.onnx.message import Model, Node, Tensor, read_model
 from tasks.compression.outline.onnx.shapes import shapes_of
@@ -142,11 +140,4 @@ def _kernel(node: Node, constants: Mapping[str, Tensor]) -> Tensor | None:
 def _weight(constant: Tensor) -> Weight:
     values = constant.values()
     assert values is not None
-    different = np.unique(values)
-    return Weight(
-        name=constant.name,
-        shape=constant.shape,
-        dtype=constant.dtype,
-        zeros=values.size - int(np.count_nonzero(values)),
-        distinct=len(different) if len(different) <= DISTINCT_COUNTED else None,
-    )
+    return Weight.counted(constant.name, constant.shape, constant.dtype, values)
