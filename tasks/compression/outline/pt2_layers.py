@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.compression.exported.modules import module_called
+from tasks.compression.exported.modules import module_called, wishes
 from tasks.compression.outline.facts import Call, Layer, Weight
 from tasks.compression.outline.pt2_kinds import Argument, Known, kind_of
 
@@ -188,20 +188,8 @@ class _Places:
         known: Known,
     ) -> Iterator[str]:
         stem = next((_stem(name, held) for name, (held, _) in tensors.items()), None)
-        best = own or stem
-        if best:
-            yield best
-        else:
-            where = (module_called(node.get("metadata")) or ("", ""))[0]
-            plain = known.operation.strip("_")
-            best = f"{where}.{plain}" if where else plain
-            if best not in self._reserved:
-                yield best
-        number = 1
-        while True:
-            if f"{best}_{number}" not in self._reserved:
-                yield f"{best}_{number}"
-            number += 1
+        where = (module_called(node.get("metadata")) or ("", ""))[0]
+        return wishes(own or stem, where, known.operation.strip("_"), self._reserved)
 
 
 def _library(node: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from typing import Any
 from tasks.compression.backends.torch._framework import fx, nn, torch
 from tasks.compression.backends.torch.rebuild.held import Held
 from tasks.compression.backends.torch.rebuild.making import Made
+from tasks.compression.exported.modules import wishes
 
 __all__ = ["Places", "module_called"]
 
@@ -59,19 +60,8 @@ class Places:
         """Names for the layer, the best first."""
         where, called = module_called(node)[0], _called(node, made)
         stem = next((_stem(name, held) for name, held in made.tensors.items()), None)
-        own = called or stem
-        if own:
-            yield own
-        else:
-            plain = str(node.target).split(".")[1].strip("_") if "." in str(node.target) else node.name
-            own = f"{where}.{plain}" if where else plain
-            if own not in self._reserved:
-                yield own
-        number = 1
-        while True:
-            if f"{own}_{number}" not in self._reserved:
-                yield f"{own}_{number}"
-            number += 1
+        plain = str(node.target).split(".")[1].strip("_") if "." in str(node.target) else node.name
+        return wishes(called or stem, where, plain, self._reserved)
 
     def _install(self, path: str, made: Made) -> None:
         layer = made.layer
