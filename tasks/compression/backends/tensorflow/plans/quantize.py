@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import LayerSelection, Quantize
 from tasks.compression.backends.tensorflow.plans.operations import OPERATIONS
 from tasks.compression.backends.tensorflow.plans.quantize_program import check_program, plan_program
 from tasks.compression.outline.facts import Layer, Outline
+from tasks.compression.planning.operations import PlannedOperation, PlannedWeights
 from tasks.compression.planning.state import Context, State, select
 from tasks.compression.planning.techniques.calibrating import note_calibration
 from tasks.compression.quantizing.weight_kernels import (
@@ -23,17 +24,6 @@ __all__ = ["check", "plan"]
 
 _UNTRACED = "its operations cannot be told apart in the file"
 _FLOAT = "float32"
-
-
-@dataclass(frozen=True)
-class _Weights:
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Operation:
-    kind: str
-    weights: _Weights
 
 
 def check(outline: Outline, step: Quantize, pointer: str) -> None:
@@ -127,7 +117,7 @@ def _stored_as(
         return "int8", None
     if step.scheme == "float16" and all_selected:
         return "float16", None
-    why = obstacle(_Operation(kind, _Weights(_in_file(kind, shape))), step)
+    why = obstacle(PlannedOperation(kind, PlannedWeights(_in_file(kind, shape))), step)
     if why is not None:
         return _FLOAT, why
     bits = weight_bits(step)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from featherweight.plan import PlannedLayer
 from featherweight.spec import Quantize
@@ -11,6 +11,7 @@ from tasks.compression.backends.torch.plans import quantize_program
 from tasks.compression.backends.torch.plans.operations import in_file, is_exact, ranks
 from tasks.compression.outline.facts import Layer, Outline
 from tasks.compression.outputs import PROGRAMS
+from tasks.compression.planning.operations import PlannedOperation, PlannedWeights
 from tasks.compression.planning.state import Context, State, select
 from tasks.compression.planning.techniques.calibrating import note_calibration
 from tasks.compression.quantizing.formats import QUANTISED, lacking, none_offered
@@ -19,17 +20,6 @@ from tasks.compression.quantizing.weight_kernels import none_as_asked, obstacle,
 __all__ = ["check", "plan"]
 
 _FLOAT = "float32"
-
-
-@dataclass(frozen=True)
-class _Weights:
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Operation:
-    kind: str
-    weights: _Weights
 
 
 def check(outline: Outline, step: Quantize, pointer: str) -> None:
@@ -110,5 +100,5 @@ def _stored_as(layer: Layer, step: Quantize) -> tuple[str, str | None]:
     if operation is None:
         return dtype, None
     kind, shape = operation
-    why = obstacle(_Operation(kind, _Weights(shape)), step)
+    why = obstacle(PlannedOperation(kind, PlannedWeights(shape)), step)
     return (dtype, None) if why is None else (_FLOAT, why)
